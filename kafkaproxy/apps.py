@@ -1,0 +1,24 @@
+"""The Django application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+__all__ = ["KafkaProxyConfig"]
+
+
+class KafkaProxyConfig(AppConfig):
+    """Wires checks and signals. It opens no connection: it runs for ``migrate`` too."""
+
+    name = "kafkaproxy"
+    label = "kafkaproxy"
+    verbose_name = _("Kafka proxy")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register system checks and the signals that follow configuration changes."""
+        from kafkaproxy import checks, signals
+
+        checks.register_all()
+        signals.connect()

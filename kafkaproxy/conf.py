@@ -1,0 +1,115 @@
+"""The ``KAFKAPROXY`` setting: one dictionary, typed defaults, read again when it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+__all__ = ["Settings", "get_settings", "read_settings"]
+
+_MIB = 1024 * 1024
+
+
+def _default_store_dir() -> Path:
+    return Path(tempfile.gettempdir()) / f"kafkaproxy-{os.getuid()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, by their names in ``KAFKAPROXY``, in lower case."""
+
+    store_dir: Path = field(default_factory=_default_store_dir)
+    """Where the store lives. Every process of a host that serves the same site shares it. A cache: safe to delete."""
+    store_max_bytes: int = 16 * 1024 * _MIB
+    """The most one cluster's store may hold (LMDB's map size). The file grows as needed up to it."""
+    stream_store_bytes: int = 1024 * _MIB
+    """How much of a streamed topic the store keeps, unless the topic says otherwise. Older records come from Kafka."""
+    ingest: bool = True
+    """Whether this process may read topics into the store. False where ``manage.py runkafkaworker`` does it."""
+    max_topics: int = 1000
+    """The most topics one cluster's store follows; a template with a parameter could otherwise open any number."""
+    topic_idle_seconds: float = 600.0
+    """How long a topic that only a request asked for (a topic template) is followed after its last use."""
+    max_body_bytes: int = 10 * _MIB
+    """The largest request body; more is answered 413."""
+    max_record_bytes: int = 11 * _MIB
+    """The largest record the producer sends (librdkafka ``message.max.bytes``)."""
+    max_waiting_requests: int = 10_000
+    """The most requests that wait for a reply or a change at once in a process; more are answered 503."""
+    max_wait_seconds: float = 300.0
+    """The longest wait that ``prefer: wait`` or a route's timeout can ask for."""
+    ready_timeout_seconds: float = 10.0
+    """How long a fetch waits for a topic to be read to its end the first time before 503."""
+    produce_timeout_seconds: float = 10.0
+    """How long a record may wait for its acknowledgement before 503 or 504."""
+    reload_seconds: float = 0.5
+    """How often a process asks the database whether the configuration changed."""
+    metadata_seconds: float = 5.0
+    """How often the worker looks for topics that were created, deleted, re-created or have more partitions."""
+    retention_seconds: float = 10.0
+    """How often the worker asks where logs start, so that what retention removed leaves the store."""
+    retry_after_seconds: int = 1
+    """What ``retry-after`` says with 202 and 503."""
+    heartbeat_seconds: float = 15.0
+    """How often an idle stream gets a comment."""
+    max_event_id_bytes: int = 4096
+    """The longest ``last-event-id`` that is read; more is answered 400."""
+    max_streams: int = 20_000
+    """The most open streams of a process; more are answered 503."""
+    stream_send_timeout_seconds: float = 60.0
+    """How long a client may leave its stream unread before it is closed."""
+    drain_seconds: float = 5.0
+    """How long closing streams may take when the server stops."""
+    drain_retry_ms: int = 3000
+    """The upper end of the random ``retry`` that streams get when the server stops, in milliseconds."""
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings; raise ``ImproperlyConfigured`` for unknown names and wrong types."""
+    return read_settings(getattr(django_settings, "KAFKAPROXY", {}))
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """Build settings from a dictionary as it stands in a site's settings."""
+    known = {f.name: f for f in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        target = known.get(name.lower())
+        if target is None or name != name.upper():
+            raise ImproperlyConfigured(f"KAFKAPROXY[{name!r}] is not a setting. Known are {_names(known)}.")
+        values[target.name] = _coerce(name, value, target.type)
+    return Settings(**values)
+
+
+def _coerce(name: str, value: Any, kind: Any) -> Any:
+    if kind == "Path" and isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind in ("int", "float") and isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        if kind == "float":
+            return float(value)
+        if isinstance(value, int):
+            return value
+    raise ImproperlyConfigured(f"KAFKAPROXY[{name!r}] is {value!r}: write a {kind} that is not negative.")
+
+
+def _names(known: dict[str, Any]) -> str:
+    return ", ".join(name.upper() for name in known)
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_kwargs: Any) -> None:
+    if setting == "KAFKAPROXY":
+        get_settings.cache_clear()

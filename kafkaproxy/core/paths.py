@@ -1,0 +1,135 @@
+"""Path templates: ``/items/{id}``, ``/files/*``, ``/items/{id};cid={correlationId}``.
+
+The grammar is the contract's, section *Matching*: literals, ``*`` for any run of characters, ``{name}`` for one or more
+characters other than ``/``. A template is matched against the raw (still percent-encoded) path without its query string;
+parameter values are percent-decoded after matching.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+__all__ = ["BadPath", "Glob", "Param", "PathTemplate", "TemplateError", "decode_params"]
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOKEN: Final = re.compile(r"\*|\{([^{}]*)\}|[{}]")
+# What a raw path may hold as it stands: RFC 3986 pchar, "/", and "%" of an escape that is already there.
+_RAW_SAFE: Final = "/%:@!$&'()*+,;=-._~"
+
+
+class TemplateError(ValueError):
+    """The template is malformed; the message says where and what to write instead."""
+
+
+class BadPath(ValueError):
+    """A parameter of the request path does not decode to UTF-8 text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """``{name}``: one or more characters other than ``/``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """``*``: any run of characters, ``/`` included, or none."""
+
+
+@dataclass(frozen=True)
+class PathTemplate:
+    """A parsed path template.
+
+    ``parts`` alternates literals (``str``, as they stand in a raw path) with :class:`Param` and :class:`Glob`.
+    """
+
+    text: str
+    parts: tuple[str | Param | Glob, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> PathTemplate:
+        """Parse ``text``; raise :class:`TemplateError` for unbalanced braces, bad names and names used twice."""
+        parts: list[str | Param | Glob] = []
+        names: set[str] = set()
+        end = 0
+        for token in _TOKEN.finditer(text):
+            _add_literal(parts, text[end : token.start()])
+            end = token.end()
+            if token[0] == "*":
+                if not (parts and isinstance(parts[-1], Glob)):  # "**" says no more than "*"
+                    parts.append(Glob())
+                continue
+            parts.append(_parse_param(text, token, names))
+        _add_literal(parts, text[end:])
+        return cls(text, tuple(parts))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameter names, in order."""
+        return tuple(part.name for part in self.parts if isinstance(part, Param))
+
+    @cached_property
+    def is_literal(self) -> bool:
+        """Whether the template matches exactly one path."""
+        return all(isinstance(part, str) for part in self.parts)
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The template as a regular expression for :meth:`re.Pattern.fullmatch`."""
+        return re.compile("".join(_part_regex(part) for part in self.parts), re.DOTALL)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """Match a raw path; return its raw parameter values, or None."""
+        found = self.regex.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+
+def decode_params(raw: Mapping[str, str]) -> dict[str, str]:
+    """Percent-decode parameter values; raise :class:`BadPath` for bytes that are not UTF-8.
+
+    A value that silently became another one (replacement characters) would write to, or read, the wrong key.
+    """
+    decoded: dict[str, str] = {}
+    for name, value in raw.items():
+        if "%" not in value:
+            decoded[name] = value
+            continue
+        try:
+            decoded[name] = unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            raise BadPath(f"The path parameter {name!r} does not percent-decode to UTF-8 text.") from None
+    return decoded
+
+
+def _add_literal(parts: list[str | Param | Glob], literal: str) -> None:
+    if literal:
+        parts.append(quote(literal, safe=_RAW_SAFE))
+
+
+def _parse_param(text: str, token: re.Match[str], names: set[str]) -> Param:
+    name = token[1]
+    at = f"at position {token.start() + 1} of {text!r}"
+    if name is None:
+        raise TemplateError(f"Unbalanced {token[0]!r} {at}: write a parameter as {{name}}.")
+    if not NAME.fullmatch(name):
+        raise TemplateError(f"{name!r} {at} is not a parameter name: use letters, digits and '_', not a digit first.")
+    if name in names:
+        raise TemplateError(f"The parameter {{{name}}} stands twice in {text!r}: give each its own name.")
+    names.add(name)
+    return Param(name)
+
+
+def _part_regex(part: str | Param | Glob) -> str:
+    match part:
+        case Param(name):
+            return f"(?P<{name}>[^/]+)"
+        case Glob():
+            return ".*"
+        case _:
+            return re.escape(part)

@@ -1,0 +1,29 @@
+"""Guards: who a client is and which roles it has."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from kafkaproxy.models.base import Named, NamedManager
+
+__all__ = ["Guard"]
+
+
+class Guard(Named):
+    """A way to authenticate. ``kind`` names a class registered with ``kafkaproxy.guards``; it validates ``options``."""
+
+    kind = models.CharField(_("kind"), max_length=50, default="jwt", help_text=_("jwt, simplejwt or session."))
+    options = models.JSONField(
+        _("options"),
+        default=dict,
+        blank=True,
+        help_text=_("Options of the kind, as JSON: issuer, audience, keys, roles, identity, attributes, challenge."),
+    )
+
+    objects: NamedManager[Guard] = NamedManager()
+
+    class Meta:
+        verbose_name = _("guard")
+        verbose_name_plural = _("guards")
+        ordering = ["name"]

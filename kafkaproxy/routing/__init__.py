@@ -1,0 +1,1 @@
+"""From models to the table that requests are matched against."""

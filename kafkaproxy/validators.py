@@ -1,0 +1,116 @@
+"""The validators that the admin, the importer and ``loaddata`` share.
+
+Each raises Django's ``ValidationError`` with the message of the pure core, so an error reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.utils.deconstruct import deconstructible
+from django.utils.translation import gettext_lazy as _
+
+from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.paths import PathTemplate, TemplateError
+
+__all__ = [
+    "TemplateValidator",
+    "validate_condition_path",
+    "validate_field_map",
+    "validate_field_name",
+    "validate_method",
+    "validate_name",
+    "validate_pattern",
+    "validate_string_list",
+    "validate_topic_name",
+]
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+# RFC 9110 section 5.6.2 (token), plus the colon of Zilla's pseudo-fields (":method", "zilla:identity").
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z:]+")
+_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Kafka's own rule: org.apache.kafka.common.internals.Topic, 249 characters of these, and not "." or "..".
+_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+
+
+def _checked(check: Callable[[str], object], value: str) -> None:
+    try:
+        check(value)
+    except TemplateError as error:
+        raise ValidationError(str(error), code="template") from error
+
+
+@deconstructible
+class TemplateValidator:
+    """Check a template for the place (a :class:`Place` name) where it stands."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __call__(self, value: str) -> None:
+        """Raise ``ValidationError`` for a malformed template or an expression that cannot stand here."""
+        _checked(lambda text: Template.parse(text, Place[self.place]), mask_env(value))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TemplateValidator) and self.place == other.place
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
+
+def validate_name(value: str) -> None:
+    """Names as Zilla has them: a letter, then letters, digits, '.', '_' and '-'."""
+    if not NAME_PATTERN.fullmatch(value):
+        raise ValidationError(_("Use a letter, then letters, digits, '.', '_' or '-'."), code="name")
+
+
+def validate_condition_path(value: str) -> None:
+    """A path template that starts with '/'."""
+    if value and not value.startswith("/"):
+        raise ValidationError(_("A path starts with '/'."), code="path")
+    if "?" in value or "#" in value:
+        raise ValidationError(_("A path has no query and no fragment: leave out '?' and '#'."), code="path")
+    _checked(PathTemplate.parse, mask_env(value))
+
+
+def validate_pattern(value: str) -> None:
+    """A pattern of an entry's condition: literals, ``*`` and ``{name}``."""
+    _checked(PathTemplate.parse, mask_env(value))
+
+
+def validate_method(value: str) -> None:
+    """An HTTP method token, or ``*``."""
+    if value and not _METHOD.fullmatch(value):
+        raise ValidationError(_("Write one method, such as GET, or * for any."), code="method")
+
+
+def validate_topic_name(value: str) -> None:
+    """A literal topic name as Kafka allows it."""
+    if not _TOPIC.fullmatch(mask_env(value)):
+        raise ValidationError(
+            _("A topic name has 1 to 249 letters, digits, '.', '_' and '-', and is not '.' or '..'."), code="topic"
+        )
+
+
+def validate_field_name(value: str) -> None:
+    """A field (header) name: an RFC 9110 token, colons allowed."""
+    if not _FIELD_NAME.fullmatch(value):
+        raise ValidationError(_("%(name)r is not a valid field name."), code="field", params={"name": value})
+
+
+def validate_field_map(value: Any) -> None:
+    """A mapping of field name to text."""
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise ValidationError(_("Write one 'name: value' a line."), code="fields")
+    for name in value:
+        validate_field_name(name)
+
+
+def validate_string_list(value: Any) -> None:
+    """A list of texts, or None."""
+    if value is not None and not (isinstance(value, list) and all(isinstance(item, str) and item for item in value)):
+        raise ValidationError(_("Write one value a line."), code="list")
