@@ -1,0 +1,86 @@
+"""Entity tags: what they are made of here, and the conditional fields that carry them back (RFC 9110 sections 8.8, 13).
+
+An opaque tag is ``<progress>`` or ``<progress>/<the record's own etag>``, the reference's form, in quotes. Every progress in a
+tag has one pair more, for partition -2: a fingerprint of the topic's id, so that a re-created topic never answers 304 for
+the record of the old one. Decoders of the reference pass over partitions below zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from kafkaproxy.core import progress
+
+__all__ = ["IfMatch", "Validator", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
+
+FINGERPRINT_PARTITION: Final = -2
+DIGEST_PARTITION: Final = -3
+# RFC 9110 section 8.8.3: etagc; what is outside is percent-encoded, so that any record header makes a valid tag.
+_ETAGC_SAFE: Final = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
+_ENTITY_TAG: Final = re.compile(r'\s*(?:(W/)?"([^"]*)"|([^",\s][^,]*?))\s*(?:,|$)')
+
+
+def fingerprint(topic_id: bytes) -> int:
+    """Return 32 bits that tell apart topics of one name."""
+    return int.from_bytes(hashlib.blake2b(topic_id, digest_size=4).digest())
+
+
+def record_etag(topic_fingerprint: int, partition: int, offset: int, own: str | None) -> str:
+    """Return the quoted strong tag of one record: its position, then its own ``etag`` header if it has one."""
+    tag = progress.encode({partition: offset + 1, FINGERPRINT_PARTITION: topic_fingerprint})
+    return f'"{tag}/{quote(own, safe=_ETAGC_SAFE)}"' if own is not None else f'"{tag}"'
+
+
+def merge_etag(topic_fingerprint: int, digest: bytes) -> str:
+    """Return the quoted strong tag of a merge; ``digest`` identifies the set of records that was merged."""
+    pairs = {FINGERPRINT_PARTITION: topic_fingerprint, DIGEST_PARTITION: int.from_bytes(digest[:8], signed=True)}
+    return f'"{progress.encode(pairs)}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """The parsed ``if-none-match``: ``*``, or the opaque tags."""
+
+    any: bool
+    tags: frozenset[str]
+
+    def matches(self, etag: str | None) -> bool:
+        """Whether a representation with this (quoted) tag, or none (None), matches; comparison is weak."""
+        if etag is None:
+            return False
+        return self.any or etag.strip('"') in self.tags
+
+
+@dataclass(frozen=True, slots=True)
+class IfMatch:
+    """The parsed ``if-match``; ``own`` is the record's own etag part of the only tag, if there is one."""
+
+    own: str | None
+
+
+def parse_if_none_match(values: Iterable[str]) -> Validator | None:
+    """Parse the field's lines; None where there is nothing usable. Unquoted tags, the reference's form, count too."""
+    tags = list(_entity_tags(values))
+    if not tags:
+        return None
+    return Validator(any="*" in tags, tags=frozenset(tags))
+
+
+def parse_if_match(values: Iterable[str]) -> str | None:
+    """Return what a service gets as ``if-match``: the etag part after ``/`` of the first tag that has one, else None."""
+    for tag in _entity_tags(values):
+        _, slash, own = tag.partition("/")
+        if slash:
+            return own
+    return None
+
+
+def _entity_tags(values: Iterable[str]) -> Iterable[str]:
+    for value in values:
+        for found in _ENTITY_TAG.finditer(value):
+            yield found[2] if found[2] is not None else found[3]

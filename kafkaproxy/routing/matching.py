@@ -1,0 +1,287 @@
+"""Matching: which route serves a request.
+
+The contract's section *Matching*: a gateway's entries are tried in order, the first whose conditions match and whose guards
+pass is *the* entry; inside it the first route whose condition matches and whose guards pass serves the request. An index
+over all route paths finds the few candidates first, so the cost does not grow with the number of routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, Protocol
+
+from kafkaproxy.core.expressions import Principal
+from kafkaproxy.core.index import PathIndex
+from kafkaproxy.core.paths import PathTemplate
+from kafkaproxy.routing.table import (
+    Capability,
+    Condition,
+    Configuration,
+    Entry,
+    EntryCondition,
+    Gateway,
+    GuardRequirement,
+    Route,
+)
+
+__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Refused", "RequestLine", "RolePrincipal"]
+
+_METHODS: Final[Mapping[Capability, frozenset[str]]] = {
+    Capability.PRODUCE: frozenset({"POST", "PUT", "PATCH", "DELETE"}),
+    Capability.FETCH: frozenset({"GET", "HEAD"}),
+    Capability.STREAM: frozenset({"GET"}),
+}
+_ANY: Final = Condition(method=None, path=None)
+
+
+class RolePrincipal(Principal, Protocol):
+    """A principal that knows whether it holds roles."""
+
+    def holds(self, roles: Collection[str]) -> bool:
+        """Whether the principal has every one of ``roles``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """What conditions look at. ``path`` is raw and without query; ``authority`` has its port; ``fields`` are lower case."""
+
+    method: str
+    scheme: str
+    authority: str
+    path: str
+    fields: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A condition of a route whose path may match, with its place in the whole order."""
+
+    order: tuple[int, int, int, int]
+    """Gateway, entry, route, condition."""
+    template: PathTemplate | None
+    methods: frozenset[str]
+    route: Route
+    poll: bool
+    """Whether this is the location of the route's async replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The route that serves the request, and its raw path parameters."""
+
+    gateway: Gateway
+    entry: Entry
+    route: Route
+    params: Mapping[str, str]
+    poll: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Guards refuse everything that matches: 401 without a valid credential, else 403."""
+
+    gateway: Gateway
+    guards: frozenset[str]
+    """The guards that refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed:
+    """The path matches, the method does not: 405."""
+
+    gateway: Gateway
+    allow: frozenset[str]
+    stream: Match | None
+    """The stream route of that path, if there is one: a challenge may be answered there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GatewayIndex:
+    gateway: Gateway
+    entries: PathIndex[int]
+    guards: frozenset[str]
+
+
+Principals = Mapping[str, RolePrincipal]
+
+
+class Matcher:
+    """A configuration, indexed. Immutable; a process swaps the whole of it."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._gateways = tuple(_index_gateway(gateway) for gateway in configuration.gateways)
+        self._routes = PathIndex((each.template, each) for each in _candidates(configuration.gateways))
+
+    def find(self, path: str) -> list[Candidate]:
+        """Return the candidates whose path matches, in order; empty: the request belongs to the wrapped site."""
+        found = [
+            each for each in self._routes.find(path) if each.template is None or each.template.regex.fullmatch(path) is not None
+        ]
+        if len(found) > 1:
+            found.sort(key=_order)
+        return found
+
+    def gateways(self, candidates: Iterable[Candidate]) -> Iterator[Gateway]:
+        """Return the gateways of the candidates, in order."""
+        return (self._gateways[index].gateway for index in dict.fromkeys(each.order[0] for each in candidates))
+
+    def guards(self, candidates: Iterable[Candidate]) -> frozenset[str]:
+        """Return the guards whose answer the candidates may depend on."""
+        names: frozenset[str] = frozenset()
+        for index in {each.order[0] for each in candidates}:
+            names |= self._gateways[index].guards
+        return names
+
+    def resolve(
+        self, candidates: Sequence[Candidate], request: RequestLine, principals: Principals
+    ) -> Match | Refused | NotAllowed | None:
+        """Return what serves the request, or why nothing does; None: no entry leads to a route of this path.
+
+        A gateway whose guards refuse the request ends the search: what it protects is not served by a later one.
+        """
+        not_allowed: NotAllowed | None = None
+        for index, group in groupby(candidates, key=_gateway_order):
+            outcome = _resolve_gateway(self._gateways[index], list(group), request, principals)
+            if isinstance(outcome, (Match, Refused)):
+                return outcome
+            not_allowed = _join(not_allowed, outcome)
+        return not_allowed
+
+
+def _order(candidate: Candidate) -> tuple[int, int, int, int]:
+    return candidate.order
+
+
+def _gateway_order(candidate: Candidate) -> int:
+    return candidate.order[0]
+
+
+def _join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | None:
+    if first is None or second is None:
+        return first or second
+    return NotAllowed(first.gateway, first.allow | second.allow, first.stream or second.stream)
+
+
+def _resolve_gateway(
+    index: _GatewayIndex, candidates: list[Candidate], request: RequestLine, principals: Principals
+) -> Match | Refused | NotAllowed | None:
+    """Find the entry, then the route. ``candidates`` are all of this gateway."""
+    wanted = {each.order[1] for each in candidates}
+    refused: set[str] = set()
+    for number in sorted(set(index.entries.find(request.path))):
+        entry = index.gateway.entries[number]
+        if not _entry_matches(entry, request):
+            continue
+        failing = _failing(entry.guarded, principals)
+        if failing:
+            if number in wanted:
+                refused.update(failing)
+            continue
+        inside = [each for each in candidates if each.order[1] == number]
+        return _resolve_entry(index.gateway, entry, inside, request, principals, refused)
+    return Refused(index.gateway, frozenset(refused)) if refused else None
+
+
+def _resolve_entry(
+    gateway: Gateway,
+    entry: Entry,
+    candidates: list[Candidate],
+    request: RequestLine,
+    principals: Principals,
+    refused: set[str],
+) -> Match | Refused | NotAllowed | None:
+    allow: set[str] = set()
+    stream: Match | None = None
+    for each in candidates:
+        if request.method not in each.methods:
+            allow |= each.methods
+            if each.route.capability is Capability.STREAM and not _failing(each.route.guarded, principals):
+                stream = stream or _matched(gateway, entry, each, request.path)
+            continue
+        failing = _failing(each.route.guarded, principals)
+        if not failing:
+            return _matched(gateway, entry, each, request.path)
+        refused.update(failing)
+    if refused:
+        return Refused(gateway, frozenset(refused))
+    return NotAllowed(gateway, frozenset(allow), stream) if allow else None
+
+
+def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, path: str) -> Match:
+    params = candidate.template.match(path) if candidate.template is not None else None
+    return Match(gateway, entry, candidate.route, params or {}, candidate.poll)
+
+
+def _failing(requirements: tuple[GuardRequirement, ...], principals: Principals) -> list[str]:
+    """Return the guards that do not let the request through; a guard without an answer refuses."""
+    return [
+        each.guard
+        for each in requirements
+        if (principal := principals.get(each.guard)) is None or not principal.holds(each.roles)
+    ]
+
+
+def _entry_matches(entry: Entry, request: RequestLine) -> bool:
+    return all(any(_condition_matches(each, request) for each in level) for level in entry.levels)
+
+
+def _condition_matches(condition: EntryCondition, request: RequestLine) -> bool:
+    return (
+        (condition.method is None or condition.method == request.method)
+        and _fits(condition.path, request.path)
+        and _fits(condition.scheme, request.scheme)
+        and _fits(condition.authority, request.authority)
+        and all(_field_fits(name, pattern, request.fields) for name, pattern in condition.headers)
+    )
+
+
+def _fits(pattern: PathTemplate | None, text: str) -> bool:
+    return pattern is None or pattern.regex.fullmatch(text) is not None
+
+
+def _field_fits(name: bytes, pattern: PathTemplate, fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether some line of the field matches; a field that is absent does not."""
+    return any(each == name and _fits(pattern, value.decode("latin-1")) for each, value in fields)
+
+
+def _index_gateway(gateway: Gateway) -> _GatewayIndex:
+    items = [(path, number) for number, entry in enumerate(gateway.entries) for path in _entry_paths(entry)]
+    names = {each.guard for entry in gateway.entries for each in entry.guarded}
+    names.update(name for entry in gateway.entries for route in entry.routes for name in route.guard_names)
+    return _GatewayIndex(gateway, PathIndex(items), frozenset(names))
+
+
+def _entry_paths(entry: Entry) -> list[PathTemplate | None]:
+    """Return the paths that the entry's first level looks at: enough to index by."""
+    return [condition.path for condition in entry.levels[0]] if entry.levels else [None]
+
+
+def _candidates(gateways: Iterable[Gateway]) -> Iterator[Candidate]:
+    for g, gateway in enumerate(gateways):
+        for e, entry in enumerate(gateway.entries):
+            for r, route in enumerate(entry.routes):
+                yield from _route_candidates((g, e, r), route)
+
+
+def _route_candidates(place: tuple[int, int, int], route: Route) -> Iterator[Candidate]:
+    polls = route.async_location is not None
+    if polls:  # the location of a reply answers GET, whether or not a condition says so, before anything else does
+        yield Candidate(order=(*place, -1), template=route.async_location, methods=frozenset({"GET"}), route=route, poll=True)
+    for number, condition in enumerate(route.conditions or (_ANY,)):
+        methods = _served_methods(route.capability, condition.method)
+        if polls:  # a GET that is no poll would otherwise become a record
+            methods -= {"GET"}
+        if methods:
+            yield Candidate(order=(*place, number), template=condition.path, methods=methods, route=route, poll=False)
+
+
+def _served_methods(capability: Capability, method: str | None) -> frozenset[str]:
+    if method is None:
+        return _METHODS[capability]
+    if capability is Capability.FETCH and method == "GET":
+        return _METHODS[capability]
+    return frozenset({method})
