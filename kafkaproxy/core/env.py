@@ -25,8 +25,8 @@ def env_names(text: str) -> list[str]:
 
 
 def mask_env(text: str) -> str:
-    """Replace every reference by a harmless literal, for checking the text around it."""
-    return _REFERENCE.sub("env", text)
+    """Replace every reference by its variable's name, a harmless literal, for checking the text around it."""
+    return _REFERENCE.sub(r"\1", text)
 
 
 def resolve_env(text: str, environ: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["BadPath", "Glob", "Param", "PathTemplate", "TemplateError", "decode_params"]
+__all__ = ["BadPath", "Glob", "Param", "PathTemplate", "TemplateError", "decode_params", "quote_literal"]
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN: Final = re.compile(r"\*|\{([^{}]*)\}|[{}]")
@@ -107,9 +107,14 @@ def decode_params(raw: Mapping[str, str]) -> dict[str, str]:
     return decoded
 
 
+def quote_literal(literal: str) -> str:
+    """Percent-encode what cannot stand in a raw path as it is; escapes that are already there stay."""
+    return quote(literal, safe=_RAW_SAFE)
+
+
 def _add_literal(parts: list[str | Param | Glob], literal: str) -> None:
     if literal:
-        parts.append(quote(literal, safe=_RAW_SAFE))
+        parts.append(quote_literal(literal))
 
 
 def _parse_param(text: str, token: re.Match[str], names: set[str]) -> Param:

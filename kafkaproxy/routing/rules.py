@@ -1,0 +1,219 @@
+"""The rules that no single field can check: parameters that a condition defines, guards that exist, rows that fit.
+
+Everything here takes plain texts, so the admin asks before it saves, the importer before it writes, and the compiler before it
+serves. ``${{env.NAME}}`` may stand in any text; its value is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from django.utils.translation import gettext as _
+
+from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.paths import PathTemplate, TemplateError
+from kafkaproxy.routing.polling import CORRELATION_ID, poll_template
+
+__all__ = ["ConditionText", "FilterText", "Issue", "RouteText", "Severity", "validate_route"]
+
+
+class Severity(StrEnum):
+    """Whether a configuration with the issue can be served."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """Something wrong, and where.
+
+    ``field`` is a field or related name of the model (``topic``, ``overrides``, ``conditions`` …), ``index`` the row where that
+    is a list, ``part`` the field of the row. A malformed template has the code ``template``: the field's own validator says so
+    too.
+    """
+
+    field: str
+    message: str
+    code: str
+    severity: Severity = Severity.ERROR
+    index: int | None = None
+    part: str = ""
+    subject: str = ""
+    """The name of the route or entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionText:
+    """A condition as written; an empty method is what the capability serves, an empty path every path."""
+
+    method: str = ""
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method or '*'} {self.path or '*'}"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterText:
+    """A filter as written."""
+
+    key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteText:
+    """A route as written, with its rows in order; ``guarded`` holds the roles by guard."""
+
+    name: str
+    capability: str
+    topic: str
+    conditions: Sequence[ConditionText] = ()
+    key: str | None = None
+    reply_to: str = ""
+    overrides: Sequence[tuple[str, str]] = ()
+    filters: Sequence[FilterText] = ()
+    async_fields: Sequence[tuple[str, str]] = ()
+    guarded: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Use:
+    """A template and where it stands."""
+
+    field: str
+    text: str
+    place: Place
+    index: int | None = None
+    part: str = ""
+
+    @property
+    def polled(self) -> bool:
+        """Whether a poll renders it: a poll produces nothing, it only looks for the reply."""
+        return self.place in (Place.REPLY_TO, Place.ASYNC)
+
+    def issue(self, message: str, code: str, severity: Severity = Severity.ERROR) -> Issue:
+        return Issue(field=self.field, index=self.index, part=self.part, message=message, code=code, severity=severity)
+
+
+_Parsed = Sequence[tuple[_Use, Template]]
+_Conditions = Sequence[tuple[ConditionText, frozenset[str]]]
+
+_PLACE_OF_ROWS: Final = {"overrides": {"produce"}, "async_fields": {"produce"}, "filters": {"fetch", "stream"}}
+
+
+def validate_route(route: RouteText, *, guards: Collection[str] | None = None) -> list[Issue]:
+    """Return what is wrong with one route by itself. ``guards`` are the names that exist; None leaves them unchecked."""
+    malformed: list[Issue] = []
+    templates = list(_parse_templates(route, malformed))
+    conditions = list(_parse_conditions(route, malformed))
+    return [
+        *malformed,
+        *_misplaced_rows(route),
+        *_unknown_params(templates, conditions),
+        *_unanswerable(route, templates, conditions),
+        *_unknown_guards(route, templates, guards),
+    ]
+
+
+def _uses(route: RouteText) -> Iterator[_Use]:
+    yield _Use(field="topic", text=route.topic, place=Place.TOPIC)
+    if route.key is not None:
+        yield _Use(field="key", text=route.key, place=Place.KEY)
+    if route.reply_to:
+        yield _Use(field="reply_to", text=route.reply_to, place=Place.REPLY_TO)
+    for index, (_name, value) in enumerate(route.overrides):
+        yield _Use(field="overrides", text=value, place=Place.OVERRIDE, index=index, part="value")
+    for index, (_name, value) in enumerate(route.async_fields):
+        yield _Use(field="async_fields", text=value, place=Place.ASYNC, index=index, part="value")
+    for index, each in enumerate(route.filters):
+        if each.key is not None:
+            yield _Use(field="filters", text=each.key, place=Place.FILTER, index=index, part="key")
+        for value in each.headers.values():
+            yield _Use(field="filters", text=value, place=Place.FILTER, index=index, part="headers")
+
+
+def _parse_templates(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:
+    for use in _uses(route):
+        try:
+            yield use, Template.parse(mask_env(use.text), use.place)
+        except TemplateError as error:
+            malformed.append(use.issue(str(error), "template"))
+
+
+def _parse_conditions(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[ConditionText, frozenset[str]]]:
+    for index, condition in enumerate(route.conditions):
+        try:
+            yield condition, frozenset(PathTemplate.parse(mask_env(condition.path)).names)
+        except TemplateError as error:
+            malformed.append(Issue(field="conditions", index=index, part="path", message=str(error), code="template"))
+
+
+def _misplaced_rows(route: RouteText) -> Iterator[Issue]:
+    """Rows that the capability never reads: silently ignored settings surprise."""
+    for name, capabilities in _PLACE_OF_ROWS.items():
+        if getattr(route, name) and route.capability not in capabilities:
+            message = _("A %(capability)s route has none of these: remove them, or change the capability.")
+            yield Issue(field=name, message=message % {"capability": route.capability}, code="capability")
+    if route.async_fields and not route.reply_to:
+        message = _("An asynchronous answer needs the topic of the replies: give reply-to, or remove these.")
+        yield Issue(field="async_fields", message=message, code="async")
+
+
+def _is_poll(condition: ConditionText, names: frozenset[str]) -> bool:
+    return condition.method == "GET" and CORRELATION_ID in names
+
+
+def _unknown_params(templates: _Parsed, conditions: _Conditions) -> Iterator[Issue]:
+    """Whichever condition matches, it has to define what the route renders then."""
+    for use, template in templates:
+        for name in sorted(template.param_names):
+            if not conditions:
+                message = _("${params.%(name)s} is unknown: the route has no condition whose path has {%(name)s}.")
+                yield use.issue(message % {"name": name}, "param")
+            elif lacking := _first_without(name, use, conditions):
+                message = _("${params.%(name)s} is unknown: the path of “%(condition)s” has no {%(name)s}.")
+                yield use.issue(message % {"name": name, "condition": lacking}, "param")
+
+
+def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionText | None:
+    """Return the first condition that does not define a parameter which is rendered when it matches."""
+    for condition, names in conditions:
+        if name not in names and (use.polled or not _is_poll(condition, names)):
+            return condition
+    return None
+
+
+def _unanswerable(route: RouteText, templates: _Parsed, conditions: _Conditions) -> Iterator[Issue]:
+    """Warn of 202s whose outcome nobody can ask for."""
+    fields = [(use, template) for use, template in templates if use.place is Place.ASYNC]
+    if not fields or any(_is_poll(condition, names) for condition, names in conditions):
+        return
+    poll = poll_template([(route.async_fields[use.index or 0][0], template) for use, template in fields])
+    needed = frozenset[str]().union(*(template.param_names for use, template in templates if use.polled))
+    if poll is None or not needed <= set(poll.names):
+        message = _(
+            "The outcome cannot be asked for: write a location with a path that holds ${correlationId} and each "
+            "parameter of reply-to and of these fields, such as /items/${params.id};cid=${correlationId}."
+        )
+        yield fields[0][0].issue(message, "poll", Severity.WARNING)
+
+
+def _unknown_guards(route: RouteText, templates: _Parsed, guards: Collection[str] | None) -> Iterator[Issue]:
+    if guards is None:
+        return
+    for use, template in templates:
+        for name in sorted(template.guard_names.difference(guards)):
+            yield use.issue(_guard_message(name), "guard")
+    for index, name in enumerate(route.guarded):
+        if name not in guards:
+            yield Issue(field="guarded", index=index, part="guard", message=_guard_message(name), code="guard")
+
+
+def _guard_message(name: str) -> str:
+    return _("There is no guard “%(name)s”: make it, or name one that exists.") % {"name": name}
