@@ -26,7 +26,7 @@ from kafkaproxy.routing.table import (
     Route,
 )
 
-__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Refused", "RequestLine", "RolePrincipal"]
+__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Refused", "RequestLine", "RolePrincipal", "served_methods"]
 
 _METHODS: Final[Mapping[Capability, frozenset[str]]] = {
     Capability.PRODUCE: frozenset({"POST", "PUT", "PATCH", "DELETE"}),
@@ -272,14 +272,15 @@ def _route_candidates(place: tuple[int, int, int], route: Route) -> Iterator[Can
     if polls:  # the location of a reply answers GET, whether or not a condition says so, before anything else does
         yield Candidate(order=(*place, -1), template=route.async_location, methods=frozenset({"GET"}), route=route, poll=True)
     for number, condition in enumerate(route.conditions or (_ANY,)):
-        methods = _served_methods(route.capability, condition.method)
+        methods = served_methods(route.capability, condition.method)
         if polls:  # a GET that is no poll would otherwise become a record
             methods -= {"GET"}
         if methods:
             yield Candidate(order=(*place, number), template=condition.path, methods=methods, route=route, poll=False)
 
 
-def _served_methods(capability: Capability, method: str | None) -> frozenset[str]:
+def served_methods(capability: Capability, method: str | None) -> frozenset[str]:
+    """Return the methods of a condition: its own, or what the capability serves."""
     if method is None:
         return _METHODS[capability]
     if capability is Capability.FETCH and method == "GET":
