@@ -6,9 +6,8 @@ serves. ``${{env.NAME}}`` may stand in any text; its value is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from django.utils.translation import gettext as _
@@ -16,70 +15,20 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.polling import CORRELATION_ID, poll_template
+from kafkaproxy.routing.polling import is_poll, poll_template
+from kafkaproxy.routing.shadows import shadowed_entries, shadowed_routes
+from kafkaproxy.routing.texts import (
+    ConditionText,
+    EntryConditionText,
+    EntryText,
+    FilterText,
+    Issue,
+    RouteText,
+    Severity,
+)
 
-__all__ = ["ConditionText", "FilterText", "Issue", "RouteText", "Severity", "validate_route"]
-
-
-class Severity(StrEnum):
-    """Whether a configuration with the issue can be served."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue:
-    """Something wrong, and where.
-
-    ``field`` is a field or related name of the model (``topic``, ``overrides``, ``conditions`` …), ``index`` the row where that
-    is a list, ``part`` the field of the row. A malformed template has the code ``template``: the field's own validator says so
-    too.
-    """
-
-    field: str
-    message: str
-    code: str
-    severity: Severity = Severity.ERROR
-    index: int | None = None
-    part: str = ""
-    subject: str = ""
-    """The name of the route or entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionText:
-    """A condition as written; an empty method is what the capability serves, an empty path every path."""
-
-    method: str = ""
-    path: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.method or '*'} {self.path or '*'}"
-
-
-@dataclass(frozen=True, slots=True)
-class FilterText:
-    """A filter as written."""
-
-    key: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteText:
-    """A route as written, with its rows in order; ``guarded`` holds the roles by guard."""
-
-    name: str
-    capability: str
-    topic: str
-    conditions: Sequence[ConditionText] = ()
-    key: str | None = None
-    reply_to: str = ""
-    overrides: Sequence[tuple[str, str]] = ()
-    filters: Sequence[FilterText] = ()
-    async_fields: Sequence[tuple[str, str]] = ()
-    guarded: Mapping[str, Collection[str]] = field(default_factory=dict)
+__all__ = ["ConditionText", "EntryConditionText", "EntryText", "FilterText", "Issue", "RouteText", "Severity"]
+__all__ += ["shadowed_entries", "shadowed_routes", "validate_route"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +51,9 @@ class _Use:
 
 
 _Parsed = Sequence[tuple[_Use, Template]]
-_Conditions = Sequence[tuple[ConditionText, frozenset[str]]]
+_Conditions = Sequence[tuple[ConditionText, PathTemplate]]
 
-_PLACE_OF_ROWS: Final = {"overrides": {"produce"}, "async_fields": {"produce"}, "filters": {"fetch", "stream"}}
+_CAPABILITIES_OF: Final = {"overrides": {"produce"}, "async_fields": {"produce"}, "filters": {"fetch", "stream"}}
 
 
 def validate_route(route: RouteText, *, guards: Collection[str] | None = None) -> list[Issue]:
@@ -116,7 +65,7 @@ def validate_route(route: RouteText, *, guards: Collection[str] | None = None) -
         *malformed,
         *_misplaced_rows(route),
         *_unknown_params(templates, conditions),
-        *_unanswerable(route, templates, conditions),
+        *([] if malformed else _unanswerable(route)),
         *_unknown_guards(route, templates, guards),
     ]
 
@@ -146,27 +95,23 @@ def _parse_templates(route: RouteText, malformed: list[Issue]) -> Iterator[tuple
             malformed.append(use.issue(str(error), "template"))
 
 
-def _parse_conditions(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[ConditionText, frozenset[str]]]:
+def _parse_conditions(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[ConditionText, PathTemplate]]:
     for index, condition in enumerate(route.conditions):
         try:
-            yield condition, frozenset(PathTemplate.parse(mask_env(condition.path)).names)
+            yield condition, PathTemplate.parse(mask_env(condition.path))
         except TemplateError as error:
             malformed.append(Issue(field="conditions", index=index, part="path", message=str(error), code="template"))
 
 
 def _misplaced_rows(route: RouteText) -> Iterator[Issue]:
     """Rows that the capability never reads: silently ignored settings surprise."""
-    for name, capabilities in _PLACE_OF_ROWS.items():
+    for name, capabilities in _CAPABILITIES_OF.items():
         if getattr(route, name) and route.capability not in capabilities:
             message = _("A %(capability)s route has none of these: remove them, or change the capability.")
             yield Issue(field=name, message=message % {"capability": route.capability}, code="capability")
     if route.async_fields and not route.reply_to:
         message = _("An asynchronous answer needs the topic of the replies: give reply-to, or remove these.")
         yield Issue(field="async_fields", message=message, code="async")
-
-
-def _is_poll(condition: ConditionText, names: frozenset[str]) -> bool:
-    return condition.method == "GET" and CORRELATION_ID in names
 
 
 def _unknown_params(templates: _Parsed, conditions: _Conditions) -> Iterator[Issue]:
@@ -183,25 +128,20 @@ def _unknown_params(templates: _Parsed, conditions: _Conditions) -> Iterator[Iss
 
 def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionText | None:
     """Return the first condition that does not define a parameter which is rendered when it matches."""
-    for condition, names in conditions:
-        if name not in names and (use.polled or not _is_poll(condition, names)):
+    for condition, path in conditions:
+        if name not in path.names and (use.polled or not is_poll(condition.method, path)):
             return condition
     return None
 
 
-def _unanswerable(route: RouteText, templates: _Parsed, conditions: _Conditions) -> Iterator[Issue]:
+def _unanswerable(route: RouteText) -> Iterator[Issue]:
     """Warn of 202s whose outcome nobody can ask for."""
-    fields = [(use, template) for use, template in templates if use.place is Place.ASYNC]
-    if not fields or any(_is_poll(condition, names) for condition, names in conditions):
-        return
-    poll = poll_template([(route.async_fields[use.index or 0][0], template) for use, template in fields])
-    needed = frozenset[str]().union(*(template.param_names for use, template in templates if use.polled))
-    if poll is None or not needed <= set(poll.names):
+    if route.async_fields and poll_template(route) is None:
         message = _(
             "The outcome cannot be asked for: write a location with a path that holds ${correlationId} and each "
             "parameter of reply-to and of these fields, such as /items/${params.id};cid=${correlationId}."
         )
-        yield fields[0][0].issue(message, "poll", Severity.WARNING)
+        yield Issue(field="async_fields", message=message, code="poll", severity=Severity.WARNING)
 
 
 def _unknown_guards(route: RouteText, templates: _Parsed, guards: Collection[str] | None) -> Iterator[Issue]:

@@ -1,0 +1,89 @@
+"""Whether one path template matches everything that another one matches, so that a rule behind it is never reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from kafkaproxy.core.paths import Glob, Param, PathTemplate
+
+__all__ = ["Coverers", "covers"]
+
+T = TypeVar("T")
+
+_EVERYTHING = (Glob(),)
+
+
+def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
+    """Whether every path that ``narrow`` matches is matched by ``wide``; None matches every path.
+
+    True is always right. False may be wrong where only the alternatives of several places together cover, such as ``*a*`` and
+    ``{x}*``: nobody is warned then.
+    """
+    pattern = _tokens(wide)
+    states = _skip_globs(pattern, {0})
+    for seen in _tokens(narrow):
+        states = _skip_globs(pattern, {target for state in states for target in _step(pattern, state, seen)})
+        if not states:
+            return False
+    return len(pattern) in states
+
+
+Token = str | Param | Glob
+
+
+def _tokens(template: PathTemplate | None) -> list[Token]:
+    """Split literals into characters."""
+    parts = _EVERYTHING if template is None else template.parts
+    return [token for part in parts for token in (part if isinstance(part, str) else (part,))]
+
+
+def _skip_globs(pattern: list[Token], states: set[int]) -> set[int]:
+    """Add the states behind globs, which may match nothing."""
+    for first in sorted(states):
+        behind = first
+        while behind < len(pattern) and isinstance(pattern[behind], Glob):
+            behind += 1
+            states.add(behind)
+    return states
+
+
+def _step(pattern: list[Token], state: int, seen: Token) -> tuple[int, ...]:
+    """Return the states behind ``seen``, a character or a placeholder that stands for many."""
+    if state == len(pattern):
+        return ()
+    match pattern[state]:
+        case Glob():
+            return (state,)
+        case Param():
+            within_a_segment = not isinstance(seen, Glob) and seen != "/"
+            return (state, state + 1) if within_a_segment else ()
+        case character:
+            return (state + 1,) if seen == character else ()
+
+
+class Coverers(Generic[T]):
+    """Templates that may cover another one, found by the literals at both ends, so that thousands can be compared."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, dict[str, list[T]]] = {}
+
+    def add(self, template: PathTemplate | None, item: T) -> None:
+        """Remember ``item`` under its template."""
+        prefix, suffix = _ends(template)
+        self._items.setdefault(prefix, {}).setdefault(suffix, []).append(item)
+
+    def find(self, template: PathTemplate | None) -> Iterator[T]:
+        """Return the items whose templates begin and end no more narrowly; they still have to be compared."""
+        prefix, suffix = _ends(template)
+        for length in range(len(prefix) + 1):
+            by_suffix = self._items.get(prefix[:length])
+            if by_suffix:
+                for start in range(len(suffix) + 1):
+                    yield from by_suffix.get(suffix[start:], ())
+
+
+def _ends(template: PathTemplate | None) -> tuple[str, str]:
+    parts = _EVERYTHING if template is None else template.parts or ("",)
+    prefix, suffix = (part if isinstance(part, str) else "" for part in (parts[0], parts[-1]))
+    return prefix, suffix

@@ -1,0 +1,199 @@
+"""Rules that are never reached, because an earlier one takes every request that they would serve.
+
+Only a warning: nothing is wrong with the rule itself. A rule counts as hidden by one earlier rule whose guards let in everyone
+whom its own would let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from django.utils.translation import gettext as _
+
+from kafkaproxy.core.covering import Coverers, covers
+from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.paths import PathTemplate, TemplateError
+from kafkaproxy.routing.matching import served_methods
+from kafkaproxy.routing.polling import poll_template
+from kafkaproxy.routing.table import Capability
+from kafkaproxy.routing.texts import ConditionText, EntryConditionText, EntryText, Issue, RouteText, Severity
+
+__all__ = ["shadowed_entries", "shadowed_routes"]
+
+Roles = Mapping[str, Collection[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one condition of a route serves."""
+
+    route: RouteText
+    field: str
+    index: int | None
+    text: ConditionText
+    template: PathTemplate | None
+    methods: frozenset[str]
+
+    def hides(self, other: _Claim) -> bool:
+        return (
+            self.methods >= other.methods
+            and _lets_in(self.route.guarded, other.route.guarded)
+            and covers(self.template, other.template)
+        )
+
+
+def shadowed_routes(routes: Sequence[RouteText]) -> list[Issue]:
+    """Return a warning for each condition of an entry's routes, in order, that an earlier route hides.
+
+    ``subject`` is the route's name. Leave disabled routes out.
+    """
+    issues: list[Issue] = []
+    earlier: Coverers[_Claim] = Coverers()
+    for route in routes:
+        claims = list(_claims(route))
+        issues.extend(_hidden_condition(claim, each) for claim in claims for each in _hiding(claim, earlier))
+        for claim in claims:
+            earlier.add(claim.template, claim)
+    return issues
+
+
+def _hiding(claim: _Claim, earlier: Coverers[_Claim]) -> Iterator[_Claim]:
+    """Return the first claim that hides another one, if there is one."""
+    return islice((each for each in earlier.find(claim.template) if each.hides(claim)), 1)
+
+
+def shadowed_entries(entries: Sequence[EntryText]) -> list[Issue]:
+    """Return a warning for each entry of a gateway, in order, that an earlier one hides. Leave disabled entries out."""
+    issues: list[Issue] = []
+    earlier: Coverers[_Gate] = Coverers()
+    for entry in entries:
+        try:
+            gate = _Gate.parse(entry)
+        except TemplateError:  # reported by the field's own validator
+            continue
+        candidates = (each for level in gate.levels or ((_ANY,),) for each in earlier.find(level[0].path))
+        if hiding := next((each for each in candidates if each.hides(gate)), None):
+            issues.append(_hidden_entry(gate, hiding))
+        for condition in gate.levels[0] if gate.levels else (_ANY,):
+            earlier.add(condition.path, gate)
+    return issues
+
+
+def _lets_in(wide: Roles, narrow: Roles) -> bool:
+    """Whether everyone who passes ``narrow`` passes ``wide``."""
+    return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
+
+
+def _claims(route: RouteText) -> Iterator[_Claim]:
+    capability = Capability(route.capability)
+    try:
+        poll = poll_template(route)
+    except TemplateError:
+        poll = None
+    if poll is not None:
+        text = ConditionText("GET", poll.text)
+        yield _Claim(route, "async_fields", None, text, poll, frozenset({"GET"}))
+    for index, text in enumerate(route.conditions or [ConditionText()]):
+        methods = served_methods(capability, _any_if_blank(text.method))
+        if poll is not None:
+            methods -= {"GET"}
+        try:
+            template = PathTemplate.parse(mask_env(text.path)) if text.path else None
+        except TemplateError:
+            continue
+        if methods:
+            yield _Claim(route, "conditions", index if route.conditions else None, text, template, methods)
+
+
+def _any_if_blank(method: str) -> str | None:
+    return None if method in ("", "*") else method
+
+
+def _hidden_condition(claim: _Claim, hiding: _Claim) -> Issue:
+    message = _("“%(condition)s” is never reached: the earlier route “%(route)s” serves “%(wider)s” to everyone.")
+    if claim.route.guarded:
+        message = _("“%(condition)s” is never reached: the earlier route “%(route)s” serves “%(wider)s” to the same.")
+    return Issue(
+        field=claim.field,
+        index=claim.index,
+        part="path" if claim.index is not None else "",
+        message=message % {"condition": claim.text, "route": hiding.route.name, "wider": hiding.text},
+        code="shadowed",
+        severity=Severity.WARNING,
+        subject=claim.route.name,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Alternative:
+    """A condition of an entry, parsed; None matches anything."""
+
+    scheme: PathTemplate | None = None
+    authority: PathTemplate | None = None
+    path: PathTemplate | None = None
+    method: str | None = None
+    headers: Mapping[str, PathTemplate]
+
+    def hides(self, other: _Alternative) -> bool:
+        return (
+            self.method in (None, other.method)
+            and covers(self.path, other.path)
+            and covers(self.scheme, other.scheme)
+            and covers(self.authority, other.authority)
+            and all(name in other.headers and covers(each, other.headers[name]) for name, each in self.headers.items())
+        )
+
+
+_ANY = _Alternative(headers={})
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What an entry lets through: every level, by any of its alternatives."""
+
+    text: EntryText
+    levels: tuple[tuple[_Alternative, ...], ...]
+
+    @classmethod
+    def parse(cls, text: EntryText) -> _Gate:
+        levels: dict[int, list[_Alternative]] = {}
+        for condition in text.conditions:
+            levels.setdefault(condition.level, []).append(_parse_alternative(condition))
+        return cls(text, tuple(tuple(each) for each in levels.values()))
+
+    def hides(self, other: _Gate) -> bool:
+        """Whether each level lets through all that some level of ``other`` does."""
+        return _lets_in(self.text.guarded, other.text.guarded) and all(
+            any(_level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
+        )
+
+
+def _level_hides(mine: Sequence[_Alternative], theirs: Sequence[_Alternative]) -> bool:
+    return all(any(wide.hides(narrow) for wide in mine) for narrow in theirs)
+
+
+def _parse_alternative(text: EntryConditionText) -> _Alternative:
+    return _Alternative(
+        scheme=_pattern(text.scheme),
+        authority=_pattern(text.authority),
+        path=_pattern(text.path),
+        method=_any_if_blank(text.method),
+        headers={name.lower(): PathTemplate.parse(mask_env(value)) for name, value in text.headers.items()},
+    )
+
+
+def _pattern(text: str) -> PathTemplate | None:
+    return PathTemplate.parse(mask_env(text)) if text else None
+
+
+def _hidden_entry(gate: _Gate, hiding: _Gate) -> Issue:
+    message = _("This entry is never reached: the earlier entry “%(entry)s” takes every request that it would take.")
+    return Issue(
+        field="position",
+        message=message % {"entry": hiding.text.name},
+        code="shadowed",
+        severity=Severity.WARNING,
+        subject=gate.text.name,
+    )
