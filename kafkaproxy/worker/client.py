@@ -1,0 +1,103 @@
+"""librdkafka configurations for the three clients that a cluster needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kafkaproxy.worker.types import Acks, ClusterConfig
+
+__all__ = ["Limits", "admin_config", "consumer_config", "producer_config"]
+
+_ACKS: Final[Mapping[Acks, str]] = {Acks.NONE: "0", Acks.LEADER_ONLY: "1", Acks.IN_SYNC_REPLICAS: "all"}
+# What belongs to a producer or a consumer only: librdkafka complains when the other one gets it.
+_PRODUCER_ONLY: Final = (
+    *("acks", "batch.", "compression.", "delivery.", "enable.gapless", "enable.idempotence", "linger.", "message.send"),
+    *("message.timeout", "partitioner", "queue.buffering", "request.required", "request.timeout", "retries", "sticky."),
+    "transaction.",
+)
+_CONSUMER_ONLY: Final = (
+    *("auto.", "check.crcs", "enable.auto", "enable.partition", "fetch.", "group.", "isolation.", "queued.", "session."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the worker takes from the settings; times in seconds, sizes in bytes."""
+
+    store_dir: Path
+    store_max_bytes: int = 1 << 34
+    stream_store_bytes: int = 1 << 30
+    ingest: bool = True
+    max_topics: int = 1000
+    topic_idle: float = 600.0
+    max_record_bytes: int = 11 << 20
+    max_waiting: int = 10_000
+    produce_timeout: float = 10.0
+    metadata_interval: float = 5.0
+    retention_interval: float = 10.0
+
+
+def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the producer for one kind of acknowledgement.
+
+    Java's partitioner, so that every producer of a topic puts a key where we do; idempotent where the acknowledgement allows
+    it, so that a retry inside librdkafka neither duplicates nor reorders.
+    """
+    return {
+        **_common(servers),
+        "partitioner": "murmur2_random",
+        "acks": _ACKS[acks],
+        "enable.idempotence": acks is Acks.IN_SYNC_REPLICAS,
+        "message.timeout.ms": round(limits.produce_timeout * 1000),
+        "message.max.bytes": limits.max_record_bytes,
+        "linger.ms": 0,
+        # An unknown topic is told after this long, not after the default of 30 s.
+        "topic.metadata.propagation.max.ms": 3000,
+        **_given(cluster, _CONSUMER_ONLY),
+        "bootstrap.servers": servers,
+    }
+
+
+def consumer_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
+    """Return the configuration of a reader: assigned, never in a group, nothing committed."""
+    return {
+        **_common(servers),
+        "group.id": "kafkaproxy-assigned",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "allow.auto.create.topics": False,
+        # The mock cluster answers a fetch only after this long; a real one as soon as there is a record.
+        "fetch.wait.max.ms": 10 if cluster.embedded else 500,
+        "fetch.error.backoff.ms": 100,
+        "topic.metadata.refresh.interval.ms": 5000,
+        **_given(cluster, _PRODUCER_ONLY),
+        "bootstrap.servers": servers,
+    }
+
+
+def admin_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
+    """Return the configuration of the admin client."""
+    given = _given(cluster, _PRODUCER_ONLY + _CONSUMER_ONLY)
+    return {**_common(servers), **given, "bootstrap.servers": servers}
+
+
+def _common(servers: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": servers,
+        "client.id": "kafkaproxy",
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 2000,
+        "log.connection.close": False,
+        "logger": logging.getLogger("kafkaproxy.librdkafka"),
+    }
+
+
+def _given(cluster: ClusterConfig, not_for: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in cluster.client.items() if not name.startswith(not_for)}

@@ -1,0 +1,227 @@
+"""One cluster's worker in this process: producers, the store, its writer if it is our turn, and who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.ingest import Ingest
+from kafkaproxy.worker.lock import prepare
+from kafkaproxy.worker.producer import AckedProducer
+from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Role
+from kafkaproxy.worker.waiters import Hub
+from kafkaproxy.worker.wake import WakeSocket, wake_all
+
+__all__ = ["ClusterWorker"]
+
+log = logging.getLogger("kafkaproxy.worker")
+
+_WANT_SECONDS: Final = 60.0
+_OWN_WRITES_SECONDS: Final = 1.0
+
+
+class ClusterWorker:
+    """Produces to a cluster and reads its topics. Start and close it from any thread; use it from event loops."""
+
+    def __init__(self, config: ClusterConfig, limits: Limits) -> None:
+        self.config = config
+        self.limits = limits
+        folder = limits.store_dir / config.name
+        self.servers = embedded_servers(folder) if config.embedded else str(config.client["bootstrap.servers"])
+        prepare(folder)
+        self.store = Store(folder, limits.store_max_bytes)
+        self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
+        self._topics: Mapping[str, TopicState] = {}
+        self._topics_version = b""
+        self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+        self._producers: dict[Acks, AckedProducer] = {}
+        self._producers_lock = threading.Lock()
+        self._asked: dict[tuple[str, Role], float] = {}
+        self._own_writes: dict[str, dict[int, int]] = {}
+        self._closed = False
+        self._wake_socket = WakeSocket(folder)
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+        self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
+        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed) if limits.ingest else None
+        self._refresh_topics()
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._listener.start()
+        if self.ingest is not None:
+            self.ingest.start()
+
+    def configure(self, config: ClusterConfig) -> None:
+        """Take over a configuration whose client options are the same."""
+        self.config = config
+        if self.ingest is not None:
+            self.ingest.configure(config)
+
+    def close(self) -> None:
+        """Flush what was handed over, stop the threads, give the store back."""
+        self._closed = True
+        for producer in self._producers.values():
+            producer.close(self.limits.produce_timeout)
+        if self.ingest is not None:
+            self.ingest.close()
+        with contextlib.suppress(OSError):
+            self._sender.sendto(b"", str(self._wake_socket.path))
+        self._listener.join(timeout=2)
+        self._wake_socket.close()
+        self._sender.close()
+        self.pool.shutdown(wait=True)
+        self.store.close()
+
+    # Producing
+
+    async def produce(self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Delivery:
+        """Produce a record and wait for its acknowledgement; raise :class:`ProduceError` where there is none."""
+        delivery = await self._producer(acks).produce(topic, key, value, headers)
+        state = self._topics.get(topic)
+        if state is not None and delivery.offset >= 0:
+            marks = self._own_writes.setdefault(topic, {})
+            marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
+        return delivery
+
+    def _producer(self, acks: Acks) -> AckedProducer:
+        producer = self._producers.get(acks)
+        if producer is None:
+            with self._producers_lock:
+                producer = self._producers.get(acks)
+                if producer is None:
+                    producer = AckedProducer(self.config, self.servers, acks, self.limits)
+                    self._producers[acks] = producer
+        return producer
+
+    # Reading
+
+    def topic(self, name: str, role: Role) -> TopicState | None:
+        """Return a topic that is ready to serve ``role`` and holds what this process wrote; never waits."""
+        state = self._topics.get(name)
+        if state is None or not state.ready or state.error or role not in state.roles:
+            return None
+        if name in self._own_writes and not self._has_own_writes(name, state):
+            return None
+        return state
+
+    async def ready(self, name: str, role: Role, patience: float) -> TopicState:
+        """Wait up to ``patience`` seconds for :meth:`topic`; raise :class:`TopicUnavailable` that says what is missing."""
+        if (state := self.topic(name, role)) is not None:
+            return state
+        try:
+            async with asyncio.timeout(patience):
+                state = await self._ready(name, role)
+        except TimeoutError:
+            state = self._topics.get(name)
+            raise TopicUnavailable(Unavailable(state.error) if state and state.error else Unavailable.NOT_READ_YET) from None
+        await self._see_own_writes(name, state)
+        return state
+
+    async def _ready(self, name: str, role: Role) -> TopicState:
+        hub = self.hub()
+        await self._ask(name, role)
+        while True:
+            state = self._topics.get(name)
+            if state is not None and role in state.roles:
+                if state.error in (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED):
+                    raise TopicUnavailable(Unavailable(state.error))
+                if state.ready and not state.error:
+                    return state
+            await hub.states_changed()
+
+    async def _ask(self, name: str, role: Role) -> None:
+        """Ask the writer for a topic that no configuration names, and say from time to time that it is still used."""
+        known = self.config.topics.get(name)
+        if known is not None and role in known.roles:
+            return
+        now = time.time()
+        if now - self._asked.get((name, role), 0) < _WANT_SECONDS:
+            return
+        if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
+            raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self.pool, self.store.want, name, frozenset({role}), now)
+        self._asked[name, role] = now
+        if self.ingest is not None:
+            self.ingest.nudge()
+        self._wake_others()
+
+    async def _see_own_writes(self, name: str, state: TopicState) -> None:
+        """Wait, for a moment, until the store holds what this process produced: clients read what they wrote."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OWN_WRITES_SECONDS):
+                while name in self._own_writes:
+                    with self.hub().change(name) as changed:
+                        if self._has_own_writes(name, state):
+                            return
+                        await changed
+
+    def _has_own_writes(self, name: str, state: TopicState) -> bool:
+        marks = self._own_writes[name]
+        reached = self.store.next_offsets(state.key)
+        if all(reached.get(partition, 0) >= offset for partition, offset in marks.items()):
+            del self._own_writes[name]
+            return True
+        return False
+
+    def hub(self) -> Hub:
+        """Return the waiters of the running event loop."""
+        loop = asyncio.get_running_loop()
+        hub = self._hubs.get(loop)
+        if hub is None:
+            hub = Hub(loop, self.store, lambda: self._topics, self.config.correlation_headers)
+            self._hubs = {**self._hubs, loop: hub}
+        return hub
+
+    def topics(self) -> Mapping[str, TopicState]:
+        """Return what is known of every topic."""
+        return self._topics
+
+    # Waking
+
+    def _committed(self) -> None:
+        """Tell this process and the others that the store has more; called by the writer's thread."""
+        self._wake_here()
+        self._wake_others()
+
+    def _wake_others(self) -> None:
+        wake_all(self.store.folder, self._sender, skip=self._wake_socket.path)
+
+    def _wake_here(self) -> None:
+        changed = self._refresh_topics()
+        for loop, hub in list(self._hubs.items()):
+            try:
+                if changed:
+                    loop.call_soon_threadsafe(hub.topics_changed)
+                hub.wake()
+            except RuntimeError:  # the loop is closed
+                self._hubs = {each: other for each, other in self._hubs.items() if each is not loop}
+
+    def _refresh_topics(self) -> bool:
+        version = self.store.topics_version()
+        if version == self._topics_version:
+            return False
+        self._topics_version = version
+        self._topics = self.store.topics()
+        return True
+
+    def _listen(self) -> None:
+        while not self._closed:
+            self._wake_socket.wait()
+            if self._closed:
+                return
+            if self.ingest is not None and self.ingest.writing:
+                self.ingest.nudge()
+            self._wake_here()

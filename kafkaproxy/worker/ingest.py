@@ -1,0 +1,361 @@
+"""Ingest: Kafka → store. One consumer for all topics of a cluster, in the one process of the host that holds the lock.
+
+Partitions are assigned, never subscribed in a group. Progress is committed with the records it counts, so a process that
+dies at any instant is continued exactly where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import lmdb
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from kafkaproxy.worker.client import Limits, admin_config, consumer_config
+from kafkaproxy.worker.errors import Unavailable
+from kafkaproxy.worker.lock import WriterLock, mark
+from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
+from kafkaproxy.worker.watcher import TopicInfo, Watcher
+from kafkaproxy.worker.writing import Batch, StoreWriter
+
+__all__ = ["Ingest"]
+
+log = logging.getLogger("kafkaproxy.ingest")
+
+_BATCH: Final = 2000
+_IDLE: Final = 0.05
+_WANTED_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 0.5
+_FULL_SECONDS: Final = 5.0
+_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)  # noqa: SLF001
+
+
+class Ingest:
+    """The writer's side of a cluster. ``wake`` is called after every commit, from its thread."""
+
+    def __init__(self, cluster: ClusterConfig, servers: str, store: Store, limits: Limits, wake: Callable[[], None]) -> None:
+        self._cluster = cluster
+        self._servers = servers
+        self._store = store
+        self._limits = limits
+        self._wake = wake
+        self._topics: Mapping[str, TopicSettings] = cluster.topics
+        self._lock = WriterLock(store.folder)
+        self._writer = StoreWriter(store, cluster.correlation_headers)
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._states: dict[str, TopicState] = {}
+        self._unread: dict[str, set[int]] = {}
+        """Topic → partitions that this session has not read to their end yet."""
+        self._assigned: set[tuple[str, int]] = set()
+        self._lost: set[tuple[str, int]] = set()
+        """Partitions whose position Kafka says is outside of the log."""
+        self._consumer: Any = None
+        self._watcher: Watcher | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-ingest-{cluster.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start; the thread waits for the lock if another process has it."""
+        self._thread.start()
+
+    @property
+    def writing(self) -> bool:
+        """Whether this process is the writer."""
+        return self._lock.held
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def configure(self, cluster: ClusterConfig) -> None:
+        """Take over the topics of a new configuration."""
+        self._topics = cluster.topics
+        self._commands.put(self._rewant)
+
+    def nudge(self) -> None:
+        """Look at what requests want, now."""
+        self._commands.put(self._rewant)
+
+    def close(self) -> None:
+        """Stop, sync the store, free the lock."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            if not self._lock.acquire():
+                self._closed.wait(_LOCK_SECONDS)
+                continue
+            try:
+                self._write()
+            except Exception:
+                log.exception("ingest_failed cluster=%s", self._cluster.name)
+                self._closed.wait(_LOCK_SECONDS)
+            finally:
+                self._stop_clients()
+                self._lock.release()
+
+    def _write(self) -> None:
+        """Be the writer until closed."""
+        log.info("ingest_started cluster=%s", self._cluster.name)
+        mark(self._store.folder, clean=False)
+        self._states = self._writer.begin(os.urandom(8), "")
+        self._unread.clear()
+        self._assigned.clear()
+        self._lost.clear()
+        self._consumer = Consumer({**consumer_config(self._cluster, self._servers), "error_cb": self._on_error})
+        self._watcher = Watcher(
+            self._cluster.name,
+            admin_config(self._cluster, self._servers),
+            min(self._limits.metadata_interval, self._limits.retention_interval),
+            lambda infos: self._commands.put(lambda: self._learn(infos)),
+            embedded=self._cluster.embedded,
+        )
+        self._watcher.start()
+        self._rewant()
+        next_look = 0.0
+        while not self._closed.is_set():
+            self._obey()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + _WANTED_SECONDS
+                self._rewant()
+            self._poll()
+        self._store.env.sync(True)
+        mark(self._store.folder, clean=True)
+
+    def _obey(self) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            command()
+
+    def _stop_clients(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    # What is wanted
+
+    def _rewant(self) -> None:
+        """Compare what configuration and requests want with what is read."""
+        if self._watcher is None:
+            return
+        wanted = self._wanted()
+        for name in [name for name in self._states if name not in wanted]:
+            self._unassign(name)
+            self._writer.forget(self._states.pop(name))
+        self._watcher.watch(wanted)
+
+    def _wanted(self) -> dict[str, frozenset[Role]]:
+        wanted = {
+            name: each.roles or frozenset({Role.FETCH}) for name, each in self._topics.items() if each.roles or each.bootstrap
+        }
+        asked = self._store.wanted()
+        idle = [name for name, each in asked.items() if each["used"] < time.time() - self._limits.topic_idle]
+        if idle:
+            self._writer.forget_wanted(idle)
+        for name, each in asked.items():
+            if name in idle or (name not in wanted and len(wanted) >= self._limits.max_topics):
+                continue
+            wanted[name] = wanted.get(name, frozenset()) | {Role(role) for role in each["roles"]}
+        return wanted
+
+    # What the cluster says
+
+    def _learn(self, infos: list[TopicInfo]) -> None:
+        wanted = self._wanted()
+        changed = False
+        for info in infos:
+            if info.name in wanted:
+                changed |= self._learn_topic(info, wanted[info.name])
+        if changed:
+            self._wake()
+
+    def _learn_topic(self, info: TopicInfo, roles: frozenset[Role]) -> bool:
+        """Bring what is read in step with what the cluster says; return whether anything changed for readers."""
+        state = self._states.get(info.name)
+        if info.error is not None:
+            return self._learn_error(info, info.error, state, roles)
+        if state is None or state.id != info.id or not roles <= state.roles:
+            self._begin_topic(info, roles, state)
+            return True
+        return self._follow(info, state)
+
+    def _learn_error(self, info: TopicInfo, error: Unavailable, state: TopicState | None, roles: frozenset[Role]) -> bool:
+        if error is Unavailable.UNREACHABLE and state is not None and state.id:
+            return False  # what the store has is still what Kafka last said
+        if state is not None and error is Unavailable.UNKNOWN_TOPIC:
+            self._unassign(info.name)
+        new = (
+            replace(state, error=str(error)) if state is not None else TopicState(name=info.name, roles=roles, error=str(error))
+        )
+        if new == state:
+            return False
+        log.warning("topic_unavailable cluster=%s topic=%s reason=%s", self._cluster.name, info.name, error)
+        self._set_state(new)
+        return True
+
+    def _begin_topic(self, info: TopicInfo, roles: frozenset[Role], old: TopicState | None) -> None:
+        """Read a topic from its start: it is new, it was re-created, or it is read for more than before."""
+        if old is not None:
+            log.info("topic_restarted cluster=%s topic=%s recreated=%s", self._cluster.name, info.name, old.id != info.id)
+            self._unassign(info.name)
+            self._writer.drop_data(old.key)
+        settings = self._settings(info.name)
+        state = TopicState(name=info.name, id=info.id, partitions=info.partitions, roles=roles)
+        state = replace(state, compacted=self._compacted(info, state))
+        starts = info.latest if settings.live else info.earliest
+        self._writer.start(state, starts, info.earliest)
+        self._states[info.name] = state
+        self._assign(state, starts)
+
+    def _follow(self, info: TopicInfo, state: TopicState) -> bool:
+        """Follow retention, truncation, new partitions and a changed policy; return whether readers see a change."""
+        known = self._store.progress(state.key)
+        if any(known[at[1]].next_offset > info.latest[at[1]] for at in self._lost_of(info) if at[1] in known):
+            # The log ends before our position: it was truncated, or re-created on a broker that has no topic ids.
+            log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
+            self._begin_topic(info, state.roles, state)
+            return True
+        trimmed = [p for p, progress in known.items() if info.earliest.get(p, 0) > progress.log_start]
+        for partition in trimmed:
+            self._writer.trim(state, partition, info.earliest[partition])
+        new = {partition: info.earliest[partition] for partition in range(info.partitions) if partition not in known}
+        changed = replace(state, partitions=info.partitions, compacted=self._compacted(info, state), error="")
+        if new:
+            self._writer.start(changed, new, info.earliest)
+        elif changed != state:
+            self._writer.put_states([changed])
+        self._states[info.name] = changed
+        self._catch_up(info, changed)
+        return bool(trimmed) or changed != state
+
+    def _lost_of(self, info: TopicInfo) -> list[tuple[str, int]]:
+        return [at for at in self._lost if at[0] == info.name]
+
+    def _catch_up(self, info: TopicInfo, state: TopicState) -> None:
+        """Assign every partition that is not being read, from where the store is."""
+        missing = {
+            partition: progress.next_offset
+            for partition, progress in self._store.progress(state.key).items()
+            if (info.name, partition) not in self._assigned
+        }
+        self._lost.difference_update(self._lost_of(info))
+        if missing:
+            self._assign(state, missing)
+
+    def _settings(self, name: str) -> TopicSettings:
+        return self._topics.get(name) or TopicSettings()
+
+    def _compacted(self, info: TopicInfo, state: TopicState) -> bool:
+        """Whether the newest record of a key is all that counts; what was known stays where nobody says."""
+        policy = self._settings(info.name).cleanup_policy or info.policy
+        return state.compacted if policy is None else "compact" in policy
+
+    def _set_state(self, state: TopicState) -> None:
+        self._states[state.name] = state
+        self._writer.put_states([state])
+
+    # What is assigned
+
+    def _assign(self, state: TopicState, offsets: Mapping[int, int]) -> None:
+        parts = [TopicPartition(state.name, partition, offset) for partition, offset in offsets.items()]
+        self._consumer.incremental_assign(parts)
+        self._assigned.update((state.name, partition) for partition in offsets)
+        if not state.ready:
+            self._unread.setdefault(state.name, set()).update(offsets)
+
+    def _unassign(self, name: str) -> None:
+        parts = [at for at in self._assigned if at[0] == name]
+        if parts:
+            self._consumer.incremental_unassign([TopicPartition(*at) for at in parts])
+            self._assigned.difference_update(parts)
+        self._lost = {at for at in self._lost if at[0] != name}
+        self._unread.pop(name, None)
+
+    # What arrives
+
+    def _poll(self) -> None:
+        first = self._consumer.poll(_IDLE)
+        if first is None:
+            return
+        # Waiting for a full batch would cost latency: take what is there.
+        messages = [first, *self._consumer.consume(_BATCH, 0)]
+        batches: dict[str, Batch] = {}
+        ends: list[tuple[str, int]] = []
+        for message in messages:
+            self._sort(message, batches, ends)
+        if batches:
+            self._commit(batches)
+        self._note_ends(ends)
+        if batches or ends:
+            self._wake()
+
+    def _sort(self, message: Message, batches: dict[str, Batch], ends: list[tuple[str, int]]) -> None:
+        name, partition = message.topic(), message.partition()
+        if name not in self._states or (name, partition) not in self._assigned:
+            return  # what an assignment that has ended had still fetched
+        error = message.error()
+        if error is None:
+            batch = batches.setdefault(name, Batch([], {}))
+            batch.records.append(_record(message))
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            batches.setdefault(name, Batch([], {})).reached[partition] = message.offset()
+            ends.append((name, partition))
+        else:
+            self._sort_error(name, partition, error)
+
+    def _sort_error(self, name: str, partition: int, error: KafkaError) -> None:
+        log.warning("fetch_error cluster=%s topic=%s partition=%s error=%s", self._cluster.name, name, partition, error.name())
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+            # The watcher's answer says where the log is now; _follow goes on from there.
+            self._lost.add((name, partition))
+            self._consumer.incremental_unassign([TopicPartition(name, partition)])
+            self._assigned.discard((name, partition))
+        if error.code() in (*_UNKNOWN, KafkaError._AUTO_OFFSET_RESET) and self._watcher is not None:  # noqa: SLF001
+            self._watcher.kick()
+
+    def _commit(self, batches: dict[str, Batch]) -> None:
+        while True:
+            try:
+                self._writer.apply(batches, self._states)
+            except lmdb.MapFullError:
+                log.error("store_full cluster=%s: raise KAFKAPROXY['STORE_MAX_BYTES']", self._cluster.name)
+                if self._closed.wait(_FULL_SECONDS):
+                    raise
+                self._obey()
+            else:
+                return
+
+    def _note_ends(self, ends: list[tuple[str, int]]) -> None:
+        for name, partition in ends:
+            unread = self._unread.get(name)
+            if unread is None:
+                continue
+            unread.discard(partition)
+            if not unread:
+                del self._unread[name]
+                self._set_state(replace(self._states[name], ready=True))
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())
+
+
+def _record(message: Message) -> Record:
+    headers = tuple((name, value) for name, value in message.headers() or ())
+    return Record(message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), headers)

@@ -1,0 +1,91 @@
+"""Who writes the store: the process that holds the lock file, until it dies.
+
+A note next to the lock says under which boot of the machine the store was written. LMDB is not synced to disk (it is a cache),
+so after a crash of the whole machine its pages may be torn: a store of another boot that was not closed cleanly is deleted
+before anyone opens it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+__all__ = ["WriterLock"]
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class WriterLock:
+    """An advisory lock (``flock``) on ``writer.lock`` in the store's folder; the kernel frees it when the process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "writer.lock"
+        self._fd: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process is the writer."""
+        return self._fd is not None
+
+    def acquire(self) -> bool:
+        """Try to become the writer; never waits."""
+        if self._fd is not None:
+            return True
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Let another process write."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def prepare(folder: Path) -> None:
+    """Create the folder; delete what a crash of the machine may have torn. Call before the store is opened."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        note = _read_note(folder)
+        if note is None or (note["boot"] != _boot_id() and not note["clean"]):
+            for path in folder.glob("store-*"):
+                shutil.rmtree(path)
+        if note is None or note["boot"] != _boot_id():
+            mark(folder, clean=False)
+    finally:
+        os.close(fd)
+
+
+def mark(folder: Path, *, clean: bool) -> None:
+    """Note whether the store is synced and closed."""
+    temporary = folder / f"store.json.{os.getpid()}"
+    temporary.write_text(json.dumps({"boot": _boot_id(), "clean": clean}))
+    temporary.replace(folder / "store.json")
+
+
+def _read_note(folder: Path) -> dict[str, str | bool] | None:
+    try:
+        note = json.loads((folder / "store.json").read_text())
+        return note if isinstance(note, dict) and {"boot", "clean"} <= note.keys() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:  # not Linux: no boot id, so every start of an unclean store is a fresh one
+        return f"pid-{os.getpid()}"

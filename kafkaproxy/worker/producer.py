@@ -1,0 +1,156 @@
+"""Producing: one librdkafka producer per kind of acknowledgement, delivery reports handed to event loops in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from kafkaproxy.worker.client import Limits, producer_config
+from kafkaproxy.worker.errors import ProduceError, ProduceFailure
+from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
+
+__all__ = ["AckedProducer"]
+
+log = logging.getLogger("kafkaproxy.producer")
+
+_FAILURES: Final[Mapping[int, ProduceFailure]] = {
+    KafkaError.MSG_SIZE_TOO_LARGE: ProduceFailure.TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE: ProduceFailure.TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE: ProduceFailure.TOO_LARGE,
+    KafkaError.INVALID_RECORD: ProduceFailure.REJECTED,
+    KafkaError.INVALID_MSG: ProduceFailure.REJECTED,
+    KafkaError.INVALID_TIMESTAMP: ProduceFailure.REJECTED,
+    KafkaError.INVALID_REQUIRED_ACKS: ProduceFailure.REJECTED,
+    KafkaError.POLICY_VIOLATION: ProduceFailure.REJECTED,
+    KafkaError.TOPIC_EXCEPTION: ProduceFailure.UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: ProduceFailure.UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_TOPIC: ProduceFailure.UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION: ProduceFailure.UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ProduceFailure.NOT_AUTHORIZED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: ProduceFailure.NOT_AUTHORIZED,
+    KafkaError._AUTHENTICATION: ProduceFailure.NOT_AUTHORIZED,  # noqa: SLF001
+    KafkaError._TRANSPORT: ProduceFailure.UNREACHABLE,  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN: ProduceFailure.UNREACHABLE,  # noqa: SLF001
+    KafkaError._PURGE_QUEUE: ProduceFailure.UNREACHABLE,  # noqa: SLF001
+    KafkaError._PURGE_INFLIGHT: ProduceFailure.UNREACHABLE,  # noqa: SLF001
+    KafkaError._QUEUE_FULL: ProduceFailure.QUEUE_FULL,  # noqa: SLF001
+    KafkaError.NOT_ENOUGH_REPLICAS: ProduceFailure.UNREACHABLE,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ProduceFailure.TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
+    KafkaError._TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
+    KafkaError.REQUEST_TIMED_OUT: ProduceFailure.TIMED_OUT,
+}
+
+
+class AckedProducer:
+    """A producer whose records are futures. Thread-safe; futures belong to the loop that called."""
+
+    def __init__(self, cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> None:
+        self._config = producer_config(cluster, servers, acks, limits)
+        self._name = f"{cluster.name}/{acks}"
+        self._reports: dict[asyncio.AbstractEventLoop, deque[tuple[asyncio.Future[Delivery], Any, Message]]] = {}
+        self._lock = threading.Lock()
+        self._down = ""
+        """Why no broker can be reached, empty while one can."""
+        self._closed = threading.Event()
+        self._generation = 0
+        self._producer = self._new_producer()
+        self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
+        self._thread.start()
+
+    def produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> asyncio.Future[Delivery]:
+        """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Delivery] = loop.create_future()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            self._report(loop, future, error, message)
+
+        try:
+            self._producer.produce(topic, value, key, headers=list(headers), on_delivery=report)
+        except BufferError as error:
+            raise ProduceError(ProduceFailure.QUEUE_FULL, str(error)) from error
+        except KafkaException as error:
+            raise self._error(error.args[0]) from error
+        return future
+
+    def queued(self) -> int:
+        """Return how many records are not acknowledged yet."""
+        return len(self._producer)
+
+    def close(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for what was handed over, then stop."""
+        self._producer.flush(timeout)
+        self._closed.set()
+        self._thread.join(timeout=2)
+
+    def _new_producer(self) -> Producer:
+        return Producer({**self._config, "error_cb": partial(self._on_error, self._generation)})
+
+    def _poll(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(0.1)
+
+    def _report(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Delivery],
+        error: KafkaError | None,
+        message: Message,
+    ) -> None:
+        """Queue a report for its loop; only the first of a batch wakes the loop."""
+        with self._lock:
+            waiting = self._reports.setdefault(loop, deque())
+            waiting.append((future, error, message))
+            if len(waiting) > 1:
+                return
+        try:
+            loop.call_soon_threadsafe(self._hand_over, loop)
+        except RuntimeError:  # the loop is closed, and whoever waited is gone with it
+            with self._lock:
+                self._reports.pop(loop, None)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            reports = self._reports.pop(loop, None) or ()
+        for future, error, message in reports:
+            if future.done():  # the request was cancelled meanwhile
+                continue
+            if error is None:
+                self._down = ""
+                offset = message.offset()
+                future.set_result(Delivery(message.topic(), message.partition(), -1 if offset is None else offset))
+            else:
+                future.set_exception(self._error(error))
+
+    def _error(self, error: KafkaError) -> ProduceError:
+        reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
+        if reason is ProduceFailure.TIMED_OUT and self._down:
+            reason = ProduceFailure.UNREACHABLE
+        return ProduceError(reason, f"{error.name()}: {error.str()}")
+
+    def _on_error(self, generation: int, error: KafkaError) -> None:
+        """Note a state that no single record tells; librdkafka goes on trying by itself."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._down = error.str()
+        if error.fatal():
+            self._recreate(generation, error)
+        log.warning("producer_error producer=%s error=%s", self._name, error.name())
+
+    def _recreate(self, generation: int, error: KafkaError) -> None:
+        """An idempotent producer that cannot keep its promise fails for good: begin with a new one."""
+        with self._lock:
+            if self._closed.is_set() or generation != self._generation:
+                return
+            self._generation += 1
+            log.error("producer_recreated producer=%s error=%s", self._name, error.name())
+            old, self._producer = self._producer, self._new_producer()
+        old.purge()
+        threading.Thread(target=old.flush, args=(5,), daemon=True).start()

@@ -1,0 +1,297 @@
+"""The store: this host's copy of the topics that routes read, in LMDB, shared by every process of the host.
+
+It is a cache of Kafka: deleting it costs time, not data. One process writes (:mod:`kafkaproxy.worker.writing`), any number
+read. Topics are keyed by Kafka's id, so a re-created topic never mixes with the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from kafkaproxy.worker import codec
+from kafkaproxy.worker.types import Record, Role
+
+__all__ = ["FORMAT", "Progress", "Store", "TopicState"]
+
+log = logging.getLogger("kafkaproxy.store")
+
+FORMAT: Final = 1
+"""Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
+DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
+
+_LATEST: Final = struct.Struct(">Qq")
+_PROGRESS: Final = struct.Struct(">QQQ")
+_REPLY: Final = struct.Struct(">IQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is read."""
+
+    next_offset: int
+    """The offset that will be read next."""
+    log_start: int
+    """Where Kafka's log starts, as far as is known."""
+    complete_from: int
+    """From here on ``records`` holds every record, not only the live ones."""
+
+    def pack(self) -> bytes:
+        """Encode for the store."""
+        return _PROGRESS.pack(self.next_offset, self.log_start, self.complete_from)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicState:
+    """What the store knows of a topic."""
+
+    name: str
+    id: str = ""
+    """Kafka's topic id in hexadecimal; of a mock cluster, a digest of cluster and name."""
+    partitions: int = 0
+    compacted: bool = False
+    roles: frozenset[Role] = frozenset()
+    ready: bool = False
+    """Whether the present writer has read it to its end once."""
+    error: str = ""
+    """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
+    key: bytes = field(init=False, default=b"", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", bytes.fromhex(self.id))
+
+    def dump(self) -> bytes:
+        """Encode for the store."""
+        data = asdict(self)
+        del data["key"]
+        return json.dumps({**data, "roles": sorted(self.roles)}).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> TopicState:
+        """Decode what :meth:`dump` wrote."""
+        values = json.loads(data)
+        return cls(**{**values, "roles": frozenset(Role(role) for role in values["roles"])})
+
+
+class Store:
+    """One cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.path = folder / f"store-{FORMAT}"
+        self._env = _open(self.path, max_bytes)
+        self._dbs = {name: self._env.open_db(name.encode()) for name in DATABASES}
+
+    @property
+    def env(self) -> lmdb.Environment:
+        """The LMDB environment, for the writer."""
+        return self._env
+
+    def db(self, name: str) -> Any:
+        """Return a database handle by its name."""
+        return self._dbs[name]
+
+    def close(self) -> None:
+        """Give the environment back; it closes with its last user."""
+        _release(self.path)
+
+    def topics(self) -> dict[str, TopicState]:
+        """Return every topic the store knows, by name."""
+        with self._env.begin(db=self._dbs["topics"]) as txn:
+            return {key.decode(): TopicState.load(value) for key, value in txn.cursor()}
+
+    def topics_version(self) -> bytes:
+        """Return a stamp that changes with every change to :meth:`topics`."""
+        with self._env.begin(db=self._dbs["meta"]) as txn:
+            return bytes(txn.get(b"topics_version", b""))
+
+    def wanted(self) -> dict[str, dict[str, Any]]:
+        """Return the topics that requests asked for, with roles and the time of their last use."""
+        with self._env.begin(db=self._dbs["wanted"]) as txn:
+            return {key.decode(): json.loads(value) for key, value in txn.cursor()}
+
+    def want(self, name: str, roles: frozenset[Role], now: float) -> None:
+        """Ask the writer to read a topic that no configuration names. Blocks while the writer commits."""
+        with self._env.begin(write=True, db=self._dbs["wanted"]) as txn:
+            known = txn.get(name.encode())
+            if known is not None:
+                roles |= frozenset(Role(role) for role in json.loads(known)["roles"])
+            txn.put(name.encode(), json.dumps({"roles": sorted(roles), "used": now}).encode())
+
+    def progress(self, topic_id: bytes) -> dict[int, Progress]:
+        """Return the progress of a topic, by partition."""
+        with self._env.begin() as txn:
+            return read_progress(txn, self._dbs["progress"], topic_id)
+
+    def next_offsets(self, topic_id: bytes) -> dict[int, int]:
+        """Return the next offset of every partition."""
+        return {partition: each.next_offset for partition, each in self.progress(topic_id).items()}
+
+    def latest(self, topic_id: bytes, key: bytes) -> Record | None:
+        """Return the newest record of a key, a tombstone too; None where there is none.
+
+        Inside a partition the highest offset wins; between partitions (a topic that grew, a producer with another
+        partitioner) the latest timestamp.
+        """
+        prefix = codec.index_key(topic_id, key)
+        with self._env.begin(buffers=True) as txn:
+            found = newest_position(txn, self._dbs["latest"], prefix)
+            if found is None:
+                return None
+            data = txn.get(codec.position_key(topic_id, *found), db=self._dbs["records"])
+            return None if data is None else codec.decode_record(*found, data)
+
+    def reply(self, topic_id: bytes, correlation_id: bytes) -> Record | None:
+        """Return the first reply with this correlation id."""
+        with self._env.begin(buffers=True) as txn:
+            at = txn.get(codec.index_key(topic_id, correlation_id), db=self._dbs["replies"])
+            if at is None:
+                return None
+            partition, offset = _REPLY.unpack(at)
+            data = txn.get(codec.position_key(topic_id, partition, offset), db=self._dbs["records"])
+            return None if data is None else codec.decode_record(partition, offset, data)
+
+    def read(self, topic_id: bytes, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
+        """Return up to ``limit`` records of a partition from ``offset`` on, and about ``max_bytes`` at most."""
+        records: list[Record] = []
+        size = 0
+        with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
+            for at, data in _range(txn, topic_id, partition, offset):
+                records.append(codec.decode_record(partition, at, data))
+                size += len(data)
+                if len(records) >= limit or size >= max_bytes:
+                    break
+        return records
+
+    def newest(self, state: TopicState, matches: Callable[[Record], bool]) -> Record | None:
+        """Return the newest live record that matches; a key's superseded records do not stand in for its newest."""
+        best: Record | None = None
+        with self._env.begin(buffers=True) as txn:
+            for partition in range(state.partitions):
+                for at, data in _range_backwards(txn, self._dbs["records"], state.key, partition):
+                    if not self.is_live(txn, state, partition, at, data):
+                        continue
+                    record = codec.decode_record(partition, at, data)
+                    if matches(record):
+                        best = record if best is None or record.timestamp > best.timestamp else best
+                        break
+        return best
+
+    def scan(self, txn: lmdb.Transaction, state: TopicState) -> Iterator[tuple[int, int, memoryview]]:
+        """Yield partition, offset and data of what a merge serves, in order: live keys if compacted, else every record.
+
+        ``txn`` was begun with buffers; the data is only valid inside it.
+        """
+        for partition in range(state.partitions):
+            for at, data in _range(txn, state.key, partition, 0, self._dbs["records"]):
+                if not state.compacted or self.is_live(txn, state, partition, at, data):
+                    yield partition, at, data
+
+    def is_live(self, txn: lmdb.Transaction, state: TopicState, partition: int, offset: int, data: bytes | memoryview) -> bool:
+        """Whether no newer record of the same key exists. A record without a key always stands for itself."""
+        key, _ = codec.decode_key(data)
+        if key is None:
+            return True
+        return newest_position(txn, self._dbs["latest"], codec.index_key(state.key, key)) == (partition, offset)
+
+
+def read_progress(txn: lmdb.Transaction, db: Any, topic_id: bytes) -> dict[int, Progress]:
+    """Read the progress rows of a topic."""
+    rows: dict[int, Progress] = {}
+    cursor = txn.cursor(db=db)
+    if cursor.set_range(topic_id):
+        for key, value in cursor:
+            if key[: codec.ID_BYTES] != topic_id:
+                break
+            rows[codec.PARTITION.unpack_from(key, codec.ID_BYTES)[0]] = Progress(*_PROGRESS.unpack(value))
+    return rows
+
+
+def newest_position(txn: lmdb.Transaction, latest: Any, prefix: bytes) -> tuple[int, int] | None:
+    """Return partition and offset of the newest record under an index prefix."""
+    cursor = txn.cursor(db=latest)
+    best: tuple[int, int, int] | None = None
+    if cursor.set_range(prefix):
+        size = len(prefix)
+        for key, value in cursor:
+            if key[:size] != prefix or len(key) != size + codec.PARTITION.size:
+                break
+            offset, timestamp = _LATEST.unpack(value)
+            partition = codec.PARTITION.unpack_from(key, size)[0]
+            if best is None or (timestamp, partition) > best[:2]:
+                best = (timestamp, partition, offset)
+    return None if best is None else (best[1], best[2])
+
+
+def pack_latest(offset: int, timestamp: int) -> bytes:
+    """Encode a row of ``latest``."""
+    return _LATEST.pack(offset, timestamp)
+
+
+def latest_offset(row: bytes | memoryview) -> int:
+    """Return the offset of a row of ``latest``."""
+    offset: int = _LATEST.unpack(row)[0]
+    return offset
+
+
+def pack_reply(partition: int, offset: int) -> bytes:
+    """Encode a row of ``replies``."""
+    return _REPLY.pack(partition, offset)
+
+
+def _range(
+    txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, db: Any = None
+) -> Iterator[tuple[int, memoryview]]:
+    cursor = txn.cursor(db=db)
+    prefix = topic_id + codec.PARTITION.pack(partition)
+    if not cursor.set_range(codec.position_key(topic_id, partition, offset)):
+        return
+    for key, value in cursor:
+        if key[: len(prefix)] != prefix:
+            return
+        yield codec.position(key)[1], value
+
+
+def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition: int) -> Iterator[tuple[int, memoryview]]:
+    cursor = txn.cursor(db=db)
+    prefix = topic_id + codec.PARTITION.pack(partition)
+    positioned = cursor.set_range(topic_id + codec.PARTITION.pack(partition + 1))
+    found = cursor.prev() if positioned else cursor.last()
+    while found and cursor.key()[: len(prefix)] == prefix:
+        yield codec.position(cursor.key())[1], cursor.value()
+        found = cursor.prev()
+
+
+# LMDB must not be opened twice by one process, and not be carried across a fork: one registry, keyed by process.
+_open_envs: dict[tuple[int, Path], tuple[lmdb.Environment, int]] = {}
+_open_lock = threading.Lock()
+
+
+def _open(path: Path, max_bytes: int) -> lmdb.Environment:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _open_lock:
+        env, users = _open_envs.get((os.getpid(), path), (None, 0))
+        if env is None:
+            # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the
+            # writer starts afresh (see kafkaproxy.worker.lock).
+            env = lmdb.open(str(path), map_size=max_bytes, max_dbs=len(DATABASES), max_readers=1024, sync=False, metasync=False)
+        _open_envs[(os.getpid(), path)] = (env, users + 1)
+        return env
+
+
+def _release(path: Path) -> None:
+    with _open_lock:
+        env, users = _open_envs.pop((os.getpid(), path))
+        if users > 1:
+            _open_envs[(os.getpid(), path)] = (env, users - 1)
+        else:
+            env.close()

@@ -1,0 +1,192 @@
+"""Watching a cluster's metadata: topics that appear, vanish, are re-created or grow, and where their logs start.
+
+Its questions to Kafka block, so it runs in a thread of its own and posts what it learns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from kafkaproxy.worker.errors import Unavailable
+
+__all__ = ["TopicInfo", "Watcher"]
+
+log = logging.getLogger("kafkaproxy.watcher")
+
+_PATIENCE: Final = 8.0
+_POLICY_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicInfo:
+    """What Kafka says of a topic."""
+
+    name: str
+    id: str = ""
+    partitions: int = 0
+    policy: str | None = None
+    """``cleanup.policy``; None where the broker does not say."""
+    earliest: Mapping[int, int] = field(default_factory=dict)
+    latest: Mapping[int, int] = field(default_factory=dict)
+    error: Unavailable | None = None
+
+
+Post = Callable[[list[TopicInfo]], None]
+
+
+class Watcher:
+    """Asks about the wanted topics every ``interval`` seconds, and at once when told to."""
+
+    def __init__(self, cluster: str, admin_config: Mapping[str, Any], interval: float, post: Post, *, embedded: bool) -> None:
+        self._cluster = cluster
+        self._config = dict(admin_config)
+        self._interval = interval
+        self._post = post
+        self._embedded = embedded
+        self._wanted: frozenset[str] = frozenset()
+        self._policies: dict[str, tuple[float, str | None]] = {}
+        self._kick = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-watch-{cluster}", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def watch(self, names: Iterable[str]) -> None:
+        """Set the topics to ask about; new ones are asked about at once."""
+        wanted = frozenset(names)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._kick.set()
+
+    def kick(self) -> None:
+        """Ask now."""
+        self._kick.set()
+
+    def close(self) -> None:
+        """Stop; a question that is under way ends by its own time-out."""
+        self._closed = True
+        self._kick.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        admin = AdminClient(self._config)
+        while not self._closed:
+            self._kick.wait(self._interval)
+            self._kick.clear()
+            names = sorted(self._wanted)
+            if self._closed or not names:
+                continue
+            try:
+                self._post(self._ask(admin, names))
+            except Exception:
+                # Whatever it was, a watcher that died would leave the worker blind for good.
+                log.exception("watch_failed cluster=%s", self._cluster)
+
+    def _ask(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
+        try:
+            found = self._describe_mock(admin, names) if self._embedded else self._describe(admin, names)
+        except KafkaException as error:
+            log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, error.args[0].name())
+            return [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
+        except TimeoutError:
+            log.warning("cluster_unreachable cluster=%s error=timeout", self._cluster)
+            return [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
+        return [self._with_offsets(admin, each) for each in found]
+
+    def _describe(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
+        infos: list[TopicInfo] = []
+        for name, future in admin.describe_topics(TopicCollection(names), request_timeout=_PATIENCE).items():
+            try:
+                topic = future.result(_PATIENCE)
+            except KafkaException as error:
+                infos.append(_refused(name, error.args[0]))
+            else:
+                policy = self._policy(admin, name, str(topic.topic_id))
+                topic_id = _hex_id(topic.topic_id) or _made_up_id(self._cluster, name)
+                infos.append(TopicInfo(name=name, id=topic_id, partitions=len(topic.partitions), policy=policy))
+        return infos
+
+    def _describe_mock(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
+        """The mock cluster answers plain metadata only: no topic ids, no configurations."""
+        topics = admin.list_topics(timeout=_PATIENCE).topics
+        return [
+            TopicInfo(name=name, id=_made_up_id(self._cluster, name), partitions=len(topics[name].partitions))
+            if name in topics and topics[name].error is None
+            else TopicInfo(name=name, error=Unavailable.UNKNOWN_TOPIC)
+            for name in names
+        ]
+
+    def _policy(self, admin: AdminClient, name: str, topic_id: str) -> str | None:
+        """Return ``cleanup.policy``, asked again every few minutes and for every new topic id."""
+        asked, policy = self._policies.get(f"{name}/{topic_id}", (-_POLICY_SECONDS, None))
+        if time.monotonic() - asked < _POLICY_SECONDS:
+            return policy
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        for future in admin.describe_configs([resource], request_timeout=_PATIENCE).values():
+            try:
+                policy = future.result(_PATIENCE)["cleanup.policy"].value
+            except (KafkaException, KeyError, TimeoutError):
+                log.warning("cleanup_policy_unknown cluster=%s topic=%s", self._cluster, name)
+        self._policies[f"{name}/{topic_id}"] = (time.monotonic(), policy)
+        return policy
+
+    def _with_offsets(self, admin: AdminClient, info: TopicInfo) -> TopicInfo:
+        if info.error is not None:
+            return info
+        earliest = self._offsets(admin, info, OffsetSpec.earliest())
+        latest = self._offsets(admin, info, OffsetSpec.latest())
+        if len(earliest) < info.partitions or len(latest) < info.partitions:
+            return TopicInfo(name=info.name, error=Unavailable.UNREACHABLE)
+        return TopicInfo(
+            name=info.name,
+            id=info.id,
+            partitions=info.partitions,
+            policy=info.policy,
+            earliest=earliest,
+            latest=latest,
+        )
+
+    def _offsets(self, admin: AdminClient, info: TopicInfo, spec: OffsetSpec) -> dict[int, int]:
+        request = {TopicPartition(info.name, partition): spec for partition in range(info.partitions)}
+        offsets: dict[int, int] = {}
+        for at, future in admin.list_offsets(request, request_timeout=_PATIENCE).items():
+            try:
+                offsets[at.partition] = future.result(_PATIENCE).offset
+            except (KafkaException, TimeoutError):
+                log.warning("offsets_unknown cluster=%s topic=%s partition=%s", self._cluster, info.name, at.partition)
+        return offsets
+
+
+def _refused(name: str, error: KafkaError) -> TopicInfo:
+    match error.code():
+        case KafkaError.UNKNOWN_TOPIC_OR_PART | KafkaError.TOPIC_EXCEPTION:
+            reason = Unavailable.UNKNOWN_TOPIC
+        case KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            reason = Unavailable.NOT_AUTHORIZED
+        case _:
+            reason = Unavailable.UNREACHABLE
+    return TopicInfo(name=name, error=reason)
+
+
+def _hex_id(uuid: Any) -> str:
+    """Return Kafka's UUID in hexadecimal; empty for the zero UUID of brokers before 2.8."""
+    if uuid is None:
+        return ""
+    most, least = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
+    raw = (most % (1 << 64)).to_bytes(8) + (least % (1 << 64)).to_bytes(8)
+    return raw.hex() if any(raw) else ""
+
+
+def _made_up_id(cluster: str, name: str) -> str:
+    return hashlib.blake2b(f"{cluster}/{name}".encode(), digest_size=16).hexdigest()

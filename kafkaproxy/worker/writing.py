@@ -1,0 +1,220 @@
+"""Writing to the store: records and the progress they bring, in one transaction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import lmdb
+
+from kafkaproxy.worker import codec
+from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, pack_latest, pack_reply, read_progress
+from kafkaproxy.worker.types import Record, Role
+
+__all__ = ["Batch", "StoreWriter"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one poll brought of a topic: records in order, and partitions that were read up to an offset without one."""
+
+    records: list[Record]
+    reached: dict[int, int]
+    """Partition → next offset; control records and the end of the log move it though there is no record."""
+
+
+class StoreWriter:
+    """The one writer of a store. Every method is one transaction: whoever reads sees all of it or nothing."""
+
+    def __init__(self, store: Store, correlation_headers: frozenset[str]) -> None:
+        self.correlation_headers = correlation_headers
+        """The reply headers whose values are indexed."""
+        self._store = store
+        self._env = store.env
+        self._stamp = itertools.count(1)
+        self._session = b""
+
+    def begin(self, session: bytes, cluster_id: str) -> dict[str, TopicState]:
+        """Take over: topics are not ready until this session has read them; another cluster's data is dropped."""
+        self._session = session
+        with self._env.begin(write=True) as txn:
+            known = txn.get(b"cluster_id", db=self._store.db("meta"))
+            if cluster_id and known is not None and bytes(known).decode() != cluster_id:
+                for name in ("records", "latest", "replies", "progress", "topics"):
+                    txn.drop(self._store.db(name), delete=False)
+            if cluster_id:
+                txn.put(b"cluster_id", cluster_id.encode(), db=self._store.db("meta"))
+            states: dict[str, TopicState] = {}
+            for key, value in txn.cursor(db=self._store.db("topics")):
+                states[key.decode()] = replace(TopicState.load(value), ready=False)
+            for state in states.values():
+                self._put_state(txn, state)
+        return states
+
+    def put_states(self, states: Iterable[TopicState]) -> None:
+        """Store what is known of topics."""
+        with self._env.begin(write=True) as txn:
+            for state in states:
+                self._put_state(txn, state)
+
+    def forget(self, state: TopicState) -> None:
+        """Drop a topic and all of its data."""
+        self.drop_data(state.key)
+        with self._env.begin(write=True) as txn:
+            txn.delete(state.name.encode(), db=self._store.db("topics"))
+            self._touch(txn)
+
+    def forget_wanted(self, names: Iterable[str]) -> None:
+        """Drop the requests for topics that nobody used for long."""
+        with self._env.begin(write=True, db=self._store.db("wanted")) as txn:
+            for name in names:
+                txn.delete(name.encode())
+
+    def drop_data(self, topic_id: bytes) -> None:
+        """Drop the records, indexes and progress of a topic id, in bounded transactions."""
+        if not topic_id:
+            return
+        for name in ("progress", "replies", "latest", "records"):
+            while self._delete_some(name, topic_id):
+                pass
+
+    def _delete_some(self, name: str, prefix: bytes, limit: int = 10_000) -> bool:
+        with self._env.begin(write=True, db=self._store.db(name)) as txn:
+            cursor = txn.cursor()
+            if not cursor.set_range(prefix):
+                return False
+            for _ in range(limit):
+                if cursor.key()[: len(prefix)] != prefix:
+                    return False
+                if not cursor.delete():  # deletes and moves on; False at the end of the database
+                    return False
+        return True
+
+    def start(self, state: TopicState, starts: Mapping[int, int], log_starts: Mapping[int, int]) -> None:
+        """Store the state and the first progress of partitions that have none yet."""
+        with self._env.begin(write=True) as txn:
+            self._put_state(txn, state)
+            for partition, offset in starts.items():
+                progress = Progress(offset, log_starts.get(partition, offset), offset)
+                self._put_progress(txn, state.key, partition, progress)
+
+    def apply(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
+        """Write what a poll brought."""
+        with self._env.begin(write=True) as txn:
+            for name, batch in batches.items():
+                self._apply(txn, states[name], batch)
+
+    def _apply(self, txn: lmdb.Transaction, state: TopicState, batch: Batch) -> None:
+        progress = read_progress(txn, self._store.db("progress"), state.key)
+        reached = dict(batch.reached)
+        self._put_records(txn, state, batch.records)
+        for record in batch.records:
+            if record.offset >= reached.get(record.partition, 0):
+                reached[record.partition] = record.offset + 1
+        if Role.REPLY in state.roles:
+            self._index_replies(txn, state, batch.records)
+        superseded: list[tuple[int, int]] = []
+        if Role.FETCH in state.roles:
+            superseded = self._index_latest(txn, state, batch.records)
+        drops = state.compacted and state.roles == {Role.FETCH}
+        if drops:
+            for at in superseded:
+                txn.delete(codec.position_key(state.key, *at), db=self._store.db("records"))
+        for partition, offset in reached.items():
+            old = progress.get(partition) or Progress(0, 0, 0)
+            if offset > old.next_offset:
+                complete = offset if drops else old.complete_from
+                self._put_progress(txn, state.key, partition, Progress(offset, old.log_start, complete))
+
+    def _put_records(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> None:
+        items = [(codec.position_key(state.key, each.partition, each.offset), _encode(each)) for each in records]
+        txn.cursor(db=self._store.db("records")).putmulti(items)
+
+    def _index_latest(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> list[tuple[int, int]]:
+        """Point ``latest`` at the records; return the positions they supersede in their own partition."""
+        superseded: list[tuple[int, int]] = []
+        db = self._store.db("latest")
+        for record in records:
+            if record.key is None:
+                continue
+            at = codec.index_key(state.key, record.key) + codec.PARTITION.pack(record.partition)
+            row = pack_latest(record.offset, record.timestamp)
+            old = txn.replace(at, row, db=db)
+            if old is not None and (offset := latest_offset(old)) != record.offset:
+                superseded.append((record.partition, offset))
+        return superseded
+
+    def _index_replies(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> None:
+        """The first reply with a correlation id counts, whatever comes later."""
+        db = self._store.db("replies")
+        for record in records:
+            for name, value in record.headers:
+                if value is not None and name in self.correlation_headers:
+                    at = codec.index_key(state.key, value)
+                    txn.put(at, pack_reply(record.partition, record.offset), overwrite=False, db=db)
+
+    def trim(self, state: TopicState, partition: int, log_start: int) -> int:
+        """Remove what Kafka's log start has passed; return the number of records removed."""
+        removed = 0
+        while True:
+            count, done = self._trim_some(state, partition, log_start)
+            removed += count
+            if done:
+                return removed
+
+    def _trim_some(self, state: TopicState, partition: int, log_start: int, limit: int = 5_000) -> tuple[int, bool]:
+        records = self._store.db("records")
+        with self._env.begin(write=True) as txn:
+            cursor = txn.cursor(db=records)
+            prefix = state.key + codec.PARTITION.pack(partition)
+            doomed: list[tuple[bytes, bytes]] = []
+            if cursor.set_range(prefix):
+                for key, value in cursor:
+                    if key[: len(prefix)] != prefix or codec.position(key)[1] >= log_start or len(doomed) == limit:
+                        break
+                    doomed.append((key, value))
+            for key, value in doomed:
+                self._remove(txn, state, key, value)
+            done = len(doomed) < limit
+            if done:
+                self._move_log_start(txn, state.key, partition, log_start)
+        return len(doomed), done
+
+    def _remove(self, txn: lmdb.Transaction, state: TopicState, key: bytes, value: bytes) -> None:
+        txn.delete(key, db=self._store.db("records"))
+        partition, offset = codec.position(key)
+        record = codec.decode_record(partition, offset, value)
+        if record.key is not None:
+            at = codec.index_key(state.key, record.key) + codec.PARTITION.pack(partition)
+            row = txn.get(at, db=self._store.db("latest"))
+            if row is not None and latest_offset(row) == offset:
+                txn.delete(at, db=self._store.db("latest"))
+        for name, content in record.headers:
+            if content is not None and name in self.correlation_headers:
+                at = codec.index_key(state.key, content)
+                if txn.get(at, db=self._store.db("replies")) == pack_reply(partition, offset):
+                    txn.delete(at, db=self._store.db("replies"))
+
+    def _move_log_start(self, txn: lmdb.Transaction, topic_id: bytes, partition: int, log_start: int) -> None:
+        old = read_progress(txn, self._store.db("progress"), topic_id).get(partition)
+        if old is not None and log_start > old.log_start:
+            moved = Progress(max(old.next_offset, log_start), log_start, max(old.complete_from, log_start))
+            self._put_progress(txn, topic_id, partition, moved)
+            self._touch(txn)
+
+    def _put_state(self, txn: lmdb.Transaction, state: TopicState) -> None:
+        txn.put(state.name.encode(), state.dump(), db=self._store.db("topics"))
+        self._touch(txn)
+
+    def _put_progress(self, txn: lmdb.Transaction, topic_id: bytes, partition: int, progress: Progress) -> None:
+        txn.put(topic_id + codec.PARTITION.pack(partition), progress.pack(), db=self._store.db("progress"))
+
+    def _touch(self, txn: lmdb.Transaction) -> None:
+        """Move the stamp that readers compare before they read the topics again."""
+        stamp = self._session + next(self._stamp).to_bytes(8)
+        txn.put(b"topics_version", stamp, db=self._store.db("meta"))
+
+
+def _encode(record: Record) -> bytes:
+    return codec.encode_record(record.timestamp, record.key, record.value, record.headers)
