@@ -18,10 +18,12 @@ TopicFactory = Callable[..., str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a broker, so that ``-m kafka`` selects it."""
+    """Mark every test that uses a broker, so that ``-m kafka`` selects it, and say so in the JUnit report."""
     for item in items:
         if _KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
+        if item.get_closest_marker("kafka"):
+            item.user_properties.append(("kafka", "needed"))  # for .ci/kafka_tests_ran.py
 
 
 @pytest.fixture(autouse=True)

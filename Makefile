@@ -1,0 +1,55 @@
+# Needs make and Python 3.11 or newer. Java and Maven (for a real Kafka), Chromium and kcat are used where they are there.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+KAFKA_PORT ?= 9092
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test kafka lint format clean
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: $(VENV)/.demo ## Serve the demo at 127.0.0.1:8000 (PORT=8001 for another port)
+	@exec $(BIN)/python manage.py demo --port $(PORT)
+
+test: $(VENV)/.test ## Run every test (ARGS="-k etag" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+kafka: $(VENV)/.test ## Run Apache Kafka in the foreground (KAFKA_PORT=9092)
+	@exec $(BIN)/python -m tests.kafka --port $(KAFKA_PORT)
+
+lint: $(VENV)/.test $(VENV)/.lint ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.lint ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment, caches and the demo's data
+	rm -rf $(VENV) .demo .cache .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.pip
+	$(PIP) --editable . --group demo
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.pip
+	$(PIP) --editable . --group demo --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml | $(VENV)/.pip
+	$(PIP) --group lint
+	@touch $@

@@ -1,0 +1,1 @@
+"""The demo site: kafkaproxy around a small Django site, configured by the environment."""

@@ -1,0 +1,44 @@
+"""Puts the demo's data in place. Everything here may run again and changes nothing then."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+from kafkaproxy.models import Topic
+from project.secrets import kept
+from project.topics import COMPACTED, create_topics, is_embedded, sample_clusters
+
+__all__ = ["ADMIN", "SAMPLES", "admin_account", "import_samples", "set_up_topics"]
+
+ADMIN: Final = "admin"
+SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async")
+
+
+def import_samples() -> None:
+    """Make gateways of ``fixtures/*.yaml``."""
+    for name in SAMPLES:
+        call_command("importzilla", str(settings.BASE_DIR / "fixtures" / f"{name}.yaml"), verbosity=0)
+
+
+def admin_account() -> str:
+    """Make the admin account and return its password, which is random and stays the same for this checkout."""
+    password = kept(settings.DEMO_DIR / "admin-password", 16)
+    user, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
+    if created or not user.check_password(password):
+        user.set_password(password)
+        user.save()
+    return password
+
+
+def set_up_topics(bootstrap: str) -> None:
+    """Create the topics on a real broker; the embedded one makes its own but does not know what compaction is."""
+    if not is_embedded():
+        create_topics(bootstrap)
+    policy = Topic.CleanupPolicy.COMPACT if is_embedded() else Topic.CleanupPolicy.BROKER
+    for cluster in sample_clusters():
+        for name in COMPACTED:
+            Topic.objects.update_or_create(cluster=cluster, name=name, defaults={"cleanup_policy": policy})

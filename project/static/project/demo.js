@@ -1,0 +1,78 @@
+// What the buttons do. Each action is one or more requests to the gateways, as any client would send them.
+
+import { send } from "./exchange.js";
+import { follow } from "./records.js";
+
+const json = { "content-type": "application/json" };
+const etags = new Map();
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+const actions = {
+  items: {
+    put: ({ path, body }) => ["PUT", path("/items/"), json, body],
+    get: ({ path }) => ["GET", path("/items/")],
+    "get-if-changed": ({ path }) => {
+      const etag = etags.get(path("/items/"));
+      return ["GET", path("/items/"), etag ? { "if-none-match": etag } : {}];
+    },
+    list: () => ["GET", "/items"],
+    create: ({ form, body }) => {
+      const key = crypto.randomUUID();
+      form.id.value = key; // so that Get finds what was created
+      return ["POST", "/items", { ...json, "idempotency-key": key }, body];
+    },
+    delete: ({ path }) => ["DELETE", path("/items/")],
+  },
+  events: {
+    send: ({ path, body }) => ["POST", path("/events/"), json, body],
+  },
+  sync: {
+    put: ({ path, body }) => ["PUT", path("/sync/items/"), { ...json, "idempotency-key": crypto.randomUUID() }, body],
+    get: ({ path }) => ["GET", path("/sync/items/")],
+    delete: ({ path }) => ["DELETE", path("/sync/items/")],
+  },
+  async: {
+    put: ({ path, body }) => [
+      "PUT",
+      path("/async/items/"),
+      { ...json, prefer: "respond-async", "idempotency-key": crypto.randomUUID() },
+      body,
+    ],
+  },
+};
+
+async function collect(output, location) {
+  for (let tries = 0; tries < 30; tries += 1) {
+    await sleep(1000);
+    const answer = await send(output, "GET", location);
+    if (!answer || answer.status !== 202) return;
+  }
+}
+
+async function perform(card, name) {
+  const form = Object.fromEntries([...card.querySelectorAll("input")].map((input) => [input.name, input]));
+  const output = card.querySelector(".exchanges");
+  output.replaceChildren();
+  const path = (prefix) => prefix + encodeURIComponent(form.id.value);
+  const [method, url, headers, body] = actions[card.id][name]({ form, path, body: form.body.value });
+  const response = await send(output, method, url, headers, body);
+  if (!response) return;
+  if (method === "GET" && response.headers.has("etag")) etags.set(url, response.headers.get("etag"));
+  const location = response.status === 202 && response.headers.get("location");
+  if (location) await collect(output, location);
+}
+
+for (const card of document.querySelectorAll(".cards .card")) {
+  card.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-do]");
+    if (!button || card.getAttribute("aria-busy") === "true") return;
+    card.setAttribute("aria-busy", "true");
+    try {
+      await perform(card, button.dataset.do);
+    } finally {
+      card.removeAttribute("aria-busy");
+    }
+  });
+}
+
+follow(document.querySelector("#records"), document.querySelector("#records-state"));

@@ -1,0 +1,14 @@
+"""The pages of the demo site. What the gateways serve is in the admin, not here."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from project import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("demo/records", views.records, name="records"),
+    path("admin/", admin.site.urls),
+]
