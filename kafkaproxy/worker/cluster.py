@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.client import Limits, admin_config
 from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.ends import EndOffsets
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.lock import prepare
@@ -49,6 +50,7 @@ class ClusterWorker:
         self._producers_lock = threading.Lock()
         self._asked: dict[tuple[str, Role], float] = {}
         self._own_writes: dict[str, dict[int, int]] = {}
+        self._ends = EndOffsets(admin_config(config, self.servers))
         self._closed = False
         self._wake_socket = WakeSocket(folder)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -129,6 +131,24 @@ class ClusterWorker:
         await self._see_own_writes(name, state)
         return state
 
+    async def read_to_end(self, name: str, role: Role, patience: float) -> TopicState:
+        """Wait until the store holds all that the topic holds now, whichever host wrote it."""
+        state = await self.ready(name, role, patience)
+        ends = await self._ends.ask(name, state.partitions)
+        try:
+            async with asyncio.timeout(patience):
+                with self.hub().change(name) as changed:
+                    while not self._reaches(state, ends):
+                        await changed.wait()
+                        changed.clear()
+        except TimeoutError:
+            raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
+        return state
+
+    def _reaches(self, state: TopicState, ends: Mapping[int, int]) -> bool:
+        reached = self.store.next_offsets(state.key)
+        return all(reached.get(partition, 0) >= end for partition, end in ends.items())
+
     async def _ready(self, name: str, role: Role) -> TopicState:
         hub = self.hub()
         await self._ask(name, role)
@@ -162,16 +182,14 @@ class ClusterWorker:
         """Wait, for a moment, until the store holds what this process produced: clients read what they wrote."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OWN_WRITES_SECONDS):
-                while name in self._own_writes:
-                    with self.hub().change(name) as changed:
-                        if self._has_own_writes(name, state):
-                            return
-                        await changed
+                with self.hub().change(name) as changed:
+                    while name in self._own_writes and not self._has_own_writes(name, state):
+                        await changed.wait()
+                        changed.clear()
 
     def _has_own_writes(self, name: str, state: TopicState) -> bool:
         marks = self._own_writes[name]
-        reached = self.store.next_offsets(state.key)
-        if all(reached.get(partition, 0) >= offset for partition, offset in marks.items()):
+        if self._reaches(state, marks):
             del self._own_writes[name]
             return True
         return False

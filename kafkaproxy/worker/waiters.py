@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -32,8 +32,8 @@ class _Tail:
     key: bytes
     positions: dict[int, int]
     replies: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
-    keys: dict[bytes, set[Future[None]]] = field(default_factory=dict)
-    changes: set[Future[None]] = field(default_factory=set)
+    keys: dict[bytes, set[asyncio.Event]] = field(default_factory=dict)
+    changes: set[asyncio.Event] = field(default_factory=set)
 
     @property
     def idle(self) -> bool:
@@ -41,7 +41,16 @@ class _Tail:
 
     def wake_all(self) -> None:
         for waiting in (*self.keys.values(), self.changes):
-            _finish(waiting, None)
+            for event in waiting:
+                event.set()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """Work that several requests wait for."""
+
+    users: int = 0
+    work: Future[Any] | None = None
 
 
 class Hub:
@@ -60,6 +69,7 @@ class Hub:
         self._topics = topics
         self._tails: dict[str, _Tail] = {}
         self._states: set[Future[None]] = set()
+        self._exchanges: dict[str, _Shared] = {}
         self._scheduled = False
         self._lock = threading.Lock()
 
@@ -84,20 +94,45 @@ class Hub:
             yield future
 
     @contextlib.contextmanager
-    def change(self, topic: str, key: bytes | None = None) -> Iterator[Future[None]]:
-        """Wait for a record of ``key``, or for any change of the topic, its retention and re-creation included."""
+    def change(self, topic: str, key: bytes | None = None) -> Iterator[asyncio.Event]:
+        """Follow ``key``, or all of the topic: the event is set by every change, retention and re-creation included.
+
+        Clear it before looking at the store, wait for it after.
+        """
         tail = self._tail(topic)
-        future: Future[None] = self.loop.create_future()
+        event = asyncio.Event()
         if key is not None:
-            with self._registered(topic, tail, tail.keys, key, future):
-                yield future
+            with self._registered(topic, tail, tail.keys, key, event):
+                yield event
             return
-        tail.changes.add(future)
+        tail.changes.add(event)
         try:
-            yield future
+            yield event
         finally:
-            tail.changes.discard(future)
+            tail.changes.discard(event)
             self._forget(topic, tail)
+
+    @contextlib.contextmanager
+    def exchange(self, name: str, start: Callable[[], Coroutine[Any, Any, T]]) -> Iterator[Callable[[], Awaitable[T]]]:
+        """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
+
+        It goes on when the one who started it leaves, and is forgotten when the last one left.
+        """
+        shared = self._exchanges.setdefault(name, _Shared())
+        shared.users += 1
+
+        async def outcome() -> T:
+            if shared.work is None:
+                shared.work = asyncio.ensure_future(start())
+            result: T = await asyncio.shield(shared.work)
+            return result
+
+        try:
+            yield outcome
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._exchanges[name]
 
     async def states_changed(self) -> None:
         """Wait until the states of topics changed."""
@@ -109,16 +144,14 @@ class Hub:
             self._states.discard(future)
 
     @contextlib.contextmanager
-    def _registered(
-        self, topic: str, tail: _Tail, waiting: dict[bytes, set[Future[Any]]], key: bytes, future: Future[Any]
-    ) -> Iterator[None]:
-        waiting.setdefault(key, set()).add(future)
+    def _registered(self, topic: str, tail: _Tail, waiting: dict[bytes, set[T]], key: bytes, waiter: T) -> Iterator[None]:
+        waiting.setdefault(key, set()).add(waiter)
         try:
             yield
         finally:
-            futures = waiting[key]
-            futures.discard(future)
-            if not futures:
+            others = waiting[key]
+            others.discard(waiter)
+            if not others:
                 del waiting[key]
             self._forget(topic, tail)
 
@@ -169,9 +202,11 @@ class Hub:
         return behind
 
     def _dispatch(self, tail: _Tail, record: Record) -> None:
-        _finish(tail.changes, None)
+        for event in tail.changes:
+            event.set()
         if tail.keys and record.key is not None:
-            _finish(tail.keys.get(record.key, ()), None)
+            for event in tail.keys.get(record.key, ()):
+                event.set()
         if tail.replies:
             for name, value in record.headers:
                 if value is not None and name in self.correlation_headers:

@@ -66,7 +66,8 @@ class Worker:
             if same and running.config.correlation_headers == config.correlation_headers:
                 running.configure(config)
                 return
-            self._stop(name)
+            # Another address or credential: requests that are under way finish on the old connections.
+            threading.Thread(target=self._clusters.pop(name).close, name=f"kafkaproxy-close-{name}").start()
         log.info("cluster_started cluster=%s pid=%s", name, os.getpid())
         cluster = ClusterWorker(config, self.limits)
         cluster.start()

@@ -1,0 +1,1 @@
+"""Channels consumers: what happens between an HTTP request and the worker."""

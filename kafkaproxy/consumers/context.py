@@ -1,0 +1,63 @@
+"""What a matched request offers to expressions, and what it is allowed to be."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.problems import Problem
+from kafkaproxy.core.expressions import Context, Template
+from kafkaproxy.core.paths import BadPath, decode_params
+from kafkaproxy.routing.matching import Match, RolePrincipal
+
+__all__ = ["Exchange", "render_topic"]
+
+_MAX_IDEMPOTENCY_KEY: Final = 256
+# What Kafka takes for a topic name (org.apache.kafka.common.internals.Topic).
+_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+
+
+class Exchange:
+    """A matched request: its route, its context, and whether the client brought an idempotency key."""
+
+    __slots__ = ("context", "has_key", "match", "request")
+
+    def __init__(self, request: Request, match: Match, principals: Mapping[str, RolePrincipal]) -> None:
+        self.request = request
+        self.match = match
+        given = request.field(match.gateway.idempotency_header)
+        self.has_key = given is not None
+        try:
+            params = decode_params(match.params) if match.params else {}
+        except BadPath as error:
+            raise Problem(400, "bad-path", f"{error} Encode the path as UTF-8.") from None
+        self.context = Context(params=params, guarded=principals, idempotency_key=_idempotency_key(given))
+
+    @property
+    def identity(self) -> str:
+        """The identity of the first guard that has one; part of the correlation id."""
+        return next((each.identity for each in self.context.guarded.values() if each.identity), "")
+
+
+def _idempotency_key(given: bytes | None) -> str:
+    if given is None:
+        return str(uuid.uuid4())
+    if not given or len(given) > _MAX_IDEMPOTENCY_KEY:
+        detail = f"The idempotency key has to have 1 to {_MAX_IDEMPOTENCY_KEY} characters: use a UUID."
+        raise Problem(400, "bad-idempotency-key", detail)
+    return given.decode("latin-1")
+
+
+def render_topic(template: Template, context: Context) -> str:
+    """Fill a topic name in; refuse what Kafka would refuse, before anybody asks Kafka."""
+    name = template.render(context)
+    if template.is_literal:
+        return name
+    if not (
+        0 < len(name) <= 249 and name not in (".", "..") and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
+    ):
+        raise Problem(404, "no-such-topic", "No topic can have the name that this request leads to.")
+    return name

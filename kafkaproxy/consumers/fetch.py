@@ -1,0 +1,188 @@
+"""Fetch: GET and HEAD serve the newest record that matches (the contract, section *Fetch*)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.context import Exchange, render_topic
+from kafkaproxy.consumers.http import Request, Responder
+from kafkaproxy.consumers.problems import Problem
+from kafkaproxy.consumers.responses import applied, response_fields
+from kafkaproxy.consumers.waiting import Waiting
+from kafkaproxy.core.etags import Validator, fingerprint, parse_if_none_match, record_etag
+from kafkaproxy.core.expressions import Context
+from kafkaproxy.core.fields import is_field_value
+from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.routing.table import Filter
+from kafkaproxy.worker.codec import decode_header
+from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.types import Record, Role
+from kafkaproxy.worker.worker import Worker
+
+__all__ = ["RecordFilter", "Search", "conditions", "fetch", "render_filters", "skip_body"]
+
+_fingerprint = lru_cache(maxsize=1024)(fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """A rendered filter: the key and every header have to be equal, byte for byte."""
+
+    key: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    def matches(self, record: Record) -> bool:
+        """Whether the record passes. A header of a name may stand several times; one of them has to be equal."""
+        return (self.key is None or record.key == self.key) and all(each in record.headers for each in self.headers)
+
+
+def render_filters(filters: tuple[Filter, ...], context: Context) -> tuple[RecordFilter, ...]:
+    """Fill the filters in."""
+    return tuple(
+        RecordFilter(
+            None if each.key is None else each.key.render(context).encode(),
+            tuple((name, value.render(context).encode()) for name, value in each.headers),
+        )
+        for each in filters
+    )
+
+
+async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
+    """Serve one record."""
+    await skip_body(exchange.request)
+    validator, preferences = conditions(exchange.request)
+    search = Search(exchange, worker, settings)
+    state, record = await search.look()
+    if preferences.wait and not _is_new(state, record, validator):
+        waiting = Waiting(exchange.request, worker, settings, preferences.wait)
+        state, record = await _wait(waiting, search, validator)
+    await _answer(exchange, responder, state, record, validator, preferences)
+
+
+async def skip_body(request: Request) -> None:
+    """Read past a body; a GET without one is not even asked for it."""
+    if request.field(b"content-length") is not None or request.field(b"transfer-encoding") is not None:
+        await request.skip_body()
+
+
+def conditions(request: Request) -> tuple[Validator | None, Preferences]:
+    """Return what ``if-none-match`` and ``prefer`` say."""
+    validator: Validator | None = None
+    preferences = NOTHING
+    for name, _ in request.fields:
+        if name == b"if-none-match":
+            validator = parse_if_none_match(request.lines(name))
+        elif name == b"prefer":
+            preferences = parse_prefer(request.lines(name))
+    return validator, preferences
+
+
+class Search:
+    """How one request looks for its record: by key where every filter has one, else through the live records."""
+
+    __slots__ = ("_keyed", "_settings", "cluster", "filters", "topic")
+
+    def __init__(self, exchange: Exchange, worker: Worker, settings: Settings) -> None:
+        route, context = exchange.match.route, exchange.context
+        self.cluster = worker.cluster(route.cluster)
+        self.topic = render_topic(route.topic, context)
+        self._settings = settings
+        self.filters = render_filters(route.filters, context)
+        self._keyed = bool(self.filters) and all(each.key is not None for each in self.filters)
+
+    @property
+    def single_key(self) -> bytes | None:
+        """The only key that matters, if there is just one."""
+        keys = {each.key for each in self.filters} if self._keyed else set()
+        return keys.pop() if len(keys) == 1 else None
+
+    async def state(self) -> TopicState:
+        """Return the topic once it can be served."""
+        ready = self.cluster.topic(self.topic, Role.FETCH)
+        return ready or await self.cluster.ready(self.topic, Role.FETCH, self._settings.ready_timeout_seconds)
+
+    async def look(self) -> tuple[TopicState, Record | None]:
+        """Return the topic and the newest record that matches, a tombstone too."""
+        state = await self.state()
+        if self._keyed:
+            return state, self._by_key(state)
+        # How long it takes to look through a topic depends on the topic: not in the event loop.
+        store, pool = self.cluster.store, self.cluster.pool
+        return state, await asyncio.get_running_loop().run_in_executor(pool, store.newest, state, self.matches)
+
+    def matches(self, record: Record) -> bool:
+        """Whether any filter passes the record; without filters every record passes."""
+        return not self.filters or any(each.matches(record) for each in self.filters)
+
+    def _by_key(self, state: TopicState) -> Record | None:
+        best: Record | None = None
+        for each in self.filters:
+            record = self.cluster.store.latest(state.key, each.key or b"")
+            if record is not None and each.matches(record) and (best is None or record.timestamp > best.timestamp):
+                best = record
+        return best
+
+
+def _is_new(state: TopicState, record: Record | None, validator: Validator | None) -> bool:
+    """Whether there is something to answer at once. A tombstone is news: what the client may have is gone."""
+    if record is None:
+        return False
+    if validator is None or record.value is None:
+        return True
+    return not validator.matches(_etag(state, record))
+
+
+async def _wait(waiting: Waiting, search: Search, validator: Validator | None) -> tuple[TopicState, Record | None]:
+    """Wait for something new; at the end of the time return what is there."""
+
+    async def until_new() -> tuple[TopicState, Record | None]:
+        with search.cluster.hub().change(search.topic, search.single_key) as changed:
+            while True:
+                changed.clear()
+                state, record = await search.look()
+                if _is_new(state, record, validator):
+                    return state, record
+                await changed.wait()
+
+    try:
+        return await waiting.run(until_new())
+    except TimeoutError:
+        return await search.look()
+
+
+async def _answer(
+    exchange: Exchange,
+    responder: Responder,
+    state: TopicState,
+    record: Record | None,
+    validator: Validator | None,
+    preferences: Preferences,
+) -> None:
+    route = exchange.match.route
+    if record is None or record.value is None:
+        raise Problem(404, "no-record", "There is no record here, or it was deleted.", applied(preferences))
+    etag = _etag(state, record)
+    fields = [
+        (b"etag", etag.encode("latin-1", "replace")),
+        *response_fields(route, exchange.match.gateway),
+        *applied(preferences),
+    ]
+    if validator is not None and validator.matches(etag):
+        await responder.respond(304, fields)
+        return
+    content_type = decode_header(record.headers, "content-type")
+    if content_type and is_field_value(content_type):
+        fields.append((b"content-type", content_type))
+    if record.value:
+        await responder.respond(200, fields, record.value)
+    else:
+        await responder.respond(204, fields)
+
+
+def _etag(state: TopicState, record: Record) -> str:
+    own = decode_header(record.headers, "etag")
+    text = None if own is None else own.decode("utf-8", "backslashreplace")
+    return record_etag(_fingerprint(state.key), record.partition, record.offset, text)

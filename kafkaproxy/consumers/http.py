@@ -1,0 +1,157 @@
+"""The HTTP side of an ASGI scope: what a request says, reading its body, noticing that the client left, answering."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, Final, TypeVar
+
+from kafkaproxy.consumers.problems import Fields, Problem
+
+__all__ = ["ClientGone", "Receive", "Request", "Responder", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
+
+_PORTS: Final = {"http": ":80", "https": ":443"}
+
+
+class ClientGone(Exception):
+    """The client disconnected; there is nobody to answer."""
+
+
+class Request:
+    """A request: its line and fields as they came, its body once it was read."""
+
+    __slots__ = ("fields", "method", "path", "query", "receive", "scheme", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.scheme: str = scope.get("scheme") or "http"
+        self.path = raw_path(scope)
+        self.query: bytes = scope.get("query_string") or b""
+        self.fields: list[tuple[bytes, bytes]] = scope["headers"]
+
+    @property
+    def target(self) -> str:
+        """The path with its query, as it was sent."""
+        return f"{self.path}?{self.query.decode('latin-1')}" if self.query else self.path
+
+    @property
+    def authority(self) -> str:
+        """The host with its port; the scheme's default port is added where the client left it out."""
+        host = (self.field(b"host") or b"").decode("latin-1")
+        bare = host.rpartition("]")[2]  # an IPv6 address has colons of its own
+        return host if ":" in bare or not host else host + _PORTS.get(self.scheme, "")
+
+    def field(self, name: bytes) -> bytes | None:
+        """Return the first line of a field."""
+        for each, value in self.fields:
+            if each == name:
+                return value
+        return None
+
+    def lines(self, name: bytes) -> list[str]:
+        """Return every line of a field."""
+        return [value.decode("latin-1") for each, value in self.fields if each == name]
+
+    async def body(self, limit: int) -> bytes:
+        """Read the whole body; raise :class:`ClientGone`, or a 413 :class:`Problem` for more than ``limit`` bytes."""
+        declared = self.field(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        message = await self.receive()
+        if message["type"] == "http.request" and not message.get("more_body"):  # one piece, the usual case
+            return _within(message.get("body", b""), limit)
+        pieces = bytearray()
+        while message["type"] == "http.request":
+            pieces += message.get("body", b"")
+            _within(pieces, limit)
+            if not message.get("more_body"):
+                return bytes(pieces)
+            message = await self.receive()
+        raise ClientGone
+
+    async def skip_body(self) -> None:
+        """Read past a body that has no meaning."""
+        while (message := await self.receive())["type"] == "http.request":
+            if not message.get("more_body"):
+                return
+        raise ClientGone
+
+    async def gone(self) -> None:
+        """Return when the client disconnects; call after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` until it is done; cancel it and raise :class:`ClientGone` when the client leaves first."""
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self.gone())
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientGone
+        finally:
+            for each in (task, gone):
+                each.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+
+class Responder:
+    """Answers one request. ``head`` requests get the fields and no body."""
+
+    __slots__ = ("_head", "_send", "started")
+
+    def __init__(self, send: Send, *, head: bool) -> None:
+        self._send = send
+        self._head = head
+        self.started = False
+
+    async def respond(self, status: int, fields: Fields, body: bytes = b"") -> None:
+        """Send a whole response; ``content-length`` is added where a body may be (RFC 9110 section 8.6)."""
+        if status != 204 and status != 304:
+            fields.append((b"content-length", str(len(body)).encode()))
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        await self._send({"type": "http.response.body", "body": b"" if self._head else body})
+
+    async def stream(self, status: int, fields: Fields, pieces: AsyncIterator[bytes]) -> None:
+        """Send a response piece by piece."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        if not self._head:
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def problem(self, problem: Problem, route: str) -> None:
+        """Send an error."""
+        fields = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), *problem.fields]
+        await self.respond(problem.status, fields, problem.body(route))
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as it was sent, percent-encoded and without its query."""
+    raw: bytes | None = scope.get("raw_path")
+    if raw is None:  # a server that does not tell: what it decoded is all there is
+        path: str = scope["path"]
+        return path
+    return raw.partition(b"?")[0].decode("latin-1")
+
+
+def _within(body: bytes | bytearray, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body  # type: ignore[return-value]  # a bytearray only while pieces are collected
+
+
+def _too_large(limit: int) -> Problem:
+    # The rest of the body is not read, so the connection cannot be used again.
+    detail = f"The body is larger than {limit} bytes, the most this site takes: send less."
+    return Problem(413, "body-too-large", detail, [(b"connection", b"close")])

@@ -1,0 +1,88 @@
+"""Errors as clients see them: ``application/problem+json`` (RFC 9457), one shape on every path.
+
+A body says what to do next and holds no stack trace, no address of a broker and no credential.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+from kafkaproxy.worker.errors import ProduceError, ProduceFailure, TopicUnavailable, Unavailable
+
+__all__ = ["Fields", "Problem", "from_produce_error", "from_unavailable"]
+
+Fields = list[tuple[bytes, bytes]]
+_TYPE: Final = "urn:kafkaproxy:problem:"
+
+
+class Problem(Exception):
+    """An error response. ``code`` is stable and names the kind; ``fields`` go into the response."""
+
+    def __init__(self, status: int, code: str, detail: str, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.fields = list(fields)
+
+    def body(self, route: str) -> bytes:
+        """Return the JSON body; ``route`` is the name of the route, or empty where none served."""
+        members: dict[str, object] = {
+            "type": _TYPE + self.code,
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if route:
+            members["route"] = route
+        return json.dumps(members, ensure_ascii=False).encode()
+
+
+def retry_after(seconds: int) -> tuple[bytes, bytes]:
+    """Return the ``retry-after`` field."""
+    return b"retry-after", str(seconds).encode()
+
+
+_PRODUCE: Final[Mapping[ProduceFailure, tuple[int, str]]] = {
+    ProduceFailure.TOO_LARGE: (413, "The record is larger than Kafka accepts: send a smaller body."),
+    ProduceFailure.REJECTED: (
+        400,
+        "Kafka rejected the record. A compacted topic needs a key: check the route's key, then the topic's rules.",
+    ),
+    ProduceFailure.UNKNOWN_TOPIC: (503, "The topic of this route does not exist (yet). Ask an operator to create it."),
+    ProduceFailure.UNREACHABLE: (503, "Kafka cannot be reached at the moment. Nothing was confirmed: try again."),
+    ProduceFailure.QUEUE_FULL: (503, "Too many records wait to be sent. This one was not taken: try again."),
+    ProduceFailure.NOT_AUTHORIZED: (502, "Kafka does not let this site write to the topic. Ask an operator."),
+    ProduceFailure.TIMED_OUT: (
+        504,
+        "Kafka did not confirm the record in time. It may or may not be there: repeat it with the same idempotency key.",
+    ),
+}
+_READ: Final[Mapping[Unavailable, tuple[int, str]]] = {
+    Unavailable.NOT_READ_YET: (503, "The topic is still being read for the first time. Try again in a moment."),
+    Unavailable.UNKNOWN_TOPIC: (503, "The topic of this route does not exist (yet). Ask an operator to create it."),
+    Unavailable.NOT_AUTHORIZED: (502, "Kafka does not let this site read the topic. Ask an operator."),
+    Unavailable.UNREACHABLE: (503, "Kafka cannot be reached, and nothing of the topic is stored yet. Try again."),
+    Unavailable.TOO_MANY_TOPICS: (503, "Too many topics are in use at once. Try again later."),
+    Unavailable.STORE_FULL: (503, "The store is full. Ask an operator to raise its limit."),
+    Unavailable.MISCONFIGURED: (503, "The Kafka cluster of this route is not configured. Ask an operator."),
+}
+
+
+def from_produce_error(error: ProduceError, seconds: int) -> Problem:
+    """Say why a record was not acknowledged."""
+    status, detail = _PRODUCE[error.reason]
+    return Problem(status, f"produce-{_dashed(error.reason)}", detail, [retry_after(seconds)] if status == 503 else [])
+
+
+def from_unavailable(error: TopicUnavailable, seconds: int) -> Problem:
+    """Say why a topic cannot be read."""
+    status, detail = _READ[error.reason]
+    return Problem(status, f"topic-{_dashed(error.reason)}", detail, [retry_after(seconds)] if status == 503 else [])
+
+
+def _dashed(reason: str) -> str:
+    return str(reason).replace("_", "-")

@@ -1,0 +1,44 @@
+"""Produce: a request becomes a record; one way, or with a reply (the contract, section *Produce*)."""
+
+from __future__ import annotations
+
+from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.context import Exchange, render_topic
+from kafkaproxy.consumers.http import Responder
+from kafkaproxy.worker.types import Headers
+from kafkaproxy.worker.worker import Worker
+
+__all__ = ["oneway", "record_key", "rendered_overrides"]
+
+
+async def oneway(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
+    """Produce and answer 204 once Kafka has the record, as surely as the route's acks ask."""
+    request, route = exchange.request, exchange.match.route
+    body = await request.body(settings.max_body_bytes)
+    # DELETE is a tombstone: a record whose value is null (its body has no meaning, RFC 9110 section 9.3.5).
+    value = None if request.method == "DELETE" else body
+    topic = render_topic(route.topic, exchange.context)
+    headers = _oneway_headers(exchange)
+    await worker.cluster(route.cluster).produce(route.acks, topic, record_key(exchange), value, headers)
+    await responder.respond(204, [])
+
+
+def record_key(exchange: Exchange) -> bytes | None:
+    """Return the record key; None where the route has none."""
+    template = exchange.match.route.key
+    return None if template is None else template.render(exchange.context).encode()
+
+
+def rendered_overrides(exchange: Exchange) -> list[tuple[str, str]]:
+    """Fill the overrides in."""
+    return [(name, value.render(exchange.context)) for name, value in exchange.match.route.overrides]
+
+
+def _oneway_headers(exchange: Exchange) -> Headers:
+    """``content-type`` if the request had one, then the overrides, which replace a field of their name (D6)."""
+    overrides = rendered_overrides(exchange)
+    content_type = exchange.request.field(b"content-type")
+    headers = [(name, value.encode()) for name, value in overrides]
+    if content_type is not None and not any(name.lower() == "content-type" for name, _ in overrides):
+        headers.insert(0, ("content-type", content_type))
+    return tuple(headers)

@@ -1,0 +1,77 @@
+"""The REST consumer: from a matched request to its handler, and from whatever goes wrong to a problem."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from channels.consumer import AsyncConsumer
+
+from kafkaproxy.conf import get_settings
+from kafkaproxy.consumers.context import Exchange
+from kafkaproxy.consumers.fetch import fetch
+from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
+from kafkaproxy.consumers.merge import fetch_merged
+from kafkaproxy.consumers.problems import Problem, from_produce_error, from_unavailable
+from kafkaproxy.consumers.produce import oneway
+from kafkaproxy.consumers.reply import poll, request_reply
+from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.routing.table import Capability, Route
+from kafkaproxy.worker.errors import ProduceError, TopicUnavailable
+from kafkaproxy.worker.worker import Worker
+
+__all__ = ["RestConsumer"]
+
+log = logging.getLogger("kafkaproxy.http")
+
+Handler = Callable[..., Awaitable[None]]
+
+
+class RestConsumer(AsyncConsumer):  # type: ignore[misc]
+    """Serves produce, reply and fetch. One instance serves every request: it keeps nothing between them.
+
+    Channels' dispatch by message type is passed over for HTTP, whose path is hot.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer a matched request, which the scope carries with its match and principals under ``kafkaproxy``."""
+        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope["kafkaproxy"]
+        request, match, principals = matched
+        responder = Responder(send, head=request.method == "HEAD")
+        settings = get_settings()
+        try:
+            exchange = Exchange(request, match, principals)
+            await _handler(match)(exchange, self._worker, settings, responder)
+        except ClientGone:
+            return
+        except Exception as error:
+            problem = self._problem(error, match.route, settings.retry_after_seconds)
+            if responder.started:
+                raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
+            await responder.problem(problem, match.route.name)
+
+    def _problem(self, error: Exception, route: Route, retry_after: int) -> Problem:
+        match error:
+            case Problem():
+                return error
+            case ProduceError():
+                log.warning("produce_failed route=%s reason=%s detail=%s", route.name, error.reason, error.detail)
+                return from_produce_error(error, retry_after)
+            case TopicUnavailable():
+                log.warning("topic_unavailable route=%s reason=%s detail=%s", route.name, error.reason, error.detail)
+                return from_unavailable(error, retry_after)
+            case _:
+                log.error("request_failed route=%s", route.name, exc_info=error)
+                return Problem(500, "internal", "This is a bug of the site. The log has the details.")
+
+
+def _handler(match: Match) -> Handler:
+    route = match.route
+    if match.poll:
+        return poll
+    if route.capability is Capability.PRODUCE:
+        return oneway if route.reply_to is None else request_reply
+    return fetch_merged if route.merge else fetch

@@ -1,0 +1,46 @@
+"""Waiting on behalf of a client: bounded in time and number, and over as soon as the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.problems import Problem, retry_after
+from kafkaproxy.worker.worker import Worker
+
+__all__ = ["Waiting"]
+
+T = TypeVar("T")
+
+
+class Waiting:
+    """A wait of up to ``seconds``, cut to the setting ``MAX_WAIT_SECONDS``."""
+
+    def __init__(self, request: Request, worker: Worker, settings: Settings, seconds: float) -> None:
+        self._request = request
+        self._worker = worker
+        self._settings = settings
+        self.seconds = min(seconds, settings.max_wait_seconds)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work``; raise ``TimeoutError`` at the end of the time, ``ClientGone`` when the client leaves.
+
+        A 503 :class:`Problem` says that too many requests wait already.
+        """
+        worker = self._worker
+        if worker.waiting >= self._settings.max_waiting_requests:
+            work.close()
+            detail = "Too many requests wait for Kafka at the moment. Try again."
+            raise Problem(503, "too-many-waiting", detail, [retry_after(self._settings.retry_after_seconds)])
+        worker.waiting += 1
+        try:
+            return await self._request.unless_gone(self._limited(work))
+        finally:
+            worker.waiting -= 1
+
+    async def _limited(self, work: Coroutine[Any, Any, T]) -> T:
+        async with asyncio.timeout(self.seconds):
+            return await work

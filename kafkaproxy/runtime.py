@@ -1,0 +1,118 @@
+"""What runs in a process: the live configuration, its matcher, and the worker. Started by the first who needs it.
+
+Never at import, in ``AppConfig.ready()`` or in ``migrate``: on lifespan startup or, where a server has no lifespan, with the
+first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Iterable
+
+from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.rest import RestConsumer
+from kafkaproxy.guards.base import Guards
+from kafkaproxy.routing.live import live
+from kafkaproxy.routing.matching import Candidate, Matcher, RolePrincipal
+from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.worker import Worker
+
+__all__ = ["Runtime", "Table", "limits", "runtime"]
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what the worker takes from the settings."""
+    return Limits(
+        store_dir=settings.store_dir,
+        store_max_bytes=settings.store_max_bytes,
+        stream_store_bytes=settings.stream_store_bytes,
+        ingest=settings.ingest,
+        max_topics=settings.max_topics,
+        topic_idle=settings.topic_idle_seconds,
+        max_record_bytes=settings.max_record_bytes,
+        max_waiting=settings.max_waiting_requests,
+        produce_timeout=settings.produce_timeout_seconds,
+        metadata_interval=settings.metadata_seconds,
+        retention_interval=settings.retention_seconds,
+    )
+
+
+class Table:
+    """A configuration in service: its matcher and its guards. Requests hold on to the one they began with."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.matcher = Matcher(configuration)
+        self._guards = Guards(configuration.guards)
+
+    async def authenticate(
+        self, names: Iterable[str], candidates: Iterable[Candidate], request: Request
+    ) -> dict[str, RolePrincipal]:
+        """Ask the guards that the candidates may depend on who the client is."""
+        credentials = {
+            each.credentials.guard: each.credentials
+            for each in self.matcher.gateways(candidates)
+            if each.credentials is not None
+        }
+        return await self._guards.authenticate(names, request, credentials)
+
+
+class Runtime:
+    """The parts of one process. ``table`` is None until started, and is swapped whole."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.worker = Worker(limits(get_settings()))
+        self.rest = RestConsumer(self.worker)
+        self.table: Table | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> Table:
+        """Load the configuration and start the worker; blocks, and does nothing the second time."""
+        with self._lock:
+            if self.table is None:
+                configuration = live()
+                configuration.start()
+                configuration.subscribe(self._configure)
+                self.table = self._configure(configuration.current)
+                atexit.register(self.stop)
+            return self.table
+
+    async def astart(self) -> Table:
+        """Start without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.start)
+
+    def stop(self) -> None:
+        """Stop: what was handed to a producer is flushed."""
+        atexit.unregister(self.stop)
+        live().stop()
+        self.worker.close()
+
+    async def astop(self) -> None:
+        """Stop without blocking the event loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def _configure(self, configuration: Configuration) -> Table:
+        """Take over a configuration: the worker first, so that no request finds a route without its cluster."""
+        self.worker.configure(configuration.clusters)
+        self.table = Table(configuration)
+        return self.table
+
+
+_runtime: Runtime | None = None
+_guard = threading.Lock()
+
+
+def runtime() -> Runtime:
+    """Return this process's runtime; a forked process gets its own."""
+    global _runtime
+    if _runtime is None or _runtime.pid != os.getpid():
+        with _guard:
+            if _runtime is None or _runtime.pid != os.getpid():
+                _runtime = Runtime()
+    return _runtime

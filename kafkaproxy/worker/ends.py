@@ -1,0 +1,62 @@
+"""Where logs end right now, asked once for everybody who asks at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+
+__all__ = ["EndOffsets"]
+
+_PATIENCE: Final = 5.0
+Key = tuple[asyncio.AbstractEventLoop, str]
+
+
+class EndOffsets:
+    """Asks Kafka for the ends of a topic's partitions, as a reader of committed records sees them."""
+
+    def __init__(self, admin_config: Mapping[str, Any]) -> None:
+        self._config = dict(admin_config)
+        self._admin: AdminClient | None = None
+        self._running: dict[Key, asyncio.Future[dict[int, int]]] = {}
+        self._next: dict[Key, asyncio.Future[dict[int, int]]] = {}
+
+    async def ask(self, topic: str, partitions: int) -> dict[int, int]:
+        """Return partition → end offset, from a question that was asked after this call.
+
+        A question that is under way may have been answered before the caller's moment: later callers share the next one.
+        """
+        key = (asyncio.get_running_loop(), topic)
+        running = self._running.get(key)
+        if running is None:
+            return await asyncio.shield(self._begin(key, partitions))
+        following = self._next.get(key)
+        if following is None:
+            following = self._next[key] = asyncio.ensure_future(self._after(running, key, partitions))
+        return await asyncio.shield(following)
+
+    def _begin(self, key: Key, partitions: int) -> asyncio.Future[dict[int, int]]:
+        task = self._running[key] = asyncio.ensure_future(self._question(key[1], partitions))
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+        return task
+
+    async def _after(self, running: asyncio.Future[dict[int, int]], key: Key, partitions: int) -> dict[int, int]:
+        await asyncio.wait((running,))
+        self._next.pop(key, None)
+        return await self._begin(key, partitions)
+
+    async def _question(self, topic: str, partitions: int) -> dict[int, int]:
+        if self._admin is None:
+            self._admin = AdminClient(self._config)
+        request = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+        futures = self._admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
+        try:
+            results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
+        except KafkaException as error:
+            raise TopicUnavailable(Unavailable.UNREACHABLE, str(error.args[0].name())) from error
+        return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
