@@ -1,15 +1,15 @@
-"""What the models share: named things, and rows that have a place in their parent's order."""
+"""What the models share: saves that announce themselves, named things, and rows with a place in their parent's order."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from django.db import models
+from django.db import models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.validators import validate_name
 
-__all__ = ["ChildManager", "Named", "NamedManager", "Ordered"]
+__all__ = ["ChildManager", "ConfigModel", "Named", "NamedManager", "Ordered"]
 
 NamedT = TypeVar("NamedT", bound="Named")
 ModelT = TypeVar("ModelT", bound=models.Model)
@@ -35,7 +35,20 @@ class ChildManager(models.Manager[ModelT]):
         return self.get(**dict(zip(lookups, key, strict=True)))
 
 
-class Named(models.Model):
+class ConfigModel(models.Model):
+    """A part of the configuration. What ``save()`` writes and the version that says so become visible together."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save in a transaction, so that nobody sees the change without its version (``kafkaproxy.signals``)."""
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using, savepoint=False):
+            super().save(*args, **kwargs)
+
+
+class Named(ConfigModel):
     """Something with a unique name of its own."""
 
     name = models.CharField(
@@ -57,11 +70,36 @@ class Named(models.Model):
         return (self.name,)
 
 
-class Ordered(models.Model):
-    """A row whose place among its siblings matters: lower positions are tried, or written, first."""
+class Ordered(ConfigModel):
+    """A row whose place among its siblings matters: lower positions are tried, or written, first.
 
-    position = models.PositiveIntegerField(_("position"), default=0, help_text=_("Lower positions come first."))
+    Two siblings may share a position: the older one comes first. For the rows of an entry or a route that makes natural keys
+    ambiguous, which a system check says.
+    """
+
+    position = models.PositiveIntegerField(
+        _("position"), default=None, blank=True, help_text=_("Lower positions come first. Empty: last.")
+    )
+
+    sibling_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields that siblings have in common."""
 
     class Meta:
         abstract = True
         ordering = ["position", "pk"]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Put a row without a position behind its siblings. ``bulk_create`` does not: give it positions."""
+        if _is_unset(self.position):
+            self.position = self._next_position(kwargs.get("using"))
+        super().save(*args, **kwargs)
+
+    def _next_position(self, using: str | None) -> int:
+        together = {name: getattr(self, name) for name in self.sibling_fields}
+        siblings = type(self)._default_manager.using(using).filter(**together)  # noqa: SLF001 (public, says Django)
+        last: int | None = siblings.aggregate(last=models.Max("position"))["last"]
+        return 0 if last is None else last + 1
+
+
+def _is_unset(value: object) -> bool:
+    return value is None

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.models.base import ChildManager, Named, NamedManager
+from kafkaproxy.models.base import ChildManager, ConfigModel, Named, NamedManager
 from kafkaproxy.validators import validate_topic_name
 
 __all__ = ["Cluster", "Topic"]
@@ -47,9 +47,7 @@ class Cluster(Named):
     ssl_ca = models.TextField(
         _("CA certificates"), blank=True, help_text=_("PEM text, or the path of a PEM file. Empty: the system's CAs.")
     )
-    ssl_certificate = models.TextField(
-        _("client certificate"), blank=True, help_text=_("PEM text, or the path of a PEM file.")
-    )
+    ssl_certificate = models.TextField(_("client certificate"), blank=True, help_text=_("PEM text, or the path of a PEM file."))
     ssl_key = models.TextField(_("client key"), blank=True, help_text=_("PEM text, or the path of a PEM file."))
     ssl_key_password = models.CharField(_("client key password"), max_length=1000, blank=True)
     ssl_verify_hostname = models.BooleanField(_("verify the broker's host name"), default=True)
@@ -57,12 +55,10 @@ class Cluster(Named):
         _("librdkafka options"),
         default=dict,
         blank=True,
-        help_text=_(
-            'More librdkafka settings as JSON, such as {"client.rack": "eu-1"}. They win over the fields above.'
-        ),
+        help_text=_('More librdkafka settings as JSON, such as {"client.rack": "eu-1"}. They win over the fields above.'),
     )
 
-    objects: NamedManager[Cluster] = NamedManager()
+    objects = NamedManager["Cluster"]()
 
     class Meta:
         verbose_name = _("cluster")
@@ -83,7 +79,7 @@ class Cluster(Named):
             raise ValidationError({"options": _('Write a JSON object of names and plain values: {"name": "value"}.')})
 
 
-class Topic(models.Model):
+class Topic(ConfigModel):
     """Optional tuning of one topic; a topic without a row gets the defaults."""
 
     class DefaultOffset(models.TextChoices):
@@ -114,16 +110,12 @@ class Topic(models.Model):
         _("store budget, bytes"),
         null=True,
         blank=True,
-        help_text=_(
-            "How much of a streamed topic the store keeps. Older records are read from Kafka. Empty: the setting."
-        ),
+        help_text=_("How much of a streamed topic the store keeps. Older records are read from Kafka. Empty: the setting."),
     )
-    sensitive = models.BooleanField(
-        _("sensitive"), default=False, help_text=_("Its records are never shown in the admin.")
-    )
+    sensitive = models.BooleanField(_("sensitive"), default=False, help_text=_("Its records are never shown in the admin."))
 
     natural_lookups = ("cluster__name", "name")
-    objects: ChildManager[Topic] = ChildManager()
+    objects = ChildManager["Topic"]()
 
     class Meta:
         verbose_name = _("topic")

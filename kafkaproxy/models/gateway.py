@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.models.base import ChildManager, Named, NamedManager, Ordered
+from kafkaproxy.models.base import ChildManager, ConfigModel, Named, NamedManager, Ordered
 from kafkaproxy.models.cluster import Cluster
 from kafkaproxy.models.guard import Guard
 from kafkaproxy.validators import (
@@ -20,6 +20,17 @@ from kafkaproxy.validators import (
 )
 
 __all__ = ["AccessControl", "Entry", "EntryCondition", "EntryGuard", "Gateway"]
+
+
+class GatewayManager(NamedManager["Gateway"]):
+    """Makes gateways that serve at once."""
+
+    def create_with_entry(self, **fields: Any) -> Gateway:
+        """Create a gateway with the entry that matches everything, as one made by hand has (``objects.create`` makes none)."""
+        with transaction.atomic(using=self.db):
+            gateway = self.create(**fields)
+            gateway.ensure_entry()
+        return gateway
 
 
 class Gateway(Named, Ordered):
@@ -87,16 +98,21 @@ class Gateway(Named, Ordered):
         help_text=_("name: pattern, such as access_token: {credentials}."),
     )
 
-    objects: NamedManager[Gateway] = NamedManager()
+    objects = GatewayManager()
 
     class Meta(Ordered.Meta):
         verbose_name = _("gateway")
         verbose_name_plural = _("gateways")
+        ordering = ["position", "name"]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Compare names as HTTP does: the special request field is kept in lower case."""
         self.idempotency_header = self.idempotency_header.lower()
         super().save(*args, **kwargs)
+
+    def ensure_entry(self) -> Entry:
+        """Return the first entry; make one that matches everything where there is none."""
+        return self.entries.first() or Entry.objects.create(gateway=self)
 
 
 class Entry(Ordered):
@@ -106,8 +122,9 @@ class Entry(Ordered):
     name = models.CharField(_("name"), max_length=100, default="all", validators=[validate_name])
     enabled = models.BooleanField(_("enabled"), default=True)
 
+    sibling_fields = ("gateway",)
     natural_lookups = ("gateway__name", "name")
-    objects: ChildManager[Entry] = ChildManager()
+    objects = ChildManager["Entry"]()
 
     class Meta(Ordered.Meta):
         verbose_name = _("entry")
@@ -152,8 +169,9 @@ class EntryCondition(Ordered):
         help_text=_("name: pattern, one a line."),
     )
 
+    sibling_fields = ("entry", "level")
     natural_lookups = ("entry__gateway__name", "entry__name", "level", "position")
-    objects: ChildManager[EntryCondition] = ChildManager()
+    objects = ChildManager["EntryCondition"]()
 
     class Meta(Ordered.Meta):
         verbose_name = _("entry condition")
@@ -171,7 +189,7 @@ class EntryCondition(Ordered):
     natural_key.dependencies = ["kafkaproxy.entry"]  # type: ignore[attr-defined]
 
 
-class EntryGuard(models.Model):
+class EntryGuard(ConfigModel):
     """A guard that has to pass before the entry is taken. All guards of an entry have to pass."""
 
     entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="guarded", verbose_name=_("entry"))
@@ -185,7 +203,7 @@ class EntryGuard(models.Model):
     )
 
     natural_lookups = ("entry__gateway__name", "entry__name", "guard__name")
-    objects: ChildManager[EntryGuard] = ChildManager()
+    objects = ChildManager["EntryGuard"]()
 
     class Meta:
         verbose_name = _("entry guard")
@@ -202,16 +220,14 @@ class EntryGuard(models.Model):
     natural_key.dependencies = ["kafkaproxy.entry", "kafkaproxy.guard"]  # type: ignore[attr-defined]
 
 
-class AccessControl(models.Model):
+class AccessControl(ConfigModel):
     """The CORS policy of a gateway. A gateway without one follows the site's django-cors-headers settings."""
 
     class Policy(models.TextChoices):
         SAME_ORIGIN = "same-origin", _("same-origin: requests of other origins are refused")
         CROSS_ORIGIN = "cross-origin", _("cross-origin: what is allowed below")
 
-    gateway = models.OneToOneField(
-        Gateway, on_delete=models.CASCADE, related_name="access_control", verbose_name=_("gateway")
-    )
+    gateway = models.OneToOneField(Gateway, on_delete=models.CASCADE, related_name="access_control", verbose_name=_("gateway"))
     policy = models.CharField(_("policy"), max_length=20, choices=Policy.choices, default=Policy.SAME_ORIGIN)
     allow_origins = models.JSONField(
         _("origins"), null=True, blank=True, validators=[validate_string_list], help_text=_("One a line. Empty: any.")
@@ -231,7 +247,7 @@ class AccessControl(models.Model):
     )
 
     natural_lookups = ("gateway__name",)
-    objects: ChildManager[AccessControl] = ChildManager()
+    objects = ChildManager["AccessControl"]()
 
     class Meta:
         verbose_name = _("access control (CORS)")

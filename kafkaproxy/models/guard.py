@@ -21,7 +21,7 @@ class Guard(Named):
         help_text=_("Options of the kind, as JSON: issuer, audience, keys, roles, identity, attributes, challenge."),
     )
 
-    objects: NamedManager[Guard] = NamedManager()
+    objects = NamedManager["Guard"]()
 
     class Meta:
         verbose_name = _("guard")

@@ -9,7 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.models.base import ChildManager, Ordered
+from kafkaproxy.models.base import ChildManager, ConfigModel, Ordered
 from kafkaproxy.models.cluster import Cluster
 from kafkaproxy.models.gateway import Entry
 from kafkaproxy.models.guard import Guard
@@ -71,7 +71,7 @@ class Route(Ordered):
         validators=[TemplateValidator("TOPIC")],
         help_text=_("A name, or a template: ${params.NAME}, ${guarded['GUARD'].identity}."),
     )
-    key = models.CharField(
+    key = models.CharField(  # noqa: DJ001 (no key and an empty key differ)
         _("key"),
         max_length=1000,
         null=True,
@@ -112,8 +112,9 @@ class Route(Ordered):
     start_timestamp = models.DateTimeField(_("start timestamp"), null=True, blank=True)
     encoding = models.CharField(_("data encoding"), max_length=20, choices=Encoding.choices, default=Encoding.TEXT)
 
+    sibling_fields = ("entry",)
     natural_lookups = ("entry__gateway__name", "entry__name", "name")
-    objects: ChildManager[Route] = ChildManager()
+    objects = ChildManager["Route"]()
 
     class Meta(Ordered.Meta):
         verbose_name = _("route")
@@ -149,6 +150,7 @@ class Route(Ordered):
 class _RouteRow(Ordered):
     """A row that belongs to a route and has a place in its order."""
 
+    sibling_fields = ("route",)
     natural_lookups = ("route__entry__gateway__name", "route__entry__name", "route__name", "position")
 
     class Meta(Ordered.Meta):
@@ -181,7 +183,7 @@ class Condition(_RouteRow):
         help_text=_("/items/{id}: a parameter is one segment or a part of it; * is anything. Empty: every path."),
     )
 
-    objects: ChildManager[Condition] = ChildManager()
+    objects = ChildManager["Condition"]()
 
     class Meta(_RouteRow.Meta):
         verbose_name = _("condition")
@@ -198,7 +200,7 @@ class Override(_RouteRow):
     name = models.CharField(_("header"), max_length=200, validators=[validate_field_name])
     value = models.CharField(_("value"), max_length=2000, blank=True, validators=[TemplateValidator("OVERRIDE")])
 
-    objects: ChildManager[Override] = ChildManager()
+    objects = ChildManager["Override"]()
 
     class Meta(_RouteRow.Meta):
         verbose_name = _("override")
@@ -212,7 +214,7 @@ class Filter(_RouteRow):
     """Which records a fetch or a stream serves: filters are alternatives; key and all headers of one have to match."""
 
     route = models.ForeignKey(Route, on_delete=models.CASCADE, related_name="filters", verbose_name=_("route"))
-    key = models.CharField(
+    key = models.CharField(  # noqa: DJ001 (no key and an empty key differ)
         _("key"), max_length=1000, null=True, blank=True, default=None, validators=[TemplateValidator("FILTER")]
     )
     headers = models.JSONField(
@@ -223,7 +225,7 @@ class Filter(_RouteRow):
         help_text=_("name: template, one a line."),
     )
 
-    objects: ChildManager[Filter] = ChildManager()
+    objects = ChildManager["Filter"]()
 
     class Meta(_RouteRow.Meta):
         verbose_name = _("filter")
@@ -257,7 +259,7 @@ class AsyncField(_RouteRow):
         help_text=_("Such as /items/${params.id};cid=${correlationId}."),
     )
 
-    objects: ChildManager[AsyncField] = ChildManager()
+    objects = ChildManager["AsyncField"]()
 
     class Meta(_RouteRow.Meta):
         verbose_name = _("async field")
@@ -267,7 +269,7 @@ class AsyncField(_RouteRow):
         return self.name
 
 
-class RouteGuard(models.Model):
+class RouteGuard(ConfigModel):
     """A guard that has to pass before the route serves. All guards of a route have to pass."""
 
     route = models.ForeignKey(Route, on_delete=models.CASCADE, related_name="guarded", verbose_name=_("route"))
@@ -281,7 +283,7 @@ class RouteGuard(models.Model):
     )
 
     natural_lookups = ("route__entry__gateway__name", "route__entry__name", "route__name", "guard__name")
-    objects: ChildManager[RouteGuard] = ChildManager()
+    objects = ChildManager["RouteGuard"]()
 
     class Meta:
         verbose_name = _("route guard")

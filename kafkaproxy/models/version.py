@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
+from typing import NamedTuple
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-__all__ = ["ConfigVersion"]
+__all__ = ["ConfigVersion", "Stamp"]
+
+
+class Stamp(NamedTuple):
+    """What tells one state of the configuration from another: restored from a backup, a number may come back, a change not."""
+
+    version: int
+    change: uuid.UUID | None
 
 
 class ConfigVersion(models.Model):
@@ -15,6 +25,7 @@ class ConfigVersion(models.Model):
     """
 
     version = models.PositiveBigIntegerField(_("version"), default=0)
+    change = models.UUIDField(_("change"), default=uuid.uuid4, editable=False)
 
     class Meta:
         verbose_name = _("configuration version")
@@ -26,10 +37,28 @@ class ConfigVersion(models.Model):
     @classmethod
     def current(cls) -> int:
         """Return the version, 0 where nothing was ever saved."""
-        return cls.objects.filter(pk=1).values_list("version", flat=True).first() or 0
+        return cls.stamp().version
 
     @classmethod
-    def bump(cls) -> None:
-        """Raise the version in the current transaction."""
-        if not cls.objects.filter(pk=1).update(version=models.F("version") + 1):
-            cls.objects.get_or_create(pk=1, defaults={"version": 1})
+    def stamp(cls) -> Stamp:
+        """Return the version and the identity of the change that made it."""
+        found = cls.objects.filter(pk=1).values_list("version", "change").first()
+        return Stamp(0, None) if found is None else Stamp(*found)
+
+    @classmethod
+    def bump(cls, change: uuid.UUID | None = None, *, using: str | None = None) -> None:
+        """Raise the version in the current transaction, once for each ``change``.
+
+        The same change twice raises it once, unless a savepoint took the first time back.
+        """
+        change = change or uuid.uuid4()
+        rows = cls.objects.using(using).filter(pk=1)
+        if _raise(rows, change) or rows.exists():
+            return
+        _row, created = cls.objects.using(using).get_or_create(pk=1, defaults={"version": 1, "change": change})
+        if not created:  # another transaction made the row first
+            _raise(rows, change)
+
+
+def _raise(rows: models.QuerySet[ConfigVersion], change: uuid.UUID) -> int:
+    return rows.exclude(change=change).update(version=models.F("version") + 1, change=change)
