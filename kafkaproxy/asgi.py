@@ -5,13 +5,16 @@ A request whose path no route matches goes to the wrapped application untouched,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send, raw_path
 from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.lifespan import Application, run_lifespan
 from kafkaproxy.routing.matching import Candidate, Match, NotAllowed, Refused, RequestLine, RolePrincipal
-from kafkaproxy.runtime import Runtime, Table, runtime
+
+if TYPE_CHECKING:
+    from kafkaproxy.runtime import Runtime, Table
 
 __all__ = ["KafkaProxy"]
 
@@ -19,21 +22,28 @@ _NOBODY: Mapping[str, RolePrincipal] = {}
 
 
 class KafkaProxy:
-    """Puts the routes of the database in front of ``inner``, the site's own ASGI application."""
+    """Puts the routes of the database in front of ``inner``, the site's own ASGI application.
 
-    def __init__(self, inner: Application) -> None:
+    ``running`` returns what runs in this process; tests give their own.
+    """
+
+    def __init__(self, inner: Application, *, running: Callable[[], Runtime] | None = None) -> None:
+        # Not at the top: a site's asgi.py imports this module before get_asgi_application() has loaded the apps.
+        from kafkaproxy.runtime import runtime
+
         self._inner = inner
+        self._running = running or runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
         if scope["type"] == "http":
-            running = runtime()
+            running = self._running()
             table = running.table or await running.astart()
             candidates = table.matcher.find(raw_path(scope))
             if candidates and await self._serve(running, table, candidates, Request(scope, receive), send):
                 return
         elif scope["type"] == "lifespan":
-            running = runtime()
+            running = self._running()
             await run_lifespan(self._inner, scope, receive, send, running.astart, running.astop)
             return
         await self._inner(scope, receive, send)

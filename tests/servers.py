@@ -58,19 +58,21 @@ def serve(
     application: str,
     folder: Path,
     *,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     cwd: Path | None = None,
     port: int | None = None,
     options: Sequence[str] = (),
 ) -> Iterator[Site]:
-    """Serve until the block ends; the log goes to ``folder``. The process dies with this one."""
+    """Serve until the block ends; the log goes to ``folder``. The process dies with this one.
+
+    ``env`` goes over this process's environment; None takes a variable away.
+    """
     port = port or free_port()
     log_path = folder / f"{server}-{port}.log"
     command = [sys.executable, launch.__file__, str(os.getpid()), *_module(SERVERS[server](application, port)), *options]
+    environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env={**os.environ, **(env or {})}
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=environment)
     site = Site(f"http://127.0.0.1:{port}", process, log_path)
     try:
         _wait_until_listening(site, port)

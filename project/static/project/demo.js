@@ -1,5 +1,6 @@
 // What the buttons do. Each action is one or more requests to the gateways, as any client would send them.
 
+import { element } from "./element.js";
 import { send } from "./exchange.js";
 import { follow } from "./records.js";
 
@@ -53,6 +54,7 @@ async function perform(card, name) {
   const form = Object.fromEntries([...card.querySelectorAll("input")].map((input) => [input.name, input]));
   const output = card.querySelector(".exchanges");
   output.replaceChildren();
+  card.querySelector(".made").replaceChildren();
   const path = (prefix) => prefix + encodeURIComponent(form.id.value);
   const [method, url, headers, body] = actions[card.id][name]({ form, path, body: form.body.value });
   const response = await send(output, method, url, headers, body);
@@ -62,7 +64,16 @@ async function perform(card, name) {
   if (location) await collect(output, location);
 }
 
+function mention(card, record) {
+  const output = card.querySelector(".exchanges");
+  if (!output.hasChildNodes() || !card.dataset.topics.split(" ").includes(record.topic)) return;
+  const what = record.value === null ? "null" : `${record.value.length} characters`;
+  const text = `${record.topic} [${record.partition}] @ ${record.offset}, key ${record.key ?? "null"}, ${what}`;
+  card.querySelector(".made").append(element("li", {}, text));
+}
+
 for (const card of document.querySelectorAll(".cards .card")) {
+  document.addEventListener("record", ({ detail }) => mention(card, detail));
   card.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-do]");
     if (!button || card.getAttribute("aria-busy") === "true") return;

@@ -6,7 +6,7 @@ const KEPT = 40;
 const PAUSE = 700;
 
 export async function follow(list, state) {
-  let after = 0;
+  let after = null; // the first answer is what was there before
   for (;;) {
     if (!document.hidden) after = await look(list, state, after);
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
@@ -15,17 +15,22 @@ export async function follow(list, state) {
 
 async function look(list, state, after) {
   try {
-    const response = await fetch(`${list.dataset.url}?after=${after}`);
+    const response = await fetch(`${list.dataset.url}?after=${after ?? 0}`);
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const { records } = await response.json();
-    for (const record of records) list.prepend(item(record, after > 0));
+    for (const record of records) show(list, record, after !== null);
     while (list.children.length > KEPT) list.lastElementChild.remove();
     if (list.children.length) state.textContent = "Newest first.";
-    return records.at(-1)?.number ?? after;
+    return records.at(-1)?.number ?? after ?? 0;
   } catch (error) {
     state.textContent = `The records cannot be read: ${error.message}`;
     return after;
   }
+}
+
+function show(list, record, fresh) {
+  list.prepend(item(record, fresh));
+  if (fresh) document.dispatchEvent(new CustomEvent("record", { detail: record }));
 }
 
 function item(record, fresh) {
