@@ -11,6 +11,8 @@ import atexit
 import os
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.http import Request
@@ -65,9 +67,10 @@ class Table:
 class Runtime:
     """The parts of one process. ``table`` is None until started, and is swapped whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, store_dir: Path | None = None) -> None:
         self.pid = os.getpid()
-        self.worker = Worker(limits(get_settings()))
+        settings = get_settings()
+        self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
         self.rest = RestConsumer(self.worker)
         self.table: Table | None = None
         self._lock = threading.Lock()
@@ -78,9 +81,10 @@ class Runtime:
             if self.table is None:
                 configuration = live()
                 configuration.start()
-                configuration.subscribe(self._configure)
-                self.table = self._configure(configuration.current)
+                configuration.subscribe(self.configure)
+                self.configure(configuration.current)
                 atexit.register(self.stop)
+            assert self.table is not None
             return self.table
 
     async def astart(self) -> Table:
@@ -97,11 +101,10 @@ class Runtime:
         """Stop without blocking the event loop."""
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
-    def _configure(self, configuration: Configuration) -> Table:
+    def configure(self, configuration: Configuration) -> None:
         """Take over a configuration: the worker first, so that no request finds a route without its cluster."""
         self.worker.configure(configuration.clusters)
         self.table = Table(configuration)
-        return self.table
 
 
 _runtime: Runtime | None = None
