@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -20,14 +21,17 @@ from kafkaproxy.routing.clusters import compile_clusters, compile_topics
 from kafkaproxy.routing.polling import poll_template
 from kafkaproxy.routing.rows import Resolve, Rows, entry_text, read_rows, route_text
 from kafkaproxy.routing.rules import validate_route
-from kafkaproxy.routing.texts import EntryConditionText, FilterText, Severity
+from kafkaproxy.routing.texts import EntryConditionText, FilterText, RouteText, Severity
 from kafkaproxy.worker.types import Acks
 
-__all__ = ["ConfigurationError", "compile_rows", "load_configuration", "load_stamped"]
+__all__ = ["Compiler", "ConfigurationError", "load_configuration"]
 
 log = logging.getLogger("kafkaproxy.routing")
 
 _ATTEMPTS: Final = 5
+
+_Known = dict[int, tuple[object, table.Route]]
+"""Compiled routes by their id, with what they were compiled from."""
 
 
 class ConfigurationError(Exception):
@@ -40,36 +44,38 @@ def load_configuration() -> table.Configuration:
     The number of queries does not depend on the number of rows. What a concurrent transaction changes is seen whole or not at
     all.
     """
-    return load_stamped()[0]
+    return Compiler().load()[0]
 
 
-def load_stamped() -> tuple[table.Configuration, Stamp]:
-    """Return the configuration with the stamp of the version that it was read at."""
-    for _attempt in range(_ATTEMPTS):
-        before = models.ConfigVersion.stamp()
-        rows = read_rows()
-        if models.ConfigVersion.stamp() == before:
-            return compile_rows(rows, before.version, os.environ), before
-    raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
+class Compiler:
+    """Compiles again and again; a route that did not change is taken over from the last time. For one thread at a time."""
 
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._known: _Known = {}
 
-def compile_rows(rows: Rows, version: int, environ: Mapping[str, str]) -> table.Configuration:
-    """Compile what was read."""
+    def load(self) -> tuple[table.Configuration, Stamp]:
+        """Return the configuration and the stamp of the version that it was read at."""
+        for _attempt in range(_ATTEMPTS):
+            before = models.ConfigVersion.stamp()
+            rows = read_rows()
+            if models.ConfigVersion.stamp() == before:
+                return self.compile(rows, before.version), before
+        raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
-    def resolve(text: str) -> str:
-        return resolve_env(text, environ) if "${{" in text else text
+    def compile(self, rows: Rows, version: int) -> table.Configuration:
+        """Compile what was read."""
+        guards = _compile_guards(rows, self._resolve)
+        run = _Run(rows=rows, resolve=self._resolve, guards=frozenset(guards), known=self._known)
+        gateways = tuple(run.gateway(row) for row in rows.gateways)
+        with _blamed_on("topics"):
+            topics = compile_topics(rows, gateways, self._resolve)
+        clusters = compile_clusters(rows, gateways, topics, self._resolve)
+        self._known = run.compiled
+        return table.Configuration(version=version, gateways=gateways, guards=guards, clusters=clusters, topics=topics)
 
-    guards = _compile_guards(rows, resolve)
-    gateways = tuple(_compile_gateway(rows, row, guards, resolve) for row in rows.gateways)
-    with _blamed_on("topics"):
-        topics = compile_topics(rows, gateways, resolve)
-    return table.Configuration(
-        version=version,
-        gateways=gateways,
-        guards=guards,
-        clusters=compile_clusters(rows, gateways, topics, resolve),
-        topics=topics,
-    )
+    def _resolve(self, text: str) -> str:
+        return resolve_env(text, self._environ) if "${{" in text else text
 
 
 @contextmanager
@@ -77,7 +83,7 @@ def _blamed_on(*names: str) -> Iterator[None]:
     """Say where it is, of an error that says what is wrong. Only what no form would save gets here."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{' / '.join(names)}: {error}") from error
 
 
@@ -86,7 +92,7 @@ def _compile_guards(rows: Rows, resolve: Resolve) -> Mapping[str, table.GuardCon
     guards: dict[str, table.GuardConfig] = {}
     for row in rows.guards.values():
         try:
-            options = _resolve_deep(row.options, resolve)
+            options = resolve_deep(row.options, resolve)
         except MissingVariable as error:
             log.error("guard_unusable guard=%s error=%s", row.name, error)
         else:
@@ -94,91 +100,117 @@ def _compile_guards(rows: Rows, resolve: Resolve) -> Mapping[str, table.GuardCon
     return MappingProxyType(guards)
 
 
-def _resolve_deep(value: Any, resolve: Resolve) -> Any:
+def resolve_deep(value: Any, resolve: Resolve) -> Any:
+    """Resolve every text in a JSON value, names left alone."""
     match value:
         case str():
             return resolve(value)
         case dict():
-            return {name: _resolve_deep(each, resolve) for name, each in value.items()}
+            return {name: resolve_deep(each, resolve) for name, each in value.items()}
         case list():
-            return [_resolve_deep(each, resolve) for each in value]
+            return [resolve_deep(each, resolve) for each in value]
         case _:
             return value
 
 
-def _compile_gateway(rows: Rows, row: models.Gateway, guards: Collection[str], resolve: Resolve) -> table.Gateway:
-    entries = tuple(_compile_entry(rows, row, entry, guards, resolve) for entry in rows.entries.get(row.pk, ()))
-    with _blamed_on(row.name):
-        return table.Gateway(
-            name=row.name,
-            entries=entries,
-            cluster=rows.clusters[row.cluster_id].name,
-            idempotency_header=row.idempotency_header.lower().encode(),
-            reply_to_header=row.reply_to_header,
-            correlation_header=row.correlation_header,
-            forwarded_fields=_field_names(row.forwarded_fields) or None,
-            dropped_fields=_field_names(row.dropped_fields),
-            forward_credentials=row.forward_credentials,
-            credentials=_compile_credentials(rows, row, resolve),
-            access_control=_compile_access_control(rows, row, resolve),
+_PLAIN: Final[Callable[[models.Route], tuple[object, ...]]] = attrgetter(
+    *("acks", "correlation_header", "timeout", "merge", "cache_control", "event_id", "start", "start_timestamp", "encoding")
+)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Run:
+    """One compilation."""
+
+    rows: Rows
+    resolve: Resolve
+    guards: frozenset[str]
+    known: _Known
+    compiled: _Known = dataclasses.field(default_factory=dict)
+
+    def gateway(self, row: models.Gateway) -> table.Gateway:
+        entries = tuple(self.entry(row, entry) for entry in self.rows.entries.get(row.pk, ()))
+        with _blamed_on(row.name):
+            return table.Gateway(
+                name=row.name,
+                entries=entries,
+                cluster=self.rows.clusters[row.cluster_id].name,
+                idempotency_header=row.idempotency_header.lower().encode(),
+                reply_to_header=row.reply_to_header,
+                correlation_header=row.correlation_header,
+                forwarded_fields=_field_names(row.forwarded_fields) or None,
+                dropped_fields=_field_names(row.dropped_fields),
+                forward_credentials=row.forward_credentials,
+                credentials=self.credentials(row),
+                access_control=self.access_control(row),
+            )
+
+    def credentials(self, row: models.Gateway) -> table.Credentials | None:
+        if row.guard_id is None:
+            return None
+        headers = {name.lower(): pattern for name, pattern in row.credentials_headers.items()}
+        return table.Credentials(
+            guard=self.rows.guards[row.guard_id].name,
+            cookies=MappingProxyType(resolve_deep(row.credentials_cookies, self.resolve)),
+            headers=MappingProxyType(resolve_deep(headers, self.resolve)),
+            query=MappingProxyType(resolve_deep(row.credentials_query, self.resolve)),
         )
+
+    def access_control(self, gateway: models.Gateway) -> table.AccessControl | None:
+        row = next(iter(self.rows.access_controls.get(gateway.pk, ())), None)
+        if row is None:
+            return None
+        return table.AccessControl(
+            policy=row.policy,
+            allow_origins=self._some(row.allow_origins),
+            allow_methods=self._some(row.allow_methods),
+            allow_headers=self._some(row.allow_headers, str.lower),
+            allow_credentials=row.allow_credentials,
+            max_age=row.max_age,
+            expose_headers=self._some(row.expose_headers, str.lower),
+        )
+
+    def _some(self, texts: list[str] | None, fold: Resolve = str) -> frozenset[str] | None:
+        return frozenset(fold(self.resolve(text)) for text in texts) if texts else None
+
+    def entry(self, gateway: models.Gateway, row: models.Entry) -> table.Entry:
+        with _blamed_on(gateway.name, row.name):
+            text = entry_text(self.rows, row, self.resolve)
+            levels: dict[int, list[table.EntryCondition]] = {}
+            for condition in text.conditions:
+                levels.setdefault(condition.level, []).append(_entry_condition(condition))
+        routes = []
+        for route in self.rows.routes.get(row.pk, ()):
+            with _blamed_on(gateway.name, row.name, route.name):
+                routes.append(self.route(gateway, route))
+        return table.Entry(
+            name=row.name,
+            levels=tuple(tuple(levels[level]) for level in sorted(levels)),
+            guarded=_requirements(text.guarded),
+            routes=tuple(routes),
+        )
+
+    def route(self, gateway: models.Gateway, row: models.Route) -> table.Route:
+        text = route_text(self.rows, row, self.resolve)
+        cluster = self.rows.clusters[row.cluster_id or gateway.cluster_id].name
+        source = (text, cluster, self.guards, _PLAIN(row))
+        known = self.known.get(row.pk)
+        route = known[1] if known is not None and known[0] == source else self._new_route(row, text, cluster)
+        self.compiled[row.pk] = (source, route)
+        return route
+
+    def _new_route(self, row: models.Route, text: RouteText, cluster: str) -> table.Route:
+        for issue in validate_route(text):
+            if issue.severity is Severity.ERROR:
+                raise ValueError(issue.message)
+        return _closed(_route(row, text, cluster), self.guards)
 
 
 def _field_names(names: Sequence[str] | None) -> frozenset[bytes]:
     return frozenset(name.lower().encode() for name in names or ())
 
 
-def _compile_credentials(rows: Rows, row: models.Gateway, resolve: Resolve) -> table.Credentials | None:
-    if row.guard_id is None:
-        return None
-    headers = {name.lower(): value for name, value in row.credentials_headers.items()}
-    return table.Credentials(
-        guard=rows.guards[row.guard_id].name,
-        cookies=MappingProxyType(_resolve_deep(row.credentials_cookies, resolve)),
-        headers=MappingProxyType(_resolve_deep(headers, resolve)),
-        query=MappingProxyType(_resolve_deep(row.credentials_query, resolve)),
-    )
-
-
-def _compile_access_control(rows: Rows, gateway: models.Gateway, resolve: Resolve) -> table.AccessControl | None:
-    for row in rows.access_controls.get(gateway.pk, ()):
-
-        def some(texts: list[str] | None, fold: Resolve = str) -> frozenset[str] | None:
-            return frozenset(fold(resolve(text)) for text in texts) if texts else None
-
-        return table.AccessControl(
-            policy=row.policy,
-            allow_origins=some(row.allow_origins),
-            allow_methods=some(row.allow_methods),
-            allow_headers=some(row.allow_headers, str.lower),
-            allow_credentials=row.allow_credentials,
-            max_age=row.max_age,
-            expose_headers=some(row.expose_headers, str.lower),
-        )
-    return None
-
-
-def _compile_entry(
-    rows: Rows, gateway: models.Gateway, row: models.Entry, guards: Collection[str], resolve: Resolve
-) -> table.Entry:
-    with _blamed_on(gateway.name, row.name):
-        text = entry_text(rows, row, resolve)
-        levels: dict[int, list[table.EntryCondition]] = {}
-        for condition in text.conditions:
-            levels.setdefault(condition.level, []).append(_compile_entry_condition(condition))
-    routes = []
-    for route in rows.routes.get(row.pk, ()):
-        with _blamed_on(gateway.name, row.name, route.name):
-            routes.append(_compile_route(rows, gateway, route, guards, resolve))
-    return table.Entry(
-        name=row.name,
-        levels=tuple(tuple(levels[level]) for level in sorted(levels)),
-        guarded=_requirements(text.guarded),
-        routes=tuple(routes),
-    )
-
-
-def _compile_entry_condition(text: EntryConditionText) -> table.EntryCondition:
+def _entry_condition(text: EntryConditionText) -> table.EntryCondition:
     return table.EntryCondition(
         scheme=_pattern(text.scheme),
         authority=_pattern(text.authority),
@@ -188,18 +220,12 @@ def _compile_entry_condition(text: EntryConditionText) -> table.EntryCondition:
     )
 
 
-def _compile_route(
-    rows: Rows, gateway: models.Gateway, row: models.Route, guards: Collection[str], resolve: Resolve
-) -> table.Route:
-    text = route_text(rows, row, resolve)
-    for issue in validate_route(text):
-        if issue.severity is Severity.ERROR:
-            raise ValueError(issue.message)
+def _route(row: models.Route, text: RouteText, cluster: str) -> table.Route:
     start = row.start_timestamp
-    route = table.Route(
+    return table.Route(
         name=row.name,
         capability=table.Capability(row.capability),
-        cluster=rows.clusters[row.cluster_id or gateway.cluster_id].name,
+        cluster=cluster,
         topic=Template.parse(text.topic, Place.TOPIC),
         conditions=tuple(table.Condition(method=_method(each.method), path=_pattern(each.path)) for each in text.conditions),
         guarded=_requirements(text.guarded),
@@ -212,14 +238,13 @@ def _compile_route(
         async_location=poll_template(text) if text.async_fields else None,
         timeout=float(row.timeout),
         merge=row.merge,
-        filters=tuple(_compile_filter(each) for each in text.filters),
+        filters=tuple(_filter(each) for each in text.filters),
         cache_control=row.cache_control or "no-cache",
         event_id_key=row.event_id == models.Route.EventId.KEY_AND_ETAG,
         start=row.start,
         start_timestamp=None if start is None else round(start.timestamp() * 1000),
         base64=row.encoding == models.Route.Encoding.BASE64,
     )
-    return _closed(route, guards)
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
@@ -231,7 +256,7 @@ def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
     return dataclasses.replace(route, guarded=route.guarded + requirements)
 
 
-def _compile_filter(text: FilterText) -> table.Filter:
+def _filter(text: FilterText) -> table.Filter:
     key = None if text.key is None else Template.parse(text.key, Place.FILTER)
     return table.Filter(key=key, headers=_templates(text.headers.items(), Place.FILTER))
 

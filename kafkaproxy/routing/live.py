@@ -19,7 +19,7 @@ from django.db import close_old_connections, connections
 
 from kafkaproxy.conf import get_settings
 from kafkaproxy.models.version import ConfigVersion, Stamp
-from kafkaproxy.routing.compile import ConfigurationError, load_stamped
+from kafkaproxy.routing.compile import Compiler, ConfigurationError
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.signals import configuration_changed
 
@@ -45,6 +45,7 @@ class LiveConfiguration:
         """Why the newest version is not in service; empty where it is."""
         self._stamp: Stamp | None = None  # of the newest version that was tried
         self._thread: threading.Thread | None = None
+        self._compiler = Compiler()
         self._subscribers: list[Subscriber] = []
         self._become_own()
 
@@ -131,7 +132,7 @@ class LiveConfiguration:
         started = time.perf_counter()
         try:
             tried = ConfigVersion.stamp()
-            configuration, stamp = load_stamped()
+            configuration, stamp = self._compiler.load()
         except ConfigurationError as error:
             self._stamp = tried
             return self._complain(str(error))
