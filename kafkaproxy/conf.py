@@ -80,13 +80,17 @@ def get_settings() -> Settings:
     return read_settings(getattr(django_settings, "KAFKAPROXY", {}))
 
 
-def read_settings(given: dict[str, Any]) -> Settings:
+def read_settings(given: Any) -> Settings:
     """Build settings from a dictionary as it stands in a site's settings."""
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(
+            f"KAFKAPROXY is {given!r}: write a dictionary, such as {{'STORE_DIR': '/var/lib/kafkaproxy'}}."
+        )
     known = {f.name: f for f in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in given.items():
-        target = known.get(name.lower())
-        if target is None or name != name.upper():
+        target = known.get(name.lower()) if isinstance(name, str) and name == name.upper() else None
+        if target is None:
             raise ImproperlyConfigured(f"KAFKAPROXY[{name!r}] is not a setting. Known are {_names(known)}.")
         values[target.name] = _coerce(name, value, target.type)
     return Settings(**values)

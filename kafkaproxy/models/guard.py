@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -27,3 +28,9 @@ class Guard(Named):
         verbose_name = _("guard")
         verbose_name_plural = _("guards")
         ordering = ["name"]
+
+    def clean(self) -> None:
+        """Options are an object, whatever the kind."""
+        super().clean()
+        if not isinstance(self.options, dict):
+            raise ValidationError({"options": _('Write a JSON object: {"issuer": "https://…"}.')})

@@ -27,6 +27,9 @@ __all__ = ["LiveConfiguration", "live"]
 
 log = logging.getLogger("kafkaproxy.routing")
 
+_SHORTEST_PAUSE: Final = 0.05
+"""Seconds between two looks at the database, however small the setting."""
+
 Subscriber = Callable[[Configuration], None]
 
 
@@ -120,7 +123,7 @@ class LiveConfiguration:
 
     def _follow(self, stopping: threading.Event) -> None:
         """Poll until told to stop. The connection is this thread's own; one that failed is made anew."""
-        while not stopping.wait(get_settings().reload_seconds):
+        while not stopping.wait(max(get_settings().reload_seconds, _SHORTEST_PAUSE)):
             try:
                 if not self.refresh():
                     close_old_connections()

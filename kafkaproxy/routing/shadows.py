@@ -87,7 +87,10 @@ def _lets_in(wide: Roles, narrow: Roles) -> bool:
 
 
 def _claims(route: RouteText) -> Iterator[_Claim]:
-    capability = Capability(route.capability)
+    try:
+        capability = Capability(route.capability)
+    except ValueError:  # reported by the field's own validator
+        return
     try:
         poll = poll_template(route)
     except TemplateError:

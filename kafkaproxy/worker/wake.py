@@ -13,12 +13,13 @@ import socket
 import tempfile
 from pathlib import Path
 
-__all__ = ["WakeSocket", "wake_all"]
+__all__ = ["WakeSocket", "socket_folder", "wake_all"]
 
 _numbers = itertools.count()
 
 
-def _folder(store: Path) -> Path:
+def socket_folder(store: Path) -> Path:
+    """Return where the sockets of the processes that share a store lie."""
     digest = hashlib.blake2b(str(store.resolve()).encode(), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"kafkaproxy-wake-{os.getuid()}" / digest
 
@@ -27,7 +28,7 @@ class WakeSocket:
     """This process's end: readable when something may have changed in the store."""
 
     def __init__(self, store: Path) -> None:
-        folder = _folder(store)
+        folder = socket_folder(store)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / f"{os.getpid()}-{next(_numbers)}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -50,7 +51,7 @@ class WakeSocket:
 def wake_all(store: Path, sender: socket.socket, skip: Path | None = None) -> None:
     """Send a datagram to every process that listens for this store; sockets of dead processes are removed."""
     with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(_folder(store)):
+        for entry in os.scandir(socket_folder(store)):
             if skip is not None and entry.path == str(skip):
                 continue
             try:
