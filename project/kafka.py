@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from confluent_kafka import Consumer
 
-__all__ = ["partitions_of", "text"]
+__all__ = ["FETCH_WAIT_MS", "partitions_of", "text"]
+
+FETCH_WAIT_MS: Final = 50
+"""The embedded broker lets a fetch wait for its whole time though records arrive; a real one needs no setting."""
 
 
 def partitions_of(consumer: Consumer, topics: Iterable[str]) -> dict[str, list[int]]:

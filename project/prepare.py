@@ -35,9 +35,8 @@ def admin_account() -> str:
 
 
 def set_up_topics(bootstrap: str) -> None:
-    """Create the topics on a real broker; the embedded one makes its own but does not know what compaction is."""
-    if not is_embedded():
-        create_topics(bootstrap)
+    """Create the topics, and say for the embedded broker which are compacted: it does not know."""
+    create_topics(bootstrap)
     policy = Topic.CleanupPolicy.COMPACT if is_embedded() else Topic.CleanupPolicy.BROKER
     for cluster in sample_clusters():
         for name in COMPACTED:

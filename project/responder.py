@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
-from project.kafka import partitions_of, text
+from project.kafka import FETCH_WAIT_MS, partitions_of, text
 
 __all__ = ["Call", "Responder"]
 
@@ -98,6 +98,7 @@ class Responder:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": group is not None,
                 "allow.auto.create.topics": True,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
             }
         )
         self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0})

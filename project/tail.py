@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import threading
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from project.kafka import partitions_of, text
+from project.kafka import FETCH_WAIT_MS, partitions_of, text
 from project.topics import TOPICS, bootstrap_servers
 
 __all__ = ["Tail", "tail"]
@@ -39,23 +40,33 @@ class Tail:
                 "group.id": "unused",
                 "enable.auto.commit": False,
                 "allow.auto.create.topics": True,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
             }
         )
-        threading.Thread(target=self._run, name="demo-tail", daemon=True).start()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="demo-tail", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
 
     def after(self, number: int) -> list[dict[str, Any]]:
         """Return the records that came after that one, oldest first."""
         return [record for record in list(self._records) if record["number"] > number]
 
+    def close(self) -> None:
+        """Leave the broker before it leaves us, which librdkafka would report at length."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
     def _run(self) -> None:
         look = 0.0
-        while True:
+        while not self._stop.is_set():
             if len(self._followed) < len(TOPICS) and time.monotonic() >= look:
                 self._look()
                 look = time.monotonic() + _LOOK_SECONDS
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
                 self._records.append({"number": next(self._numbers), **_shown(message)})
+        self._consumer.close()
 
     def _look(self) -> None:
         """Follow the topics that exist by now."""

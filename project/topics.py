@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from django.conf import settings
 
 from kafkaproxy.models import Cluster
 from kafkaproxy.worker.embedded import embedded_servers
 from kafkaproxy.worker.types import EMBEDDED
+from project.kafka import partitions_of
 
 __all__ = ["COMPACTED", "TOPICS", "bootstrap_servers", "create_topics", "is_embedded", "sample_clusters"]
 
@@ -39,7 +41,10 @@ def sample_clusters() -> list[Cluster]:
 
 
 def create_topics(bootstrap: str) -> None:
-    """Create the topics on a real broker; those that exist stay as they are."""
+    """Create the topics; those that exist stay as they are."""
+    if is_embedded():
+        _ask_for_topics(bootstrap)
+        return
     admin = AdminClient({"bootstrap.servers": bootstrap})
     wanted = [NewTopic(name, num_partitions=3, replication_factor=-1, config=_config(name)) for name in TOPICS]
     for future in admin.create_topics(wanted, request_timeout=20).values():
@@ -48,6 +53,16 @@ def create_topics(bootstrap: str) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+
+
+def _ask_for_topics(bootstrap: str) -> None:
+    """The embedded broker cannot be told to create a topic, but makes what a client asks for."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "allow.auto.create.topics": True})
+    try:
+        while len(partitions_of(consumer, TOPICS)) < len(TOPICS):
+            time.sleep(0.05)
+    finally:
+        consumer.close()
 
 
 def _config(topic: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ def embedded_servers(folder: Path) -> str:
             os.close(fd)
             return _wait_for(address)
         address.unlink(missing_ok=True)
+        for store in folder.glob("store-*"):  # a copy of what an earlier broker, which kept nothing, held
+            shutil.rmtree(store)
         broker = Producer({"test.mock.num.brokers": 1, "log_level": 4})
         brokers = broker.list_topics(timeout=_PATIENCE).brokers.values()
         servers = ",".join(f"{each.host}:{each.port}" for each in brokers)

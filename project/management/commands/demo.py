@@ -78,7 +78,9 @@ def _respond(bootstrap: str, stop: threading.Event) -> None:
 
 
 def _serve(host: str, port: int) -> None:
+    from kafkaproxy.runtime import runtime
     from project.asgi import application
 
+    runtime().start()  # now, and not with the first request: daphne has no lifespan
     endpoints = build_endpoint_description_strings(host=host, port=port)
     Server(application, endpoints=endpoints, server_name="daphne").run()

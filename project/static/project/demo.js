@@ -43,9 +43,11 @@ const actions = {
 };
 
 async function collect(output, location) {
-  for (let tries = 0; tries < 30; tries += 1) {
+  for (let tries = 1; tries <= 30; tries += 1) {
     await sleep(1000);
     const answer = await send(output, "GET", location);
+    if (tries > 1) output.lastElementChild.previousElementSibling.remove(); // one "not yet" is enough to see
+    output.lastElementChild.prepend(element("p", {}, `Asked ${tries === 1 ? "once" : `${tries} times`}.`));
     if (!answer || answer.status !== 202) return;
   }
 }

@@ -18,10 +18,12 @@ async function look(list, state, after) {
     const response = await fetch(`${list.dataset.url}?after=${after ?? 0}`);
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const { records } = await response.json();
+    const last = records.at(-1)?.number;
+    records.sort((one, other) => one.timestamp - other.timestamp);
     for (const record of records) show(list, record, after !== null);
     while (list.children.length > KEPT) list.lastElementChild.remove();
     if (list.children.length) state.textContent = "Newest first.";
-    return records.at(-1)?.number ?? after ?? 0;
+    return last ?? after ?? 0;
   } catch (error) {
     state.textContent = `The records cannot be read: ${error.message}`;
     return after;
