@@ -1,0 +1,49 @@
+"""Warnings about what was changed: rules that are never reached, and what else the rules find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from django.utils.translation import gettext as _
+
+from kafkaproxy.admin.drafts import entry_text, route_text, stored_rows
+from kafkaproxy.models import Entry, Gateway, Route
+from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
+from kafkaproxy.routing.texts import Severity
+
+__all__ = ["ENTRY_PREFETCH", "ROUTE_PREFETCH", "hidden_entries", "hidden_routes", "route_warnings"]
+
+ROUTE_PREFETCH: Final = ("conditions", "overrides", "filters", "async_fields", "guarded__guard")
+ENTRY_PREFETCH: Final = ("conditions", "guarded__guard")
+
+
+def hidden_entries(gateways: Iterable[Gateway]) -> Iterator[str]:
+    """Warn of the entries of these gateways that are never reached."""
+    for gateway in gateways:
+        entries = gateway.entries.filter(enabled=True).prefetch_related(*ENTRY_PREFETCH)
+        texts = [entry_text(entry, stored_rows(entry)) for entry in entries]
+        for issue in shadowed_entries(texts):
+            yield _named(_("Entry “%(name)s”: %(message)s"), issue.subject, issue.message)
+
+
+def hidden_routes(entries: Iterable[Entry]) -> Iterator[str]:
+    """Warn of the routes of these entries that are never reached."""
+    for entry in entries:
+        routes = entry.routes.filter(enabled=True).prefetch_related(*ROUTE_PREFETCH)
+        texts = [route_text(route, stored_rows(route)) for route in routes]
+        for issue in shadowed_routes(texts):
+            yield _named(_("Route “%(name)s”: %(message)s"), issue.subject, issue.message)
+
+
+def route_warnings(changed: Sequence[Route]) -> Iterator[str]:
+    """Warn of what the rules find odd in these routes and in the order of their entries."""
+    for route in Route.objects.filter(pk__in=[route.pk for route in changed]).prefetch_related(*ROUTE_PREFETCH):
+        for issue in validate_route(route_text(route, stored_rows(route))):
+            if issue.severity is Severity.WARNING:
+                yield _named(_("Route “%(name)s”: %(message)s"), route.name, issue.message)
+    yield from hidden_routes(Entry.objects.filter(pk__in={route.entry_id for route in changed}))
+
+
+def _named(text: str, name: str, message: str) -> str:
+    return text % {"name": name, "message": message}

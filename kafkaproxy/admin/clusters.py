@@ -1,0 +1,108 @@
+"""The admin of clusters and topics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from django import forms
+from django.contrib import admin
+from django.db import models
+from django.db.models import Count, QuerySet
+from django.forms import model_to_dict
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy
+from django.views.decorators.debug import sensitive_post_parameters
+
+from kafkaproxy.admin.base import ConfigAdmin, RowsInline
+from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
+from kafkaproxy.admin.topics import unused_topics
+from kafkaproxy.core.env import MissingVariable, env_names
+from kafkaproxy.models import Cluster, Topic
+
+__all__ = ["ClusterAdmin", "TopicAdmin"]
+
+_TOPIC_FIELDS: Final[list[Any]] = ["name", "bootstrap", "default_offset", "cleanup_policy", "store_bytes", "sensitive"]
+
+
+class TopicInline(RowsInline):
+    """The topics of a cluster that are tuned."""
+
+    model = Topic
+    exclude = []
+    fields = _TOPIC_FIELDS
+
+
+@admin.register(Cluster)
+class ClusterAdmin(SecretsAdminMixin, ConfigAdmin):
+    """Clusters."""
+
+    form = SecretsForm
+    secret_fields = Cluster.SECRET_FIELDS
+    masked_fields = ("options",)
+    inlines = [TopicInline]
+    list_display = ["name", "bootstrap_servers", "security_protocol", "sasl_mechanism", "gateway_count"]
+    list_filter = ["security_protocol", "sasl_mechanism"]
+    search_fields = ["name", "bootstrap_servers", "topics__name"]
+    formfield_overrides = {models.TextField: {"widget": forms.Textarea({"rows": 3, "class": "vLargeTextField kp-code"})}}
+    fieldsets = [
+        (None, {"fields": ["name", "bootstrap_servers", "security_protocol"]}),
+        (
+            gettext_lazy("SASL"),
+            {"classes": ["collapse"], "fields": ["sasl_mechanism", "sasl_username", "sasl_password"]},
+        ),
+        (
+            gettext_lazy("TLS"),
+            {
+                "classes": ["collapse"],
+                "fields": ["ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password", "ssl_verify_hostname"],
+            },
+        ),
+        (gettext_lazy("More"), {"classes": ["collapse"], "fields": ["options"]}),
+    ]
+
+    @method_decorator(sensitive_post_parameters())
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Keep what was posted out of error reports."""
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Cluster]:
+        """Count the gateways."""
+        counted: QuerySet[Cluster] = super().get_queryset(request).annotate(gateway_total=Count("gateways"))
+        return counted
+
+    @admin.display(description=gettext_lazy("gateways"), ordering="gateway_total")
+    def gateway_count(self, cluster: Any) -> int:
+        """Return how many gateways use it by default."""
+        return int(cluster.gateway_total)
+
+    def find_warnings(self, changed: Sequence[Cluster]) -> Iterable[str]:
+        """Warn of variables that are not set here and topics that nobody reads."""
+        for cluster in changed:
+            yield from _unset_variables(cluster)
+            yield from unused_topics(cluster.topics.all())
+
+
+def _unset_variables(cluster: Cluster) -> Iterator[str]:
+    values = [*model_to_dict(cluster).values(), *cluster.options.values()]
+    for name in dict.fromkeys(name for value in values if isinstance(value, str) for name in env_names(value)):
+        if name not in os.environ:
+            yield f"{cluster}: {MissingVariable(name)}"
+
+
+@admin.register(Topic)
+class TopicAdmin(ConfigAdmin):
+    """Topics that are tuned."""
+
+    list_display = ["name", "cluster", "bootstrap", "default_offset", "cleanup_policy", "store_bytes", "sensitive"]
+    list_filter = ["cluster", "bootstrap", "default_offset", "cleanup_policy", "sensitive"]
+    list_select_related = ["cluster"]
+    search_fields = ["name", "cluster__name"]
+    autocomplete_fields = ["cluster"]
+    fields = ["cluster", *_TOPIC_FIELDS]
+
+    def find_warnings(self, changed: Sequence[Topic]) -> Iterable[str]:
+        """Warn of topics that nobody reads."""
+        return unused_topics(changed)

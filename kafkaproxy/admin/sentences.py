@@ -1,0 +1,160 @@
+"""What a route or an entry does, in words: “PUT /items/{id} → topic items-requests, key = id, waits for items-responses”."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from django.utils.text import get_text_list
+from django.utils.translation import gettext as _
+
+from kafkaproxy.admin.drafts import Rows, entry_text, route_text
+from kafkaproxy.core.env import env_names, mask_env
+from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Place, Template
+from kafkaproxy.core.paths import PathTemplate, TemplateError
+from kafkaproxy.models import Entry, Route
+from kafkaproxy.routing.matching import served_methods
+from kafkaproxy.routing.polling import is_poll, poll_template
+from kafkaproxy.routing.table import Capability
+from kafkaproxy.routing.texts import ConditionText, FilterText, RouteText
+
+__all__ = ["entry_sentence", "route_sentence", "template_words"]
+
+_METHOD_ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def route_sentence(route: Route, rows: Rows) -> str:
+    """Say what the route does; an empty text while its capability is not chosen."""
+    if route.capability not in Route.Capability:
+        return ""
+    text = route_text(route, rows)
+    match Capability(route.capability):
+        case Capability.PRODUCE:
+            does = _produce(text)
+        case Capability.FETCH:
+            does = _fetch(route, text)
+        case Capability.STREAM:
+            does = _stream(route, text)
+    sentence = f"{_requests(text)} → {', '.join(does)}"
+    return f"{sentence}{_for_whom(text.guarded)}"
+
+
+def entry_sentence(entry: Entry, rows: Rows) -> str:
+    """Say which requests the entry takes."""
+    text = entry_text(entry, rows)
+    levels: dict[int, list[str]] = {}
+    for condition in text.conditions:
+        origin = f"{condition.scheme}://{condition.authority or '*'}" if condition.scheme else condition.authority
+        parts = [condition.method, f"{origin}{condition.path}" or "*"]
+        parts += [f"{name}: {value}" for name, value in condition.headers.items()]
+        levels.setdefault(condition.level, []).append(" ".join(part for part in parts if part))
+    requests = _(" and ").join(_any_of(alternatives) for alternatives in levels.values()) or _("every request")
+    return f"{requests}{_for_whom(text.guarded)}"
+
+
+def template_words(text: str, place: Place) -> str:
+    """Return a template in words: ``id`` for ``${params.id}``, ``order-{id}`` where it is a part, quoted where it is fixed."""
+    try:
+        template = Template.parse(text, place)
+    except TemplateError:
+        return text
+    if env_names(text) or not text:
+        return f"“{text}”"
+    if len(template.parts) == 1 and not isinstance(template.parts[0], str):
+        return _expression_words(template.parts[0])
+    words = "".join(part if isinstance(part, str) else f"{{{_expression_words(part)}}}" for part in template.parts)
+    return f"“{words}”"
+
+
+def _expression_words(expression: Expression) -> str:
+    match expression:
+        case Parameter(name):
+            return name
+        case Identity(guard):
+            return _("identity of %(guard)s") % {"guard": guard}
+        case Attribute(guard, name):
+            return _("%(attribute)s of %(guard)s") % {"attribute": name, "guard": guard}
+        case IdempotencyKey():
+            return _("idempotency key")
+        case _:
+            return _("correlation id")
+
+
+def _topic(text: str, place: Place = Place.TOPIC) -> str:
+    return template_words(text, place).strip("“”")
+
+
+def _any_of(alternatives: Iterable[str]) -> str:
+    return get_text_list(list(dict.fromkeys(alternatives)), _("or"))
+
+
+def _requests(text: RouteText) -> str:
+    conditions = [each for each in text.conditions if not _asks_for_outcome(text, each)] or [ConditionText()]
+    return _any_of(f"{_methods(text, each)} {each.path or _('any path')}" for each in conditions)
+
+
+def _asks_for_outcome(text: RouteText, condition: ConditionText) -> bool:
+    try:
+        return bool(text.async_fields) and is_poll(condition.method, PathTemplate.parse(mask_env(condition.path)))
+    except TemplateError:
+        return False
+
+
+def _methods(text: RouteText, condition: ConditionText) -> str:
+    written = condition.method if condition.method != "*" else ""
+    methods = served_methods(Capability(text.capability), written or None) - {"HEAD"}  # which comes along with GET
+    return "/".join(sorted(methods, key=lambda name: _METHOD_ORDER.index(name) if name in _METHOD_ORDER else 99)) or "HEAD"
+
+
+def _produce(text: RouteText) -> list[str]:
+    words = [_("topic %(topic)s") % {"topic": _topic(text.topic)}]
+    key = _("no key") if text.key is None else _("key = %(key)s") % {"key": template_words(text.key, Place.KEY)}
+    words.append(key)
+    if not text.reply_to:
+        return [*words, _("answers 204 once Kafka has it")]
+    topic = {"topic": _topic(text.reply_to, Place.REPLY_TO)}
+    if text.async_fields:
+        return [*words, _("waits for %(topic)s, or answers 202 to clients that ask for it") % topic, *_outcome(text)]
+    return [*words, _("waits for %(topic)s") % topic]
+
+
+def _outcome(text: RouteText) -> list[str]:
+    try:
+        poll = poll_template(text)
+    except TemplateError:
+        poll = None
+    return [] if poll is None else [_("outcome at GET %(path)s") % {"path": poll.text}]
+
+
+def _fetch(route: Route, text: RouteText) -> list[str]:
+    kind = _("all records of %(topic)s as one JSON array") if route.merge else _("the newest record of %(topic)s")
+    return [kind % {"topic": _topic(text.topic)} + _where(text)]
+
+
+def _stream(route: Route, text: RouteText) -> list[str]:
+    start = {
+        Route.Start.EARLIEST: _("from the earliest"),
+        Route.Start.LATEST: _("from the latest"),
+        Route.Start.TIMESTAMP: _("from a point in time"),
+    }.get(Route.Start(route.start) if route.start in Route.Start else Route.Start.EARLIEST)
+    return [_("event stream of %(topic)s") % {"topic": _topic(text.topic)} + _where(text), str(start)]
+
+
+def _where(text: RouteText) -> str:
+    tests = [_filter_words(each) for each in text.filters]
+    return _(" with %(tests)s") % {"tests": _any_of(tests)} if tests else ""
+
+
+def _filter_words(each: FilterText) -> str:
+    tests = [] if each.key is None else [_("key = %(key)s") % {"key": template_words(each.key, Place.FILTER)}]
+    tests += [f"{name} = {template_words(value, Place.FILTER)}" for name, value in each.headers.items()]
+    return _(" and ").join(tests)
+
+
+def _for_whom(guarded: Mapping[str, Iterable[str]]) -> str:
+    if not guarded:
+        return ""
+    whom = [
+        _("%(guard)s with %(roles)s") % {"guard": guard, "roles": ", ".join(roles)} if roles else guard
+        for guard, roles in guarded.items()
+    ]
+    return _(", only for %(guards)s") % {"guards": _(" and ").join(whom)}
