@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send, raw_path
+from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.lifespan import Application, run_lifespan
-from kafkaproxy.routing.matching import Candidate, Match, NotAllowed, Refused, RequestLine, RolePrincipal
+from kafkaproxy.routing.matching import Found, Match, NotAllowed, Refused, RolePrincipal
 
 if TYPE_CHECKING:
     from kafkaproxy.runtime import Runtime, Table
@@ -39,8 +39,17 @@ class KafkaProxy:
         if scope["type"] == "http":
             running = self._running()
             table = running.table or await running.astart()
-            candidates = table.matcher.find(raw_path(scope))
-            if candidates and await self._serve(running, table, candidates, Request(scope, receive), send):
+            if (kept := table.hot.find(scope)) is not None:
+                await kept.respond(scope, send)
+                return
+            request = Request(scope, receive)
+            if (planned := table.plans.find(scope)) is not None:
+                request.hot = table.hot
+                scope["kafkaproxy"] = (request, planned, _NOBODY)
+                await running.rest(scope, receive, send)
+                return
+            candidates = table.matcher.find(request.path)
+            if candidates and await self._serve(running, table, candidates, request, send):
                 return
         elif scope["type"] == "lifespan":
             running = self._running()
@@ -48,15 +57,18 @@ class KafkaProxy:
             return
         await self._inner(scope, receive, send)
 
-    async def _serve(self, running: Runtime, table: Table, candidates: list[Candidate], request: Request, send: Send) -> bool:
+    async def _serve(self, running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
         """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site."""
-        line = RequestLine(request.method, request.scheme, request.authority, request.path, request.fields)
         names = table.matcher.guards(candidates)
         principals = await table.authenticate(names, candidates, request) if names else _NOBODY
-        outcome = table.matcher.resolve(candidates, line, principals)
+        outcome = table.matcher.resolve(candidates, request, principals)
         match outcome:
             case Match():
                 request.scope["kafkaproxy"] = (request, outcome, principals)
+                if table.matcher.is_plain(candidates):
+                    request.hot = table.hot
+                if table.matcher.is_simple(candidates):
+                    table.plans.keep(request.scope, outcome)
                 await running.rest(request.scope, request.receive, send)
             case Refused():
                 await _refuse(outcome, principals, request, send)

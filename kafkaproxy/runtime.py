@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.guards.base import Guards
 from kafkaproxy.routing.live import live
-from kafkaproxy.routing.matching import Candidate, Matcher, RolePrincipal
+from kafkaproxy.routing.matching import Found, Matcher, RolePrincipal
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.worker import Worker
@@ -50,10 +51,12 @@ class Table:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.matcher = Matcher(configuration)
+        self.hot = HotFetches()
+        self.plans = Plans()
         self._guards = Guards(configuration.guards)
 
     async def authenticate(
-        self, names: Iterable[str], candidates: Iterable[Candidate], request: Request
+        self, names: Iterable[str], candidates: Iterable[Found], request: Request
     ) -> dict[str, RolePrincipal]:
         """Ask the guards that the candidates may depend on who the client is."""
         credentials = {

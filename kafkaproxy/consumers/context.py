@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from typing import Final
 
@@ -34,7 +33,7 @@ class Exchange:
             params = decode_params(match.params) if match.params else {}
         except BadPath as error:
             raise Problem(400, "bad-path", f"{error} Encode the path as UTF-8.") from None
-        self.context = Context(params=params, guarded=principals, idempotency_key=_idempotency_key(given))
+        self.context = Context(params=params, guarded=principals, idempotency_key=_checked_key(given))
 
     @property
     def identity(self) -> str:
@@ -42,9 +41,10 @@ class Exchange:
         return next((each.identity for each in self.context.guarded.values() if each.identity), "")
 
 
-def _idempotency_key(given: bytes | None) -> str:
+def _checked_key(given: bytes | None) -> str | None:
+    """Return the client's key; None where it brought none, so that one is made when somebody looks at it."""
     if given is None:
-        return str(uuid.uuid4())
+        return None
     if not given or len(given) > _MAX_IDEMPOTENCY_KEY:
         detail = f"The idempotency key has to have 1 to {_MAX_IDEMPOTENCY_KEY} characters: use a UUID."
         raise Problem(400, "bad-idempotency-key", detail)
@@ -53,9 +53,9 @@ def _idempotency_key(given: bytes | None) -> str:
 
 def render_topic(template: Template, context: Context) -> str:
     """Fill a topic name in; refuse what Kafka would refuse, before anybody asks Kafka."""
+    if template.literal is not None:
+        return template.literal
     name = template.render(context)
-    if template.is_literal:
-        return name
     if not (
         0 < len(name) <= 249 and name not in (".", "..") and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
     ):

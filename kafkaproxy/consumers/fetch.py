@@ -9,7 +9,7 @@ from functools import lru_cache
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.http import Request, Responder
-from kafkaproxy.consumers.problems import Problem
+from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.waiting import Waiting
 from kafkaproxy.core.etags import Validator, fingerprint, parse_if_none_match, record_etag
@@ -55,7 +55,11 @@ async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responde
     await skip_body(exchange.request)
     validator, preferences = conditions(exchange.request)
     search = Search(exchange, worker, settings)
+    stamp = search.cluster.stamp(search.topic)
     state, record = await search.look()
+    if exchange.request.hot is not None and search.is_keyed and record is not None and record.value:
+        fields = _representation_fields(exchange, state, record)
+        exchange.request.hot.keep(exchange.request, search.cluster, search.topic, stamp, fields, record.value)
     if preferences.wait and not _is_new(state, record, validator):
         waiting = Waiting(exchange.request, worker, settings, preferences.wait)
         state, record = await _wait(waiting, search, validator)
@@ -83,7 +87,7 @@ def conditions(request: Request) -> tuple[Validator | None, Preferences]:
 class Search:
     """How one request looks for its record: by key where every filter has one, else through the live records."""
 
-    __slots__ = ("_keyed", "_settings", "cluster", "filters", "topic")
+    __slots__ = ("_settings", "cluster", "filters", "is_keyed", "topic")
 
     def __init__(self, exchange: Exchange, worker: Worker, settings: Settings) -> None:
         route, context = exchange.match.route, exchange.context
@@ -91,12 +95,12 @@ class Search:
         self.topic = render_topic(route.topic, context)
         self._settings = settings
         self.filters = render_filters(route.filters, context)
-        self._keyed = bool(self.filters) and all(each.key is not None for each in self.filters)
+        self.is_keyed = bool(self.filters) and all(each.key is not None for each in self.filters)
 
     @property
     def single_key(self) -> bytes | None:
         """The only key that matters, if there is just one."""
-        keys = {each.key for each in self.filters} if self._keyed else set()
+        keys = {each.key for each in self.filters} if self.is_keyed else set()
         return keys.pop() if len(keys) == 1 else None
 
     async def state(self) -> TopicState:
@@ -107,7 +111,7 @@ class Search:
     async def look(self) -> tuple[TopicState, Record | None]:
         """Return the topic and the newest record that matches, a tombstone too."""
         state = await self.state()
-        if self._keyed:
+        if self.is_keyed:
             return state, self._by_key(state)
         # How long it takes to look through a topic depends on the topic: not in the event loop.
         store, pool = self.cluster.store, self.cluster.pool
@@ -161,25 +165,26 @@ async def _answer(
     validator: Validator | None,
     preferences: Preferences,
 ) -> None:
-    route = exchange.match.route
     if record is None or record.value is None:
         raise Problem(404, "no-record", "There is no record here, or it was deleted.", applied(preferences))
-    etag = _etag(state, record)
-    fields = [
-        (b"etag", etag.encode("latin-1", "replace")),
-        *response_fields(route, exchange.match.gateway),
-        *applied(preferences),
-    ]
-    if validator is not None and validator.matches(etag):
-        await responder.respond(304, fields)
+    fields = _representation_fields(exchange, state, record) + applied(preferences)
+    if validator is not None and validator.matches(_etag(state, record)):
+        await responder.respond(304, [field for field in fields if field[0] != b"content-type"])
         return
-    content_type = decode_header(record.headers, "content-type")
-    if content_type and is_field_value(content_type):
-        fields.append((b"content-type", content_type))
     if record.value:
         await responder.respond(200, fields, record.value)
     else:
         await responder.respond(204, fields)
+
+
+def _representation_fields(exchange: Exchange, state: TopicState, record: Record) -> Fields:
+    """Return the fields of a 200: of a record's headers only ``content-type`` and ``etag`` are for clients."""
+    match = exchange.match
+    fields = [(b"etag", _etag(state, record).encode()), *response_fields(match.route, match.gateway)]
+    content_type = decode_header(record.headers, "content-type")
+    if content_type and is_field_value(content_type):
+        fields.append((b"content-type", content_type))
+    return fields
 
 
 def _etag(state: TopicState, record: Record) -> str:

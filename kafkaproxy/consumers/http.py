@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kafkaproxy.consumers.problems import Fields, Problem
+
+if TYPE_CHECKING:
+    from kafkaproxy.consumers.hot import HotFetches
 
 __all__ = ["ClientGone", "Receive", "Request", "Responder", "Scope", "Send"]
 
@@ -25,16 +28,26 @@ class ClientGone(Exception):
 class Request:
     """A request: its line and fields as they came, its body once it was read."""
 
-    __slots__ = ("fields", "method", "path", "query", "receive", "scheme", "scope")
+    __slots__ = ("_first", "_path", "fields", "hot", "method", "query", "receive", "scheme", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
         self.method: str = scope["method"]
-        self.scheme: str = scope.get("scheme") or "http"
-        self.path = raw_path(scope)
+        self.scheme: str = scope["scheme"]
+        self._path: str | None = None
         self.query: bytes = scope.get("query_string") or b""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
+        self.hot: HotFetches | None = None
+        """Where the answer may be kept, if the next request of this line gets the same."""
+        self._first: dict[bytes, bytes] | None = None
+
+    @property
+    def path(self) -> str:
+        """The path as it was sent, percent-encoded and without its query."""
+        if self._path is None:
+            self._path = raw_path(self.scope)
+        return self._path
 
     @property
     def target(self) -> str:
@@ -50,10 +63,9 @@ class Request:
 
     def field(self, name: bytes) -> bytes | None:
         """Return the first line of a field."""
-        for each, value in self.fields:
-            if each == name:
-                return value
-        return None
+        if self._first is None:
+            self._first = dict(self.fields[::-1] if type(self.fields) is list else reversed(list(self.fields)))
+        return self._first.get(name)
 
     def lines(self, name: bytes) -> list[str]:
         """Return every line of a field."""

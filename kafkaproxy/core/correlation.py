@@ -1,7 +1,8 @@
 """Correlation ids: ``<idempotency key>-<32 hex digits>``.
 
 The digest says what makes two requests the same (divergence D7): the guard identity, method, path with query, resolved key,
-content-type, reply-to, overrides and the body; not the other fields, so a retry with a new token, date or trace id keeps its id.
+content-type, reply-to, overrides and the body; not the other fields, so a retry with a new
+token, date or trace id keeps its id.
 """
 
 from __future__ import annotations

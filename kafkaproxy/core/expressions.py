@@ -7,9 +7,11 @@ value is never looked at again, so request data can neither add an expression no
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from kafkaproxy.core.paths import NAME, TemplateError
@@ -37,14 +39,30 @@ class Principal(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Context:
-    """What a request offers to expressions."""
+    """What a request offers to expressions. Without an idempotency key a random UUID is made when it is first asked for."""
 
-    params: Mapping[str, str] = field(default_factory=dict)
-    guarded: Mapping[str, Principal] = field(default_factory=dict)
-    idempotency_key: str = ""
-    correlation_id: str = ""
+    __slots__ = ("_idempotency_key", "correlation_id", "guarded", "params")
+
+    def __init__(
+        self,
+        *,
+        params: Mapping[str, str] = MappingProxyType({}),
+        guarded: Mapping[str, Principal] = MappingProxyType({}),
+        idempotency_key: str | None = None,
+        correlation_id: str = "",
+    ) -> None:
+        self.params = params
+        self.guarded = guarded
+        self.correlation_id = correlation_id
+        self._idempotency_key = idempotency_key
+
+    @property
+    def idempotency_key(self) -> str:
+        """The client's key, or a random UUID, the same at every look."""
+        if self._idempotency_key is None:
+            self._idempotency_key = str(uuid.uuid4())
+        return self._idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,8 @@ class Template:
 
     text: str
     parts: tuple[str | Expression, ...]
+    literal: str | None = None
+    """The text, where it is the same for every request."""
 
     @classmethod
     def parse(cls, text: str, place: Place) -> Template:
@@ -150,12 +170,14 @@ class Template:
             parts.append(_parse_expression(text, found, place))
         if end < len(text):
             parts.append(text[end:])
-        return cls(text, tuple(parts))
+        return cls(text, tuple(parts), text if all(isinstance(part, str) for part in parts) else None)
 
     def render(self, context: Context) -> str:
         """Fill the expressions in."""
+        if self.literal is not None:
+            return self.literal
         parts = self.parts
-        if len(parts) == 1:  # by far the most frequent: one literal, or one expression
+        if len(parts) == 1:  # by far the most frequent
             part = parts[0]
             return part if isinstance(part, str) else part.render(context)
         return "".join(part if isinstance(part, str) else part.render(context) for part in parts)
@@ -172,7 +194,7 @@ class Template:
     @property
     def is_literal(self) -> bool:
         """Whether the text is the same for every request."""
-        return all(isinstance(part, str) for part in self.parts)
+        return self.literal is not None
 
     @property
     def param_names(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""HTTP field rules: what is a valid field, what is hop-by-hop, what of a request goes into a record, what of a reply comes out."""
+"""HTTP field rules: what is a valid field, what is hop-by-hop, what carries a credential."""
 
 from __future__ import annotations
 

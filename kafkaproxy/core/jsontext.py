@@ -13,7 +13,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 # parse_int and parse_float as str: whether it is a number matters, its value (and Python's limit on digits) does not.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)  # type: ignore[arg-type]
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
 
 
 def is_json(value: bytes) -> bool:

@@ -20,6 +20,7 @@ NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN: Final = re.compile(r"\*|\{([^{}]*)\}|[{}]")
 # What a raw path may hold as it stands: RFC 3986 pchar, "/", and "%" of an escape that is already there.
 _RAW_SAFE: Final = "/%:@!$&'()*+,;=-._~"
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class TemplateError(ValueError):
@@ -82,7 +83,8 @@ class PathTemplate:
     @cached_property
     def regex(self) -> re.Pattern[str]:
         """The template as a regular expression for :meth:`re.Pattern.fullmatch`."""
-        return re.compile("".join(_part_regex(part) for part in self.parts), re.DOTALL)
+        following = (*self.parts[1:], "/")
+        return re.compile("".join(map(_part_regex, self.parts, following)), re.DOTALL)
 
     def match(self, path: str) -> dict[str, str] | None:
         """Match a raw path; return its raw parameter values, or None."""
@@ -109,7 +111,7 @@ def decode_params(raw: Mapping[str, str]) -> dict[str, str]:
 
 def quote_literal(literal: str) -> str:
     """Percent-encode what cannot stand in a raw path as it is; escapes that are already there stay."""
-    return quote(literal, safe=_RAW_SAFE)
+    return quote(_LONE_PERCENT.sub("%25", literal), safe=_RAW_SAFE)
 
 
 def _add_literal(parts: list[str | Param | Glob], literal: str) -> None:
@@ -130,10 +132,12 @@ def _parse_param(text: str, token: re.Match[str], names: set[str]) -> Param:
     return Param(name)
 
 
-def _part_regex(part: str | Param | Glob) -> str:
+def _part_regex(part: str | Param | Glob, following: str | Param | Glob) -> str:
     match part:
         case Param(name):
-            return f"(?P<{name}>[^/]+)"
+            # Up to the end of its segment nothing is to be given back: possessive, so that no path makes it backtrack.
+            possessive = "+" if isinstance(following, str) and following.startswith("/") else ""
+            return f"(?P<{name}>[^/]+{possessive})"
         case Glob():
             return ".*"
         case _:

@@ -9,11 +9,11 @@ from typing import Final
 
 __all__ = ["Preferences", "parse_prefer"]
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 # The reference separates preferences by ";", RFC 7240 by ","; both are read. A parameter of a preference looks the same as
 # the reference's next preference, so names are looked at wherever they stand.
-_PREFERENCE: Final = re.compile(rf"({_TOKEN})\s*(?:=\s*({_TOKEN}|{_QUOTED}|))?\s*(?:[;,]\s*|$)")
+_PREFERENCE: Final = re.compile(rf"({_WORD})\s*(?:=\s*({_WORD}|{_QUOTED}|))?\s*(?:[;,]\s*|$)")
 _MAX_WAIT: Final = 10**9
 
 

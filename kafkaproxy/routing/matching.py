@@ -7,6 +7,7 @@ over all route paths finds the few candidates first, so the cost does not grow w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -44,15 +45,22 @@ class RolePrincipal(Principal, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
+class RequestLine(Protocol):
     """What conditions look at. ``path`` is raw and without query; ``authority`` has its port; ``fields`` are lower case."""
 
     method: str
     scheme: str
-    authority: str
-    path: str
-    fields: Sequence[tuple[bytes, bytes]]
+    fields: list[tuple[bytes, bytes]]
+
+    @property
+    def path(self) -> str:
+        """The raw path."""
+        ...
+
+    @property
+    def authority(self) -> str:
+        """The host with its port."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +76,7 @@ class Candidate:
     """Whether this is the location of the route's async replies."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
     """The route that serves the request, and its raw path parameters."""
 
@@ -103,8 +111,14 @@ class _GatewayIndex:
     gateway: Gateway
     entries: PathIndex[int]
     guards: frozenset[str]
+    plain: bool
+    """Whether only path, method, scheme and authority decide: the outcome may be kept for the next such request."""
+    simple: bool
+    """Whether there is just one entry, which lets everything in, and no guard: only routes decide."""
 
 
+Found = tuple[Candidate, "re.Match[str] | None"]
+"""A candidate whose path matches, and the match with the parameters."""
 Principals = Mapping[str, RolePrincipal]
 
 
@@ -116,33 +130,50 @@ class Matcher:
         self._gateways = tuple(_index_gateway(gateway) for gateway in configuration.gateways)
         self._routes = PathIndex((each.template, each) for each in _candidates(configuration.gateways))
 
-    def find(self, path: str) -> list[Candidate]:
+    def find(self, path: str) -> list[Found]:
         """Return the candidates whose path matches, in order; empty: the request belongs to the wrapped site."""
-        found = [
-            each for each in self._routes.find(path) if each.template is None or each.template.regex.fullmatch(path) is not None
-        ]
+        found: list[Found] = []
+        for each in self._routes.find(path):
+            if each.template is None:
+                found.append((each, None))
+            elif (matched := each.template.regex.fullmatch(path)) is not None:
+                found.append((each, matched))
         if len(found) > 1:
             found.sort(key=_order)
         return found
 
-    def gateways(self, candidates: Iterable[Candidate]) -> Iterator[Gateway]:
+    def gateways(self, candidates: Iterable[Found]) -> Iterator[Gateway]:
         """Return the gateways of the candidates, in order."""
-        return (self._gateways[index].gateway for index in dict.fromkeys(each.order[0] for each in candidates))
+        return (self._gateways[index].gateway for index in dict.fromkeys(each.order[0] for each, _ in candidates))
 
-    def guards(self, candidates: Iterable[Candidate]) -> frozenset[str]:
+    def guards(self, candidates: Sequence[Found]) -> frozenset[str]:
         """Return the guards whose answer the candidates may depend on."""
-        names: frozenset[str] = frozenset()
-        for index in {each.order[0] for each in candidates}:
+        first = candidates[0][0].order[0]
+        names = self._gateways[first].guards
+        for index in {each.order[0] for each, _ in candidates[1:]} - {first}:
             names |= self._gateways[index].guards
         return names
 
+    def is_plain(self, candidates: Iterable[Found]) -> bool:
+        """Whether path, method, scheme and authority alone decide about these candidates."""
+        return all(self._gateways[each.order[0]].plain for each, _ in candidates)
+
+    def is_simple(self, candidates: Iterable[Found]) -> bool:
+        """Whether path and method alone decide about these candidates."""
+        return all(self._gateways[each.order[0]].simple for each, _ in candidates)
+
     def resolve(
-        self, candidates: Sequence[Candidate], request: RequestLine, principals: Principals
+        self, candidates: Sequence[Found], request: RequestLine, principals: Principals
     ) -> Match | Refused | NotAllowed | None:
         """Return what serves the request, or why nothing does; None: no entry leads to a route of this path.
 
         A gateway whose guards refuse the request ends the search: what it protects is not served by a later one.
         """
+        first = self._gateways[candidates[0][0].order[0]]
+        if first.simple:
+            for each, matched in candidates:
+                if request.method in each.methods and self._gateways[each.order[0]] is first:
+                    return _matched(first.gateway, first.gateway.entries[0], each, matched)
         not_allowed: NotAllowed | None = None
         for index, group in groupby(candidates, key=_gateway_order):
             outcome = _resolve_gateway(self._gateways[index], list(group), request, principals)
@@ -152,12 +183,12 @@ class Matcher:
         return not_allowed
 
 
-def _order(candidate: Candidate) -> tuple[int, int, int, int]:
-    return candidate.order
+def _order(found: Found) -> tuple[int, int, int, int]:
+    return found[0].order
 
 
-def _gateway_order(candidate: Candidate) -> int:
-    return candidate.order[0]
+def _gateway_order(found: Found) -> int:
+    return found[0].order[0]
 
 
 def _join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | None:
@@ -167,10 +198,10 @@ def _join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | N
 
 
 def _resolve_gateway(
-    index: _GatewayIndex, candidates: list[Candidate], request: RequestLine, principals: Principals
+    index: _GatewayIndex, candidates: list[Found], request: RequestLine, principals: Principals
 ) -> Match | Refused | NotAllowed | None:
     """Find the entry, then the route. ``candidates`` are all of this gateway."""
-    wanted = {each.order[1] for each in candidates}
+    wanted = {each.order[1] for each, _ in candidates}
     refused: set[str] = set()
     for number in sorted(set(index.entries.find(request.path))):
         entry = index.gateway.entries[number]
@@ -181,7 +212,7 @@ def _resolve_gateway(
             if number in wanted:
                 refused.update(failing)
             continue
-        inside = [each for each in candidates if each.order[1] == number]
+        inside = [found for found in candidates if found[0].order[1] == number]
         return _resolve_entry(index.gateway, entry, inside, request, principals, refused)
     return Refused(index.gateway, frozenset(refused)) if refused else None
 
@@ -189,31 +220,30 @@ def _resolve_gateway(
 def _resolve_entry(
     gateway: Gateway,
     entry: Entry,
-    candidates: list[Candidate],
+    candidates: list[Found],
     request: RequestLine,
     principals: Principals,
     refused: set[str],
 ) -> Match | Refused | NotAllowed | None:
     allow: set[str] = set()
     stream: Match | None = None
-    for each in candidates:
+    for each, matched in candidates:
         if request.method not in each.methods:
             allow |= each.methods
             if each.route.capability is Capability.STREAM and not _failing(each.route.guarded, principals):
-                stream = stream or _matched(gateway, entry, each, request.path)
+                stream = stream or _matched(gateway, entry, each, matched)
             continue
         failing = _failing(each.route.guarded, principals)
         if not failing:
-            return _matched(gateway, entry, each, request.path)
+            return _matched(gateway, entry, each, matched)
         refused.update(failing)
     if refused:
         return Refused(gateway, frozenset(refused))
     return NotAllowed(gateway, frozenset(allow), stream) if allow else None
 
 
-def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, path: str) -> Match:
-    params = candidate.template.match(path) if candidate.template is not None else None
-    return Match(gateway, entry, candidate.route, params or {}, candidate.poll)
+def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, found: re.Match[str] | None) -> Match:
+    return Match(gateway, entry, candidate.route, found.groupdict() if found is not None else {}, candidate.poll)
 
 
 def _failing(requirements: tuple[GuardRequirement, ...], principals: Principals) -> list[str]:
@@ -252,7 +282,9 @@ def _index_gateway(gateway: Gateway) -> _GatewayIndex:
     items = [(path, number) for number, entry in enumerate(gateway.entries) for path in _entry_paths(entry)]
     names = {each.guard for entry in gateway.entries for each in entry.guarded}
     names.update(name for entry in gateway.entries for route in entry.routes for name in route.guard_names)
-    return _GatewayIndex(gateway, PathIndex(items), frozenset(names))
+    plain = not names and not any(each.headers for entry in gateway.entries for level in entry.levels for each in level)
+    simple = not names and len(gateway.entries) == 1 and not gateway.entries[0].levels
+    return _GatewayIndex(gateway, PathIndex(items), frozenset(names), plain, simple)
 
 
 def _entry_paths(entry: Entry) -> list[PathTemplate | None]:

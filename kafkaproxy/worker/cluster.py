@@ -50,8 +50,11 @@ class ClusterWorker:
         self._producers_lock = threading.Lock()
         self._asked: dict[tuple[str, Role], float] = {}
         self._own_writes: dict[str, dict[int, int]] = {}
+        self.stamps: dict[str, object] = {}
+        """Topic → an object that is replaced with every change; what was read under a stamp holds while it is there."""
+        self._stamped: dict[str, object] = {}
         self._ends = EndOffsets(admin_config(config, self.servers))
-        self._closed = False
+        self._closed = threading.Event()
         self._wake_socket = WakeSocket(folder)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
@@ -73,7 +76,7 @@ class ClusterWorker:
 
     def close(self) -> None:
         """Flush what was handed over, stop the threads, give the store back."""
-        self._closed = True
+        self._closed.set()
         for producer in self._producers.values():
             producer.close(self.limits.produce_timeout)
         if self.ingest is not None:
@@ -95,6 +98,7 @@ class ClusterWorker:
         if state is not None and delivery.offset >= 0:
             marks = self._own_writes.setdefault(topic, {})
             marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
+            self.stamps.pop(topic, None)
         return delivery
 
     def _producer(self, acks: Acks) -> AckedProducer:
@@ -117,6 +121,10 @@ class ClusterWorker:
         if name in self._own_writes and not self._has_own_writes(name, state):
             return None
         return state
+
+    def stamp(self, name: str) -> object:
+        """Return the topic's stamp. Take it *before* reading what is to be kept under it."""
+        return self.stamps.setdefault(name, object())
 
     async def ready(self, name: str, role: Role, patience: float) -> TopicState:
         """Wait up to ``patience`` seconds for :meth:`topic`; raise :class:`TopicUnavailable` that says what is missing."""
@@ -219,6 +227,7 @@ class ClusterWorker:
 
     def _wake_here(self) -> None:
         changed = self._refresh_topics()
+        self._renew_stamps()
         for loop, hub in list(self._hubs.items()):
             try:
                 if changed:
@@ -226,6 +235,14 @@ class ClusterWorker:
                 hub.wake()
             except RuntimeError:  # the loop is closed
                 self._hubs = {each: other for each, other in self._hubs.items() if each is not loop}
+
+    def _renew_stamps(self) -> None:
+        for name in list(self.stamps):
+            state = self._topics.get(name)
+            seen = (state, self.store.progress(state.key)) if state is not None else None
+            if self._stamped.get(name) != seen:
+                self._stamped[name] = seen
+                self.stamps.pop(name, None)
 
     def _refresh_topics(self) -> bool:
         version = self.store.topics_version()
@@ -236,9 +253,9 @@ class ClusterWorker:
         return True
 
     def _listen(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             self._wake_socket.wait()
-            if self._closed:
+            if self._closed.is_set():
                 return
             if self.ingest is not None and self.ingest.writing:
                 self.ingest.nudge()

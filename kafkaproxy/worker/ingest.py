@@ -307,7 +307,7 @@ class Ingest:
             self._wake()
 
     def _sort(self, message: Message, batches: dict[str, Batch], ends: list[tuple[str, int]]) -> None:
-        name, partition = message.topic(), message.partition()
+        name, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
         if name not in self._states or (name, partition) not in self._assigned:
             return  # what an assignment that has ended had still fetched
         error = message.error()
@@ -315,7 +315,7 @@ class Ingest:
             batch = batches.setdefault(name, Batch([], {}))
             batch.records.append(_record(message))
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            batches.setdefault(name, Batch([], {})).reached[partition] = message.offset()
+            batches.setdefault(name, Batch([], {})).reached[partition] = offset
             ends.append((name, partition))
         else:
             self._sort_error(name, partition, error)
@@ -357,5 +357,11 @@ class Ingest:
 
 
 def _record(message: Message) -> Record:
-    headers = tuple((name, value) for name, value in message.headers() or ())
-    return Record(message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), headers)
+    given: Any = message.headers() or ()
+    partition, offset = message.partition() or 0, message.offset() or 0
+    return Record(partition, offset, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()), tuple(given))
+
+
+def _bytes(content: str | bytes | None) -> bytes | None:
+    """Narrow what the client's annotations leave open: without a deserialiser it is bytes."""
+    return content.encode() if isinstance(content, str) else content

@@ -126,7 +126,7 @@ class AckedProducer:
             if error is None:
                 self._down = ""
                 offset = message.offset()
-                future.set_result(Delivery(message.topic(), message.partition(), -1 if offset is None else offset))
+                future.set_result(Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset))
             else:
                 future.set_exception(self._error(error))
 

@@ -25,6 +25,8 @@ __all__ = ["FORMAT", "Progress", "Store", "TopicState"]
 
 log = logging.getLogger("kafkaproxy.store")
 
+Buffer = bytes | memoryview
+
 FORMAT: Final = 1
 """Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
@@ -186,7 +188,7 @@ class Store:
                         break
         return best
 
-    def scan(self, txn: lmdb.Transaction, state: TopicState) -> Iterator[tuple[int, int, memoryview]]:
+    def scan(self, txn: lmdb.Transaction, state: TopicState) -> Iterator[tuple[int, int, Buffer]]:
         """Yield partition, offset and data of what a merge serves, in order: live keys if compacted, else every record.
 
         ``txn`` was begun with buffers; the data is only valid inside it.
@@ -248,9 +250,7 @@ def pack_reply(partition: int, offset: int) -> bytes:
     return _REPLY.pack(partition, offset)
 
 
-def _range(
-    txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, db: Any = None
-) -> Iterator[tuple[int, memoryview]]:
+def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, db: Any = None) -> Iterator[tuple[int, Buffer]]:
     cursor = txn.cursor(db=db)
     prefix = topic_id + codec.PARTITION.pack(partition)
     if not cursor.set_range(codec.position_key(topic_id, partition, offset)):
@@ -261,7 +261,7 @@ def _range(
         yield codec.position(key)[1], value
 
 
-def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition: int) -> Iterator[tuple[int, memoryview]]:
+def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition: int) -> Iterator[tuple[int, Buffer]]:
     cursor = txn.cursor(db=db)
     prefix = topic_id + codec.PARTITION.pack(partition)
     positioned = cursor.set_range(topic_id + codec.PARTITION.pack(partition + 1))
