@@ -1,0 +1,72 @@
+"""Which templates cover others."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafkaproxy.core.covering import Coverers, covers
+from kafkaproxy.core.paths import PathTemplate
+
+spelled = st.lists(st.sampled_from(["a", "b", "/", "{}", "*"]), max_size=6).map("".join)
+
+
+def _template(text: str) -> PathTemplate:
+    names = iter("klmnop")
+    return PathTemplate.parse(re.sub(r"\{\}", lambda _: f"{{{next(names)}}}", text))
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        ("*", "/items/{}", True),
+        ("/items/{}", "/items/1", True),
+        ("/items/{}", "/items/{}", True),
+        ("/items/{}", "/items/{};cid={}", True),
+        ("/items/{};cid={}", "/items/{}", False),
+        ("/items/{}", "/items/{}/x", False),
+        ("/items/*", "/items/{}/x", True),
+        ("/items/{}", "/items/*", False),
+        ("/items/{}", "/items/", False),
+        ("/items*", "/items", True),
+        ("/*/x", "/a/b/x", True),
+        ("/*/x", "/a/b/y", False),
+        ("", "", True),
+        ("", "/", False),
+    ],
+)
+def test_a_template_covers_another_one(wide: str, narrow: str, expected: bool) -> None:
+    assert covers(_template(wide), _template(narrow)) is expected
+
+
+def test_every_path_covers_and_is_covered_by_a_lone_star() -> None:
+    assert covers(None, _template("/x"))
+    assert covers(_template("*"), None)
+    assert not covers(_template("/*"), None)
+
+
+@given(spelled, spelled, st.data())
+def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject) -> None:
+    outer, inner = _template(wide), _template(narrow)
+    if covers(outer, inner):
+        path = data.draw(st.from_regex(inner.regex, fullmatch=True))
+        assert outer.match(path) is not None
+
+
+@given(spelled)
+def test_a_template_covers_itself(text: str) -> None:
+    assert covers(_template(text), _template(text))
+
+
+@given(st.lists(spelled, max_size=6), spelled)
+def test_the_index_leaves_no_coverer_out(wides: list[str], narrow: str) -> None:
+    index: Coverers[str] = Coverers()
+    for wide in wides:
+        index.add(_template(wide), wide)
+    index.add(None, "everything")
+    found = list(index.find(_template(narrow)))
+    assert "everything" in found
+    assert {wide for wide in wides if covers(_template(wide), _template(narrow))} <= set(found)
