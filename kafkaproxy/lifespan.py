@@ -13,7 +13,8 @@ __all__ = ["run_lifespan"]
 
 log = logging.getLogger("kafkaproxy.asgi")
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Servers and Django's stubs each type scope, receive and send their own way; a stricter alias would refuse some of them.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 Step = Callable[[], Awaitable[object]]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, cast
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Message
 
-__all__ = ["FETCH_WAIT_MS", "partitions_of", "text"]
+__all__ = ["FETCH_WAIT_MS", "headers_of", "partitions_of", "text"]
 
 FETCH_WAIT_MS: Final = 50
 """The embedded broker lets a fetch wait for its whole time though records arrive; a real one needs no setting."""
@@ -21,6 +21,11 @@ def partitions_of(consumer: Consumer, topics: Iterable[str]) -> dict[str, list[i
         if partitions:
             found[topic] = sorted(partitions)
     return found
+
+
+def headers_of(message: Message) -> list[tuple[str, str | bytes | None]]:
+    """Return a record's headers in their order."""
+    return [(name, value) for name, value in cast("Iterable[Any]", message.headers() or ())]
 
 
 def text(value: str | bytes | None) -> str | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from kafkaproxy.models import Topic
-from project.secrets import kept
+from project.keeping import BASE_DIR, DEMO_DIR, kept
 from project.topics import COMPACTED, create_topics, is_embedded, sample_clusters
 
 __all__ = ["ADMIN", "SAMPLES", "admin_account", "import_samples", "set_up_topics"]
@@ -21,12 +20,12 @@ SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async")
 def import_samples() -> None:
     """Make gateways of ``fixtures/*.yaml``."""
     for name in SAMPLES:
-        call_command("importzilla", str(settings.BASE_DIR / "fixtures" / f"{name}.yaml"), verbosity=0)
+        call_command("importzilla", str(BASE_DIR / "fixtures" / f"{name}.yaml"), verbosity=0)
 
 
 def admin_account() -> str:
     """Make the admin account and return its password, which is random and stays the same for this checkout."""
-    password = kept(settings.DEMO_DIR / "admin-password", 16)
+    password = kept(DEMO_DIR / "admin-password", 16)
     user, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
     if created or not user.check_password(password):
         user.set_password(password)

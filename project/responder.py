@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
-from project.kafka import FETCH_WAIT_MS, partitions_of, text
+from project.kafka import FETCH_WAIT_MS, headers_of, partitions_of, text
 
 __all__ = ["Call", "Responder"]
 
@@ -42,7 +42,7 @@ class Call:
     @classmethod
     def read(cls, message: Message) -> Call | None:
         """Return the request in a record; None for a record that is none."""
-        headers = dict(message.headers() or [])
+        headers = dict(headers_of(message))
         reply_to, correlation_id = headers.get("zilla:reply-to"), headers.get("zilla:correlation-id")
         if not reply_to or not correlation_id:
             return None

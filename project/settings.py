@@ -11,14 +11,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import dj_database_url
 
-from project.secrets import kept
-
-BASE_DIR = Path(__file__).resolve().parent.parent
-DEMO_DIR = BASE_DIR / ".demo"
+from project.keeping import DEMO_DIR, kept
 
 os.environ.setdefault("KAFKA_BOOTSTRAP_SERVERS", "embedded")
 

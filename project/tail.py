@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from project.kafka import FETCH_WAIT_MS, partitions_of, text
+from project.kafka import FETCH_WAIT_MS, headers_of, partitions_of, text
 from project.topics import TOPICS, bootstrap_servers
 
 __all__ = ["Tail", "tail"]
@@ -99,7 +99,7 @@ def _shown(message: Message) -> dict[str, Any]:
         "offset": message.offset(),
         "timestamp": message.timestamp()[1],
         "key": _short(message.key()),
-        "headers": [[name, _short(value)] for name, value in message.headers() or []],
+        "headers": [[name, _short(value)] for name, value in headers_of(message)],
         "value": _short(message.value()),
     }
 

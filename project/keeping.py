@@ -1,12 +1,16 @@
-"""Random secrets that the demo makes for itself and keeps."""
+"""Random secrets that the demo makes for itself, and the folder where it keeps what is its own."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
-__all__ = ["kept"]
+__all__ = ["BASE_DIR", "DEMO_DIR", "kept"]
+
+BASE_DIR: Final = Path(__file__).resolve().parent.parent
+DEMO_DIR: Final = BASE_DIR / ".demo"
 
 
 def kept(path: Path, length: int) -> str:

@@ -1,0 +1,171 @@
+"""The demo as a newcomer meets it: ``manage.py demo``, then the page at ``/``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.kafka import Cluster, launch
+from tests.servers import free_port
+
+pytestmark = pytest.mark.browser
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE = 20_000
+
+
+@contextmanager
+def _demo(folder: Path, bootstrap: str | None) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
+    """Run the demo with data of its own; yield its address, process and log."""
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "KAFKAPROXY_STORE_DIR": str(folder / "store"),
+    }
+    if bootstrap is not None:
+        env["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
+    log = folder / f"demo-{port}.log"
+    command = [sys.executable, launch.__file__, str(os.getpid())]
+    command += [sys.executable, str(_ROOT / "manage.py"), "demo", "--port", str(port)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=_ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        _wait_until_served(f"http://127.0.0.1:{port}/", process, log)
+        yield f"http://127.0.0.1:{port}/", process, log
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_until_served(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        else:
+            return
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    cluster: Cluster | None = request.getfixturevalue("kafka") if request.param == "kafka" else None
+    with _demo(tmp_path_factory.mktemp("demo"), cluster and cluster.bootstrap) as (url, _process, _log):
+        yield url
+
+
+async def _press(page: Page, card: str, action: str) -> Locator:
+    """Press a button and return the card as soon as the last answer is there."""
+    where = page.locator(f"#{card}")
+    await where.locator(f"button[data-do='{action}']").click()
+    await expect(where.locator(".status").first).to_be_visible(timeout=_PATIENCE)
+    await expect(where).not_to_have_attribute("aria-busy", "true", timeout=_PATIENCE)
+    return where
+
+
+async def _answer(page: Page, card: str, action: str) -> tuple[int, str]:
+    """Press a button and return the last answer's status and body as shown."""
+    where = await _press(page, card, action)
+    status = await where.locator(".status").last.inner_text()
+    bodies = await where.locator(".exchange").last.locator(".body").all_inner_texts()
+    return int(status.split()[0]), "".join(bodies)
+
+
+async def test_an_item_is_written_read_listed_and_deleted(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    await page.fill("#items input[name=id]", "quince")
+    await page.fill("#items input[name=body]", '{"name": "Quince"}')
+    assert await _answer(page, "items", "put") == (204, "")
+    await expect(page.locator("#items .made li")).to_contain_text("key quince", timeout=_PATIENCE)
+    status, body = await _answer(page, "items", "get")
+    assert (status, json.loads(body)) == (200, {"name": "Quince"})
+    assert await _answer(page, "items", "get-if-changed") == (304, "")
+    status, body = await _answer(page, "items", "list")
+    assert status == 200
+    assert {"name": "Quince"} in json.loads(body)
+    assert await _answer(page, "items", "delete") == (204, "")
+    assert (await _answer(page, "items", "get"))[0] == 404
+
+
+async def test_a_created_item_can_be_read_by_its_key(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    await page.fill("#items input[name=body]", '{"name": "Medlar"}')
+    assert await _answer(page, "items", "create") == (204, "")
+    status, body = await _answer(page, "items", "get")
+    assert (status, json.loads(body)) == (200, {"name": "Medlar"})
+
+
+async def test_an_event_shows_up_among_the_records(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    await page.fill("#events input[name=id]", "sensor-42")
+    assert await _answer(page, "events", "send") == (204, "")
+    record = page.locator("#records .record[data-topic=events]", has_text="sensor-42").first
+    await expect(record).to_be_visible(timeout=_PATIENCE)
+    await record.locator("summary").click()
+    await expect(record.locator("details pre")).to_contain_text("source: sensor-42")
+
+
+async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    status, body = await _answer(page, "sync", "put")
+    assert status in {200, 201}
+    assert json.loads(body) == {"id": "pear", "item": {"name": "Pear"}}
+    where = await _press(page, "async", "put")
+    statuses = [text.split()[0] for text in await where.locator(".status").all_inner_texts()]
+    assert statuses[0] == "202"
+    assert statuses[-1] in {"200", "201"}
+    await expect(where.locator(".made li")).to_have_count(2, timeout=_PATIENCE)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+async def test_nothing_sticks_out_at_any_width(demo: str, open_page: OpenPage, width: int, scheme: str) -> None:
+    page = await open_page(demo, width=width, scheme=scheme)
+    await _press(page, "async", "put")
+    assert await page.evaluate("document.documentElement.scrollWidth") == width
+    ground, ink = await page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
+    assert (_lightness(ground) > _lightness(ink)) == (scheme == "light")
+
+
+async def test_every_field_and_button_has_a_name(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    nameless = "e => e.filter(i => !(i.labels?.length || i.textContent.trim())).length"
+    assert await page.locator("input, button").evaluate_all(nameless) == 0
+    assert await page.locator("h1").count() == 1
+
+
+def test_the_password_stays_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    said = []
+    for _ in range(2):
+        with _demo(tmp_path, None) as (_url, process, log):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(15) == 0
+            said.append(log.read_text())
+    passwords = [re.findall(r"user admin   password (\S{16})$", text, re.MULTILINE) for text in said]
+    assert passwords[0] == passwords[1]
+    assert len(passwords[0]) == 1
+    assert "Traceback" not in said[1]
+
+
+def _lightness(color: str) -> int:
+    return sum(int(part) for part in re.findall(r"\d+", color)[:3])
