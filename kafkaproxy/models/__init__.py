@@ -5,6 +5,7 @@ from __future__ import annotations
 from kafkaproxy.models.cluster import Cluster, Topic
 from kafkaproxy.models.gateway import AccessControl, Entry, EntryCondition, EntryGuard, Gateway
 from kafkaproxy.models.guard import Guard
+from kafkaproxy.models.imported import ImportedObject
 from kafkaproxy.models.route import AsyncField, Condition, Filter, Override, Route, RouteGuard
 from kafkaproxy.models.version import ConfigVersion
 
@@ -20,6 +21,7 @@ __all__ = [
     "Filter",
     "Gateway",
     "Guard",
+    "ImportedObject",
     "Override",
     "Route",
     "RouteGuard",

@@ -1,0 +1,218 @@
+"""What an import would do to the database: three sides are compared, so that nothing done by hand is lost.
+
+A field that differs from the file is *edited in the file* if it still is as the last import left it, and *changed by hand* if
+it is not. What was changed, added or removed by hand is a conflict, and needs an explicit word to be overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from django.utils.crypto import salted_hmac
+
+from kafkaproxy.models import ImportedObject
+from kafkaproxy.zilla.clusters import name_clusters
+from kafkaproxy.zilla.items import KINDS, Fields, Item, cluster_items, items_of
+from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.rows import children, find, read, topic_defaults
+
+__all__ = ["Action", "Change", "Changes", "compare", "digest"]
+
+_SECRET: Final = frozenset({"sasl_password", "sasl_username", "ssl_ca", "options"})
+"""Fields whose values are never shown."""
+_SALT: Final = "kafkaproxy.zilla.imported"
+
+Key = tuple[str, str]
+
+
+class Action(StrEnum):
+    """What happens to an object."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    RESET = "reset"
+    """A topic that the file no longer mentions: its fields go back to their defaults."""
+    KEEP = "keep"
+    """A cluster or guard that the file no longer has; it stays, for others may need it."""
+    FORGET = "forget"
+    """The file no longer has it, and it is not in the database either, or is somebody else's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change. ``conflict`` says why it needs an explicit word."""
+
+    action: Action
+    kind: str
+    key: str
+    source: str
+    fields: Fields = field(default_factory=dict, repr=False)
+    """What is written."""
+    new: Fields = field(default_factory=dict, repr=False)
+    old: Fields = field(default_factory=dict, repr=False)
+    conflict: str = ""
+
+    def __str__(self) -> str:
+        shown = [_shown(name, self.old.get(name), value) for name, value in self.new.items()]
+        details = f": {'; '.join(shown)}" if self.action is Action.UPDATE else ""
+        return f"{self.action} {self.kind} {self.key}{details}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """All changes of an import, in the order in which they can be made, and what to remember afterwards."""
+
+    changes: tuple[Change, ...]
+    items: tuple[tuple[Item, bool], ...]
+    """The objects of the file under their real names, and whether the import owns each."""
+
+    @property
+    def visible(self) -> tuple[Change, ...]:
+        """The changes that somebody would notice."""
+        return tuple(change for change in self.changes if change.action is not Action.FORGET)
+
+    @property
+    def conflicts(self) -> tuple[Change, ...]:
+        """The changes that would overwrite what was done by hand."""
+        return tuple(change for change in self.changes if change.conflict)
+
+
+def digest(value: Any) -> str:
+    """Return a keyed digest of a field's value: the value itself may be a secret."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return salted_hmac(_SALT, text, algorithm="sha256").hexdigest()[:32]
+
+
+def compare(plan: Plan) -> Changes:
+    """Compare the plan with the database. Nothing is written."""
+    clusters = {cluster.origin: cluster.name for cluster in plan.clusters if cluster.existing}
+    items: list[tuple[Item, bool]] = []
+    for item, name, owned in name_clusters(cluster_items(plan)):
+        clusters[item.origin] = name
+        items.append((_renamed(item, name), owned))
+    items += [(item, True) for item in items_of(plan, clusters)]
+    records = _records()
+    changes = [change for item, owned in items if (change := _change(item, owned=owned, records=records)) is not None]
+    changes += _removals(plan.sources, {(item.kind, item.key) for item, _ in items}, records)
+    return Changes(changes=tuple(sorted(changes, key=_order)), items=tuple(items))
+
+
+def _renamed(item: Item, name: str) -> Item:
+    return Item(kind=item.kind, key=name, source=item.source, fields=item.fields, place=item.place, origin=item.origin)
+
+
+def _order(change: Change) -> tuple[int, int]:
+    """Remove first, innermost first, so that names are free; then make and change, outermost first."""
+    depth = KINDS.index(change.kind)
+    return (0, -depth) if change.action is Action.DELETE else (1, depth)
+
+
+def _records() -> Mapping[Key, list[ImportedObject]]:
+    """Return what is remembered of each object, by whom."""
+    found: dict[Key, list[ImportedObject]] = {}
+    for record in ImportedObject.objects.all():
+        found.setdefault((record.kind, record.key), []).append(record)
+    return found
+
+
+def _own(records: list[ImportedObject], source: str) -> ImportedObject | None:
+    return next((record for record in records if record.source == source), None)
+
+
+def _change(item: Item, *, owned: bool, records: Mapping[Key, list[ImportedObject]]) -> Change | None:
+    """Return what has to be done for one object of the file."""
+    known = records.get((item.kind, item.key), [])
+    own = _own(known, item.source)
+    row = find(item.kind, item.key)
+    if row is None:
+        conflict = "It was removed by hand." if own is not None and own.digests else ""
+        return _made(Action.CREATE, item, {}, {}, conflict)
+    current = read(item.kind, row)
+    new = {name: value for name, value in item.fields.items() if current[name] != value}
+    if not new or not owned:
+        return None
+    old = {name: current[name] for name in new}
+    return _made(Action.UPDATE, item, new, old, _conflict(item, old, known, own))
+
+
+def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -> Change:
+    return Change(
+        action=action,
+        kind=item.kind,
+        key=item.key,
+        source=item.source,
+        fields=item.fields,
+        new=new,
+        old=old,
+        conflict=conflict,
+    )
+
+
+def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: ImportedObject | None) -> str:
+    """Return why a change is not only the file's business."""
+    if item.kind == "topic":
+        defaults = topic_defaults()
+        old = {name: value for name, value in old.items() if value != defaults[name]}
+        if not old:
+            return ""
+    others = sorted(record.source for record in known if record.source != item.source)
+    if others:
+        return f"It is also imported as part of {', '.join(others)}."
+    if own is None:
+        return "It is there already, and was not made by an import of this file."
+    by_hand = sorted(name for name, value in old.items() if own.digests.get(name) != digest(value))
+    return f"Changed by hand: {', '.join(by_hand)}." if by_hand else ""
+
+
+def _removals(sources: Collection[str], wanted: set[Key], records: Mapping[Key, list[ImportedObject]]) -> Iterator[Change]:
+    """Return what an earlier import of the same source made and the file no longer has, and what was added by hand."""
+    gone: dict[Key, str] = {}
+    for known in records.values():
+        for record in known:
+            if record.source in sources and (record.kind, record.key) not in wanted:
+                gone[record.kind, record.key] = record.source
+                yield _removal(record, shared=len(known) > 1)
+    for kind, key in sorted({*wanted, *gone}):
+        for inner, child in children(kind, key):
+            if (inner, child) not in wanted and (inner, child) not in gone:
+                yield Change(action=Action.DELETE, kind=inner, key=child, source="", conflict="It was added by hand.")
+
+
+def _removal(record: ImportedObject, *, shared: bool) -> Change:
+    """Return what becomes of an object that the file no longer has."""
+    row = find(record.kind, record.key)
+    current = read(record.kind, row) if row is not None else {}
+    action = _removing(record, exists=row is not None, shared=shared)
+    by_hand = sorted(name for name, value in current.items() if record.digests.get(name, digest(value)) != digest(value))
+    reset = {name: value for name, value in topic_defaults().items() if name in record.digests}
+    return Change(
+        action=action,
+        kind=record.kind,
+        key=record.key,
+        source=record.source,
+        fields=reset if action is Action.RESET else {},
+        conflict=f"Changed by hand: {', '.join(by_hand)}." if by_hand and action in (Action.DELETE, Action.RESET) else "",
+    )
+
+
+def _removing(record: ImportedObject, *, exists: bool, shared: bool) -> Action:
+    if not exists or not record.digests or (shared and record.kind == "topic"):
+        return Action.FORGET
+    if record.kind in ("cluster", "guard"):
+        return Action.KEEP
+    return Action.RESET if record.kind == "topic" else Action.DELETE
+
+
+def _shown(name: str, old: Any, new: Any) -> str:
+    if name in _SECRET:
+        return f"{name} changed"
+    return f"{name}: {_text(old)} → {_text(new)}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,65 @@
+"""A plan in words: what a dry run shows, and what a test can hold an import to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, Plan, RoutePlan
+
+__all__ = ["describe"]
+
+
+def describe(plan: Plan) -> Iterator[str]:
+    """Return the lines of everything that is imported, gateway by gateway, in the order in which rules are tried."""
+    for guard in plan.guards:
+        yield f"guard {guard.name}: {guard.kind}"
+    for cluster in plan.clusters:
+        security = " ".join(part for part in (cluster.security_protocol, cluster.sasl_mechanism) if part)
+        yield f"cluster {cluster.name}: {cluster.bootstrap_servers or 'an existing one'} {security}"
+    for topic in plan.topics:
+        said = ["bootstrap"] if topic.bootstrap else []
+        said += [f"default offset {topic.default_offset}"] if topic.default_offset else []
+        yield f"topic {topic.name}: {', '.join(said)}"
+    for gateway in plan.gateways:
+        yield from _gateway(gateway)
+
+
+def _gateway(plan: GatewayPlan) -> Iterator[str]:
+    credentials = f", credentials of {plan.guard}" if plan.guard is not None else ""
+    yield f"gateway {plan.name} ({plan.place}): {plan.access_control.policy}{credentials}"
+    for number, entry in enumerate(plan.entries, start=1):
+        yield f"  {number}. entry {entry.name} ({entry.place}): {_conditions(entry)}{_guards(entry.guarded)}"
+        if not entry.routes:
+            yield "     nothing is served: a barrier"
+        for place, route in enumerate(entry.routes, start=1):
+            yield f"     {place}. route {route.name} ({route.place}): {_route(route)}"
+
+
+def _conditions(entry: EntryPlan) -> str:
+    levels = sorted({row.level for row in entry.conditions})
+    texts = [" or ".join(str(row) for row in entry.conditions if row.level == level) for level in levels]
+    return " and ".join(f"({text})" if len(texts) > 1 else text for text in texts) or "*"
+
+
+def _guards(guarded: Mapping[str, tuple[str, ...]]) -> str:
+    texts = [f"{guard} [{', '.join(roles)}]" for guard, roles in guarded.items()]
+    return f", guarded by {' and '.join(texts)}" if texts else ""
+
+
+def _route(plan: RoutePlan) -> str:
+    conditions = " or ".join(str(row) for row in plan.conditions) or "*"
+    return f"{conditions} → {plan.capability} {plan.topic}{_details(plan)}{_guards(plan.guarded)}"
+
+
+def _details(plan: RoutePlan) -> str:
+    parts = [f"key {plan.key}"] if plan.key is not None else []
+    parts += [f"reply-to {plan.reply_to}"] if plan.reply_to else []
+    parts += [f"{name} {value}" for name, value in plan.async_fields]
+    parts += [f"override {name}: {value}" for name, value in plan.overrides]
+    parts += ["merge"] if plan.merge else []
+    for each in plan.filters:
+        tests = [f"key {each.key}"] if each.key is not None else []
+        tests += [f"{name}: {value}" for name, value in each.headers]
+        parts.append(f"filter {' and '.join(tests)}")
+    parts += ["event id with key"] if plan.event_id == "key_and_etag" else []
+    return "".join(f", {part}" for part in parts)

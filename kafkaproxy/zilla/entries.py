@@ -1,0 +1,185 @@
+"""Routes of an http server, and of the sse servers behind it, as entries of a gateway.
+
+One entry for each route of the http server, in order, so that guards, narrowing and order stay exact (section 2.6 of
+the reference's page): the first whose conditions match and whose guards pass is the only one tried. A route that leads to
+something else, or whose sse server may turn a request away, leaves an entry without routes: a barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.grammar import MAPPINGS
+from kafkaproxy.zilla.mapping import routes
+from kafkaproxy.zilla.names import Names, entry_name
+from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
+from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, RoutePlan
+from kafkaproxy.zilla.resolve import Binding, Exit
+from kafkaproxy.zilla.security import guarded, merge_guards
+from kafkaproxy.zilla.tree import Branch, Leaf
+
+__all__ = ["entries_of_http", "entries_of_mapping", "entries_of_sse"]
+
+_PSEUDO: Final = {":scheme": "scheme", ":authority": "authority", ":path": "path", ":method": "method"}
+_EVERY_PATH: Final = ("*", "/*")
+
+Rows = tuple[EntryConditionPlan, ...]
+
+
+def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[EntryPlan, ...]:
+    """Return the entries of an http server. ``listener`` is what the ways to it test, as a level of its own."""
+    names = Names()
+    _refuse_rewrites(http, context)
+    found = (entry for exit_ in http.exits for entry in _of_route(http, exit_, context))
+    return tuple(_finished(entry, listener, names) for entry in found)
+
+
+def entries_of_sse(sse: Binding, context: Context) -> tuple[EntryPlan, ...]:
+    """Return the entries of an sse server that stands alone, in a fragment."""
+    names = Names()
+    whole = EntryPlan(name=sse.name, place=sse.place)
+    return tuple(_finished(entry, (), names) for entry in _of_sse(whole, sse, context))
+
+
+def entries_of_mapping(mapping: Binding, context: Context) -> tuple[EntryPlan, ...]:
+    """Return the one entry of a mapping that stands alone, in a fragment."""
+    return (_finished(EntryPlan(name="", routes=routes(mapping, context), place=mapping.place), (), Names()),)
+
+
+def _finished(entry: EntryPlan, listener: Rows, names: Names) -> EntryPlan:
+    """Give the entry its name, and its levels their numbers."""
+    name = names.take(entry_name(entry.conditions, entry.name))
+    levels = {level: number for number, level in enumerate(sorted({row.level for row in entry.conditions}))}
+    conditions = [replace(row, level=levels[row.level]) for row in entry.conditions]
+    conditions += [replace(row, level=len(levels)) for row in listener]
+    return replace(entry, name=name, conditions=tuple(conditions))
+
+
+def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryPlan]:
+    entry = EntryPlan(
+        name=exit_.target.replace(":", "-"),
+        conditions=tuple(_conditions(http, exit_, context)),
+        guarded=guarded(exit_, http, context),
+        place=exit_.place,
+    )
+    target = context.graph.target(http, exit_)
+    if target is not None and (target.type, target.kind) == ("sse", "server") and target.key in context.graph.upstream():
+        yield from _of_sse(entry, target, context)
+    elif target is not None and target.type == "http-kafka":
+        yield replace(entry, routes=routes(target, context))
+    else:
+        if target is not None and target.key in context.graph.upstream():
+            message = f"{target!s} cannot come directly after an http server."
+            context.report.refuse(exit_.place, message, "Lead to an http-kafka binding, or to an sse server.")
+        what = str(target) if target is not None else f"binding {exit_.target!r}"
+        context.report.ignore(exit_.place, f"The {what} is not imported: what leads to it stays unserved.")
+        yield entry
+
+
+def _of_sse(outer: EntryPlan, sse: Binding, context: Context) -> Iterator[EntryPlan]:
+    """Return an entry for each route of an sse server, and a barrier where none of them may take the request."""
+    _read_sse_options(sse, context)
+    for exit_ in sse.exits:
+        conditions = tuple(_sse_conditions(sse, exit_, context))
+        inner = guarded(exit_, sse, context)
+        yield replace(
+            outer,
+            conditions=outer.conditions + conditions,
+            guarded=merge_guards(outer.guarded, inner),
+            routes=_sse_routes(sse, exit_, context),
+        )
+        if not conditions and not inner:
+            return
+    yield outer
+
+
+def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RoutePlan, ...]:
+    target = context.graph.target(sse, exit_)
+    if target is not None and target.type == "sse-kafka":
+        return routes(target, context)
+    if target is not None and target.type in MAPPINGS:
+        context.report.refuse(exit_.place, f"{target!s} cannot come after an sse server.", "Lead to an sse-kafka binding.")
+    context.report.ignore(exit_.place, f"{exit_.target!r} is not imported: what leads to it stays unserved.")
+    return ()
+
+
+def _read_sse_options(sse: Binding, context: Context) -> None:
+    if "requests" in sse.options:
+        message = "Models of events are not supported yet: they decide which events are sent."
+        context.report.refuse(sse.at(sse.options.line_of("requests")), message, "Remove them if the producer checks events.")
+    if "retry" in sse.options:
+        context.report.ignore(sse.at(sse.options.line_of("retry")), "retry: the reference never sends it.")
+
+
+def _refuse_rewrites(http: Binding, context: Context) -> None:
+    """Refuse what changes or checks requests before routing, and name what does not matter."""
+    options = http.options
+    if "requests" in options:
+        message = "Models of requests are not supported yet: they decide which requests are accepted."
+        context.report.refuse(http.at(options.line_of("requests")), message, "Remove them if the service checks requests.")
+    if "versions" in options:
+        context.report.ignore(http.at(options.line_of("versions")), "versions: they are the ASGI server's.")
+    for branch in (options, *(exit_.options for exit_ in http.exits)):
+        headers = branch.branch("headers") if branch is not None and branch is not options else branch
+        if headers is not None and "overrides" in headers:
+            message = "Overrides of request fields are not supported: they change what later conditions see."
+            context.report.refuse(http.at(headers.line_of("overrides")), message, "Rewrite requests in front of Django.")
+
+
+def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
+    """Return the alternatives of a route; one that tests nothing makes them all needless."""
+    rows = [row for when in exit_.when for row in _alternatives(http, when.branch("headers"), context)]
+    if EntryConditionPlan() not in rows:
+        yield from rows
+
+
+def _alternatives(http: Binding, headers: Branch | None, context: Context) -> Iterator[EntryConditionPlan]:
+    """Return one condition, or one for each of several methods."""
+    parts: dict[str, Any] = {}
+    fields: list[tuple[str, str]] = []
+    wanted: Sequence[str] = ("",)
+    for name, value in headers.text_items() if headers is not None else ():
+        place = http.at(value.line)
+        if name.text == ":method":
+            wanted = list(methods(value, place, context.report))
+        elif not is_checked(value, place, context.report) or (name.text == ":path" and value.text in _EVERY_PATH):
+            continue
+        elif name.text in _PSEUDO:
+            parts[_PSEUDO[name.text]] = entry_pattern(value.text)
+        else:
+            fields.append((_field(http, name, context), entry_pattern(value.text)))
+        _check_authority(http, name, value, context)
+    for method in wanted:
+        yield EntryConditionPlan(method=method, headers=tuple(fields), **parts)
+
+
+def _field(http: Binding, name: Leaf, context: Context) -> str:
+    if name.text.startswith(":"):
+        message = f"There is no field {name.text!r} in a request."
+        context.report.refuse(http.at(name.line), message, f"Known are {', '.join(_PSEUDO)}, and any other field.")
+    elif name.text != name.text.lower():
+        message = f"The reference compares names of fields in lower case, and never finds {name.text!r}."
+        context.report.warn(http.at(name.line), message, "It is imported in lower case, and matches.")
+    return name.text.lower()
+
+
+def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -> None:
+    if name.text == ":authority" and ":" not in value.text and not value.text.endswith(("*", "}")):
+        message = f"{value.text!r} has no port, and an authority always has one when it is compared: it never matches."
+        context.report.warn(http.at(value.line), message, f"Write {value.text}:443, or {value.text}:*.")
+
+
+def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
+    rows: list[EntryConditionPlan] = []
+    for when in exit_.when:
+        path = when.get("path")
+        if isinstance(path, Leaf) and is_checked(path, sse.at(path.line), context.report) and "{" in path.text:
+            message = f"{path.text!r}: an sse server knows no parameters."
+            context.report.refuse(sse.at(path.line), message, "Write * here, and the parameter in the sse-kafka route.")
+        text = path.text if isinstance(path, Leaf) and path.text not in _EVERY_PATH else ""
+        rows.append(EntryConditionPlan(level=1, path=text))
+    if all(row.path for row in rows):
+        yield from rows

@@ -1,0 +1,220 @@
+"""From the binding graph to the plan: one gateway for each http server that reaches a mapping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.entries import entries_of_http, entries_of_mapping, entries_of_sse
+from kafkaproxy.zilla.grammar import MAPPINGS
+from kafkaproxy.zilla.listeners import Way, ways_to_servers
+from kafkaproxy.zilla.mapping import gateway_fields
+from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, GatewayPlan, Plan
+from kafkaproxy.zilla.resolve import Binding
+from kafkaproxy.zilla.security import STATIC_GUARDS, access_control, credentials
+from kafkaproxy.zilla.shape import has_expression
+
+__all__ = ["flatten"]
+
+_UNUSED: Final = "Nothing that is imported uses it."
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """What becomes a gateway, and the ways to it: an http server, or in a fragment whatever stands first."""
+
+    binding: Binding
+    ways: tuple[Way, ...] = ()
+
+
+def flatten(context: Context, name: str, default_name: str) -> Plan:
+    """Return the plan. ``name`` overrides the namespace's as the gateway's; ``default_name`` is for a fragment without one."""
+    for key in context.graph.upstream() | context.graph.downstream():
+        binding = context.graph.bindings[key]
+        context.variables.note(binding.node, binding.place.file)
+    roots = _roots(context)
+    if not roots:
+        _refuse_nothing(context)
+        return Plan()
+    sources = _sources(roots, context, name, default_name)
+    gateways = tuple(_gateway(root, roots, sources, context) for root in roots)
+    _list_unused(context)
+    return Plan(
+        gateways=gateways,
+        clusters=tuple(context.clusters.values()),
+        topics=tuple(context.topics.values()),
+        guards=tuple(context.guards.values()),
+    )
+
+
+def _roots(context: Context) -> list[_Root]:
+    graph = context.graph
+    by_server: dict[tuple[str, str], list[Way]] = {}
+    for way in ways_to_servers(context):
+        by_server.setdefault(way.server.key, []).append(way)
+    roots = [_Root(graph.bindings[key], tuple(ways)) for key, ways in by_server.items()]
+    if not graph.of("tcp", "server"):
+        roots = [_Root(each) for each in _first_ones(context)]
+    else:
+        _list_unreached(context, roots)
+    _warn_of_merged_listeners(roots, context)
+    return roots
+
+
+def _first_ones(context: Context) -> Iterable[Binding]:
+    """Return the bindings of a fragment that lead to a mapping, or are one, and that nothing leads to."""
+    wanted = context.graph.upstream()
+    led_to = {target.key for binding in context.graph.bindings.values() for target in context.graph.next(binding)}
+    return [each for key, each in context.graph.bindings.items() if key in wanted and key not in led_to]
+
+
+def _list_unreached(context: Context, roots: list[_Root]) -> None:
+    reached = {root.binding.key for root in roots}
+    waiting = [root.binding for root in roots]
+    while waiting:
+        for target in context.graph.next(waiting.pop()):
+            if target.key not in reached:
+                reached.add(target.key)
+                waiting.append(target)
+    for binding in context.graph.bindings.values():
+        if binding.type in MAPPINGS and binding.key not in reached:
+            context.report.ignore(binding.place, f"The {binding} is not imported: no tcp server leads to it.")
+
+
+def _refuse_nothing(context: Context) -> None:
+    first = context.graph.documents[0]
+    message = "There is nothing to import: no tcp server leads to an http-kafka or sse-kafka binding."
+    context.report.refuse(first.place(first.body.line), message, "Check the exits from the tcp server onward.")
+
+
+def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
+    """Say that servers on different ports become one: a private one must not become public unnoticed."""
+    served = [root for root in roots if root.ways]
+    ports = [frozenset().union(*(way.ports or frozenset() for way in root.ways)) for root in served]
+    if len(served) > 1 and len(set(ports)) > 1:
+        for root, numbers in zip(served, ports, strict=True):
+            listed = ", ".join(map(str, sorted(numbers)[:5])) or "from the environment"
+            message = f"{root.binding.name!r} listens on its own port ({listed}); here all gateways are served on every port."
+            context.report.warn(root.binding.place, message, "If one is private, add an :authority condition or a guard.")
+    for root in served:
+        if all(way.tls for way in root.ways):
+            message = f"{root.binding.name!r} is reached over TLS only; nothing here refuses plain HTTP."
+            context.report.warn(
+                root.binding.place, message, "Redirect in front of Django, or add the condition :scheme: https."
+            )
+
+
+def _sources(roots: list[_Root], context: Context, name: str, default_name: str) -> Mapping[str, str]:
+    """Return the name that each namespace's things are known by."""
+    namespaces = list(dict.fromkeys(root.binding.namespace for root in roots))
+    if name and len(namespaces) > 1:
+        place = roots[0].binding.place
+        message = f"The file has gateways in several namespaces: {', '.join(namespaces)}."
+        context.report.refuse(place, message, "Leave --gateway out, or import the documents one by one.")
+    for namespace in namespaces:
+        if not name and has_expression(namespace):
+            place = roots[0].binding.place
+            message = f"The name {namespace!r} comes from the environment, and a gateway needs one that stays."
+            context.report.refuse(place, message, "Give it with --gateway NAME.")
+    return {namespace: name or namespace or default_name for namespace in namespaces}
+
+
+def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], context: Context) -> GatewayPlan:
+    source = context.source = sources[root.binding.namespace]
+    several = sum(each.binding.namespace == root.binding.namespace for each in roots) > 1
+    http = root.binding if root.binding.type == "http" else None
+    entries = _entries(root, context)
+    fields = _credentials(http, entries, context)
+    return GatewayPlan(
+        source=source,
+        name=f"{source}.{root.binding.name}" if several else source,
+        cluster=_cluster(entries),
+        entries=entries,
+        access_control=access_control(http, context),
+        place=root.binding.place,
+        **fields,
+        **_mapping_fields(root, context),
+    )
+
+
+def _entries(root: _Root, context: Context) -> tuple[EntryPlan, ...]:
+    match root.binding.type:
+        case "http":
+            return entries_of_http(root.binding, _listener(root.ways), context)
+        case "sse":
+            return entries_of_sse(root.binding, context)
+        case _:
+            return entries_of_mapping(root.binding, context)
+
+
+def _listener(ways: Iterable[Way]) -> tuple[EntryConditionPlan, ...]:
+    """Return what the ways test; one that tests nothing lets everything in."""
+    conditions = [way.condition(0) for way in ways]
+    found = [each for each in conditions if each is not None]
+    return tuple(dict.fromkeys(found)) if len(found) == len(conditions) else ()
+
+
+def _cluster(entries: Iterable[EntryPlan]) -> str:
+    """Return the cluster that most routes use, the first of equals."""
+    counted = Counter(route.cluster for entry in entries for route in entry.routes)
+    return counted.most_common(1)[0][0] if counted else ""
+
+
+def _credentials(http: Binding | None, entries: Iterable[EntryPlan], context: Context) -> dict[str, Any]:
+    if http is None:
+        return {}
+    fields = credentials(http, context)
+    guards = {name for entry in entries for name in entry.guarded}
+    guards.update(name for entry in entries for route in entry.routes for name in route.guarded)
+    place = http.at(http.options.line_of("authorization"))
+    if fields and not guards:
+        message = f"Credentials of {fields['guard']!r} are read, but no route is guarded: everything is public."
+        context.report.warn(place, message, "Add guarded to the routes, if that is not meant.")
+    elif others := sorted(guards - {fields.get("guard")}):
+        message = f"Nothing says where the credentials of {', '.join(others)} are found: nobody gets past."
+        context.report.warn(http.place, message, "One http server reads the credentials of one guard.")
+    return fields
+
+
+def _mapping_fields(root: _Root, context: Context) -> dict[str, Any]:
+    """Return the gateway's field names, which all its http-kafka bindings have to agree on."""
+    found: dict[str, str] = {}
+    first: Binding | None = None
+    for mapping in _mappings_behind(root.binding, context):
+        fields = gateway_fields(mapping)
+        if first is not None and fields != found:
+            message = f"{mapping.name!r} has other correlation or idempotency headers than {first.name!r}."
+            context.report.refuse(mapping.place, message, "A gateway has one set of them: use the same, or two http servers.")
+        first, found = first or mapping, found if first is not None else fields
+    return found
+
+
+def _mappings_behind(binding: Binding, context: Context) -> list[Binding]:
+    if binding.type == "http-kafka":
+        return [binding]
+    found = {target.key: target for target in context.graph.next(binding) if target.type == "http-kafka"}
+    return list(found.values())
+
+
+def _list_unused(context: Context) -> None:
+    """List what the file holds and nothing imported needs."""
+    report = context.report
+    for (_, name), guard in context.graph.guards.items():
+        used = guard.type in STATIC_GUARDS or guard.place in {each.place for each in context.guards.values()}
+        if not used:
+            report.ignore(guard.place, f"The guard {name!r}: {_UNUSED}")
+    for document in context.graph.documents:
+        for section in ("telemetry", "catalogs", "stores", "vaults"):
+            if section in document.body:
+                report.ignore(document.place(document.body.line_of(section)), _SECTIONS[section])
+
+
+_SECTIONS: Final = {
+    "telemetry": "telemetry: metrics and logs are kafkaproxy's own.",
+    "catalogs": "catalogs: no imported binding uses a schema.",
+    "stores": "stores: no imported binding uses one.",
+    "vaults": "vaults: keys of servers belong to whatever ends TLS; what a client trusts is read from them.",
+}

@@ -1,0 +1,204 @@
+"""From a mapping route to Kafka: through cache bindings to the client that names the cluster, for one topic at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.expressions import Place as TemplatePlace
+from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.paths import TemplateError
+from kafkaproxy.zilla.client import cluster_of
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.plan import ClusterPlan, TopicPlan
+from kafkaproxy.zilla.resolve import Binding, Exit
+from kafkaproxy.zilla.security import guarded, merge_guards
+from kafkaproxy.zilla.tree import Branch, Leaf
+
+__all__ = ["FRAGMENT_SERVERS", "Destination", "destination"]
+
+FRAGMENT_SERVERS: Final = "${{env.KAFKA_BOOTSTRAP_SERVERS}}"
+"""Where a fragment's cluster is looked for: a fragment does not say."""
+
+_MODELS: Final = ("key", "value")
+_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The cluster (its origin) that a topic is on, and the guards on the way there."""
+
+    cluster: str
+    guarded: Mapping[str, tuple[str, ...]]
+
+
+def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> Destination | None:
+    """Follow a mapping route to its cluster; None where that was refused."""
+    target = context.graph.target(mapping, exit_)
+    if target is None:
+        return Destination(_unknown_cluster(mapping, exit_, context), {})
+    guards: Mapping[str, tuple[str, ...]] = {}
+    while target.type == "kafka":
+        chosen = _choose(target, topic, context)
+        if chosen is None:
+            return None
+        guards = merge_guards(guards, guarded(chosen, target, context))
+        if target.kind == "client":
+            return Destination(_known_cluster(target, chosen, context), guards)
+        _read_topics(target, context)
+        following = context.graph.target(target, chosen)
+        if following is None:
+            break
+        target = following
+    context.report.refuse(exit_.place, f"{exit_.target!r} does not lead to a kafka client.", "Lead it to one.")
+    return None
+
+
+def _unknown_cluster(mapping: Binding, exit_: Exit, context: Context) -> str:
+    """Return the cluster of a fragment, whose Kafka side was not given."""
+    origin = f"{mapping.namespace}:{exit_.target}"
+    if origin not in context.clusters:
+        if not context.cluster:
+            message = f"The binding {exit_.target!r} is not in this fragment, so nothing says which cluster it is."
+            advice = f"The cluster gets the bootstrap servers {FRAGMENT_SERVERS}; or name an existing one with --cluster."
+            context.report.warn(exit_.place, message, advice)
+        context.clusters[origin] = ClusterPlan(
+            origin=origin,
+            source=context.source,
+            name=context.cluster or exit_.target.replace(":", "."),
+            bootstrap_servers="" if context.cluster else FRAGMENT_SERVERS,
+            existing=bool(context.cluster),
+            place=exit_.place,
+        )
+    return origin
+
+
+def _known_cluster(client: Binding, chosen: Exit, context: Context) -> str:
+    origin = f"{client.namespace}:{client.name}"
+    if len({exit_.target for exit_ in client.exits}) > 1:
+        origin = f"{origin}>{chosen.target}"
+    if origin not in context.clusters:
+        plan = cluster_of(client, chosen, origin, context)
+        context.clusters[origin] = plan
+    return origin
+
+
+def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
+    """Return the route of a kafka binding that a topic takes; None, and refused, where that is none or depends."""
+    admitting: list[Exit] = []
+    for exit_ in binding.exits:
+        admitted = _admits(exit_, topic, binding, context)
+        if admitted is None:
+            return None
+        if admitted:
+            admitting.append(exit_)
+            if not exit_.guarded:
+                break
+    if not admitting:
+        message = f"{binding.name!r} lets the topic {topic!r} through nowhere: such a route could only fail."
+        context.report.refuse(binding.place, message, "Remove the mapping route, or let the topic through.")
+        return None
+    if len(admitting) > 1:
+        message = f"Which route of {binding.name!r} the topic {topic!r} takes depends on who asks."
+        advice = "Guard the http-kafka or sse-kafka routes instead, one for each destination."
+        context.report.refuse(admitting[0].place, message, advice)
+        return None
+    return admitting[0]
+
+
+def _admits(exit_: Exit, topic: str, binding: Binding, context: Context) -> bool | None:
+    """Whether a route lets the topic through; None, and refused, where only a request could tell."""
+    if not exit_.when:
+        return True
+    for condition in exit_.when:
+        if "groupId" in condition:
+            place = binding.at(condition.line_of("groupId"))
+            context.report.refuse(place, "A condition on groupId is not understood.", "No consumer group is used here.")
+            return None
+        pattern = condition.get("topic")
+        if not isinstance(pattern, Leaf) or pattern.text == "*":
+            return True
+        if not _is_literal(topic):
+            message = f"Which topics are let through ({pattern.text!r}) cannot be checked for {topic!r}."
+            context.report.refuse(binding.at(pattern.line), message, "Write the routes out, one for each topic.")
+            return None
+        if _glob(pattern.text).fullmatch(topic):
+            return True
+    return False
+
+
+def _is_literal(topic: str) -> bool:
+    try:
+        return Template.parse(topic, TemplatePlace.TOPIC).is_literal
+    except TemplateError:
+        return False
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def _read_topics(cache: Binding, context: Context) -> None:
+    """Read what a cache binding says about topics: once, and for its own cluster."""
+    for leaf in cache.options.texts("bootstrap"):
+        _add_topic(cache, leaf, context, bootstrap=True)
+    for topic in cache.options.branches("topics"):
+        _refuse_models(cache, topic, context)
+        name = topic.get("name")
+        offset = topic.text("defaultOffset")
+        if offset and not (isinstance(name, Leaf) and _TOPIC_NAME.fullmatch(mask_env(name.text))):
+            message = "defaultOffset has no effect here: it is looked up by the exact name of a topic."
+            context.report.ignore(cache.at(topic.line_of("defaultOffset")), message)
+        elif offset and isinstance(name, Leaf):
+            _add_topic(cache, name, context, default_offset=offset)
+        elif isinstance(name, Leaf):
+            context.report.ignore(cache.at(topic.line), f"The topic {name.text!r} is only named.")
+        if "deltaType" in topic:
+            context.report.ignore(cache.at(topic.line_of("deltaType")), "deltaType: deltas are never asked for.")
+
+
+def _refuse_models(cache: Binding, topic: Branch, context: Context) -> None:
+    """Refuse schema models: they decide which records are written and served, and in which format."""
+    for part in _MODELS:
+        value = topic.get(part)
+        if part == "value" and isinstance(value, Leaf):
+            message = f"The bare model {value.text!r} is declared, but the reference does not enforce it."
+            context.report.warn(cache.at(value.line), message, "It is not imported.")
+        elif value is not None:
+            message = f"The {part} model of a topic is not supported yet."
+            advice = "Without it, records would be neither checked nor converted. Remove it if the service checks them."
+            context.report.refuse(cache.at(topic.line_of(part)), message, advice)
+    if "transforms" in topic:
+        message = "Transforms of a topic are not supported: they change what filters see."
+        context.report.refuse(cache.at(topic.line_of("transforms")), message, "Let the producer set key and headers.")
+
+
+def _add_topic(
+    cache: Binding, name: Leaf, context: Context, *, bootstrap: bool | None = None, default_offset: str | None = None
+) -> None:
+    for cluster in _clusters_behind(cache, name.text, context):
+        known = context.topics.get((cluster, name.text))
+        context.topics[cluster, name.text] = TopicPlan(
+            source=context.source,
+            cluster=cluster,
+            name=name.text,
+            bootstrap=bootstrap if bootstrap is not None else known.bootstrap if known else None,
+            default_offset=default_offset or (known.default_offset if known else None),
+            place=known.place if known else cache.at(name.line),
+        )
+
+
+def _clusters_behind(cache: Binding, topic: str, context: Context) -> Iterator[str]:
+    """Return the cluster that a cache binding reads the topic from."""
+    binding: Binding | None = cache
+    while binding is not None and binding.type == "kafka":
+        chosen = _choose(binding, topic, context)
+        if chosen is None:
+            return
+        if binding.kind == "client":
+            yield _known_cluster(binding, chosen, context)
+            return
+        binding = context.graph.target(binding, chosen)

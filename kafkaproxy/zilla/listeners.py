@@ -1,0 +1,144 @@
+"""How requests come to an http server: the tcp and tls servers in front of it, and what they test.
+
+Django does not choose its listeners by route, so ports and certificates are left to whatever serves the site. A server name
+that a tls server insists on becomes a condition. What would let somebody in who is kept out by an address or by a client
+certificate is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.patterns import entry_pattern, is_checked
+from kafkaproxy.zilla.plan import EntryConditionPlan
+from kafkaproxy.zilla.resolve import Binding, Exit
+from kafkaproxy.zilla.shape import has_expression
+from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+
+__all__ = ["Way", "ways_to_servers"]
+
+_CERTIFICATES_OF_CLIENTS: Final = ("trust", "signers", "authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way in. ``name`` is a pattern of server names (SNI) that it insists on, empty for any."""
+
+    server: Binding
+    ports: frozenset[int] | None
+    """None: they come from the environment."""
+    tls: bool
+    name: str = ""
+
+    def condition(self, level: int) -> EntryConditionPlan | None:
+        """Return what the way tests, as far as a request shows it."""
+        if not self.name:
+            return None
+        return EntryConditionPlan(level=level, scheme="https", authority=f"{entry_pattern(self.name)}:*")
+
+
+def ways_to_servers(context: Context) -> list[Way]:
+    """Return the ways from all tcp servers to http servers that lead to a mapping, in order."""
+    wanted = context.graph.upstream()
+    tcp_servers = [each for each in context.graph.of("tcp", "server") if each.key in wanted]
+    return [way for tcp in tcp_servers for way in _from_tcp(tcp, context) if way.server.key in wanted]
+
+
+def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
+    listening = _ports(tcp.options.get("port"))
+    left = listening
+    for exit_ in tcp.exits:
+        wanted = _ports_of(exit_, tcp, context)
+        taken = left if wanted is None else wanted if left is None else left & wanted
+        if taken is not None and not taken:
+            context.report.ignore(exit_.place, f"{exit_.target!r} is never reached from {tcp.name!r}: no port is left for it.")
+            continue
+        left = None if left is None or taken is None else left - taken
+        target = context.graph.target(tcp, exit_)
+        if target is not None and target.type == "tls":
+            yield from _from_tls(target, taken, context)
+        elif target is not None and target.type == "http":
+            yield Way(target, taken, tls=False)
+
+
+def _ports_of(exit_: Exit, tcp: Binding, context: Context) -> frozenset[int] | None:
+    """Return the ports that a route wants, None for any; addresses are refused."""
+    ports: frozenset[int] | None = frozenset()
+    for when in exit_.when:
+        for name in ("cidr", "authority"):
+            if name in when:
+                message = f"{name} limits the addresses that are served; that is not supported."
+                advice = "Bind the server to those addresses, and remove the condition."
+                context.report.refuse(tcp.at(when.line_of(name)), message, advice)
+        found = _ports(when.get("port"))
+        ports = None if ports is None or found is None else ports | found
+    return ports if exit_.when else None
+
+
+def _ports(node: Node | None) -> frozenset[int] | None:
+    """Return port numbers; None where none are given, or not known here."""
+    if node is None:
+        return None
+    leaves = node.items if isinstance(node, Row) else (node,)
+    ports: set[int] = set()
+    for leaf in leaves:
+        if not isinstance(leaf, Leaf) or has_expression(leaf.text):
+            return None
+        first, _, last = leaf.text.partition("-")
+        if len(first) < 6 and len(last) < 6:  # more digits are no port
+            ports.update(range(int(first), min(int(last or first), 65535) + 1))
+    return frozenset(ports)
+
+
+def _from_tls(tls: Binding, ports: frozenset[int] | None, context: Context) -> Iterator[Way]:
+    if tls.kind == "server":
+        _refuse_client_certificates(tls, context)
+    context.report.ignore(tls.place, f"{tls.name!r}: TLS ends at the server in front of Django, with its own certificate.")
+    targets = {exit_.target for exit_ in tls.exits}
+    for exit_ in tls.exits:
+        target = context.graph.target(tls, exit_)
+        if exit_.when and len(targets) > 1:
+            message = f"{tls.name!r} chooses between several bindings before there is a request; that is not supported."
+            context.report.refuse(exit_.place, message, "Choose by :authority in the routes of the http server.")
+        elif target is not None and target.type == "http":
+            for name in _server_names(tls, exit_, context):
+                yield Way(target, ports, tls=True, name=name)
+
+
+def _refuse_client_certificates(tls: Binding, context: Context) -> None:
+    options = tls.options
+    for name in _CERTIFICATES_OF_CLIENTS:
+        if name in options:
+            _refuse_certificate(tls, options, name, context)
+    if options.text("mutual", "none") != "none":
+        _refuse_certificate(tls, options, "mutual", context)
+    vault = context.graph.vault(tls.node.text("vault"), tls.namespace)
+    vault_options = vault.options if vault is not None else None
+    if vault_options is not None and "trust" in vault_options and "keys" not in options:
+        _refuse_certificate(tls, options, "vault", context)
+
+
+def _refuse_certificate(tls: Binding, options: Branch, name: str, context: Context) -> None:
+    line = options.line_of(name) if name in options else tls.node.line_of(name)
+    message = f"{name} makes client certificates count; they are not checked here."
+    context.report.refuse(tls.at(line), message, "Check them where TLS ends, or use a guard, and remove it.")
+
+
+def _server_names(tls: Binding, exit_: Exit, context: Context) -> Iterator[str]:
+    """Return the server names that a route of a tls server wants; one empty name for any."""
+    if not exit_.when:
+        yield ""
+    for when in exit_.when:
+        for name in ("alpn", "trust", "mutual"):
+            if name in when:
+                message = f"A condition on {name} cannot be checked: TLS ends before Django."
+                context.report.refuse(tls.at(when.line_of(name)), message, "Remove it, or check it where TLS ends.")
+        authority = when.get("authority")
+        if isinstance(authority, Leaf):
+            is_checked(authority, tls.at(authority.line), context.report)
+            yield authority.text
+        else:
+            yield ""

@@ -1,0 +1,152 @@
+"""Guards, where credentials are found, and CORS: whatever decides who gets in. Nothing of it is ever dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.grammar import JWT_OPTIONS
+from kafkaproxy.zilla.plan import AccessControlPlan, GuardPlan, Pairs
+from kafkaproxy.zilla.report import Place
+from kafkaproxy.zilla.resolve import Binding, Exit, Named
+from kafkaproxy.zilla.shape import has_expression, nearest
+from kafkaproxy.zilla.tree import Branch, Leaf, Node, plain_data
+
+__all__ = ["STATIC_GUARDS", "access_control", "credentials", "guarded", "merge_guards", "require_guard"]
+
+STATIC_GUARDS: Final = frozenset({"inline", "identity"})
+"""Guard types that hold a constant credential, for authenticating to Kafka."""
+
+Roles = Mapping[str, tuple[str, ...]]
+
+
+def require_guard(name: str, binding: Binding, place: Place, context: Context) -> None:
+    """Import a guard that the binding names; refuse one whose type cannot be checked here."""
+    guard = context.graph.guard(name, binding.namespace)
+    if guard is None:
+        names = [each for namespace, each in context.graph.guards if namespace == binding.namespace]
+        context.report.refuse(place, f"There is no guard {name!r}.", nearest(name, names) if names else "Define it.")
+        return
+    known = context.guards.get(name)
+    if known is not None and known.place != guard.place:
+        message = f"The guard {name!r} is not the one of {known.place}, which has the same name."
+        context.report.refuse(place, message, "Give the two guards different names: here they share one table.")
+    elif known is None and (plan := _guard(name, guard, context)) is not None:
+        context.guards[name] = plan
+
+
+def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
+    if guard.type != "jwt":
+        message = f"The guard {name!r} has the type {guard.type!r}, which cannot be checked here."
+        advice = "It authenticates to Kafka and protects no route: remove it from guarded."
+        context.report.refuse(guard.place, message, advice if guard.type in STATIC_GUARDS else "Use a guard of type jwt.")
+        return None
+    options = guard.options or Branch((), guard.place.line)
+    context.variables.note(options, guard.place.file)
+    problems = list(JWT_OPTIONS.problems(options, f"guards.{guard.name}.options"))
+    for problem in problems:
+        context.report.refuse(Place(guard.place.file, problem.line), problem.message, problem.advice)
+    for option in ("issuer", "audience", "keys"):
+        value = options.get(option)
+        if isinstance(value, Leaf):
+            place = Place(guard.place.file, value.line)
+            context.variables.require(value.text, place, f"{option} of the guard {guard.name!r}")
+    data = {key.text: _option(key.text, value, guard, context) for key, value in options.pairs}
+    return None if problems else GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
+
+
+def _option(name: str, value: Node, guard: Named, context: Context) -> Any:
+    if name != "challenge" or not isinstance(value, Leaf):
+        return plain_data(value)
+    if has_expression(value.text):
+        context.report.refuse(Place(guard.place.file, value.line), "challenge cannot come from the environment.", "Write it.")
+        return None
+    return int(value.text)
+
+
+def guarded(exit_: Exit, binding: Binding, context: Context) -> Roles:
+    """Return the roles that each guard of a route wants, and import the guards."""
+    found: dict[str, tuple[str, ...]] = {}
+    for guard, roles in exit_.guarded:
+        place = binding.at(guard.line)
+        require_guard(guard.text, binding, place, context)
+        found[guard.text] = roles
+        for role in roles:
+            if "${" in role:
+                message = f"The role {role!r} is compared as it is written: a jwt guard fills nothing in."
+                context.report.warn(place, message, "Nobody gets in unless a token holds exactly that role.")
+    return found
+
+
+def merge_guards(outer: Roles, inner: Roles) -> Roles:
+    """Return the guards of two levels as one: all of them, each with all roles."""
+    merged = dict(outer)
+    for guard, roles in inner.items():
+        merged[guard] = tuple(dict.fromkeys((*merged.get(guard, ()), *roles)))
+    return merged
+
+
+def credentials(http: Binding, context: Context) -> dict[str, Any]:
+    """Return the gateway's fields that say where the credentials of which guard are found."""
+    section = http.options.branch("authorization")
+    if section is None or not section.pairs:
+        return {}
+    guard, node = section.pairs[0]
+    require_guard(guard.text, http, http.at(guard.line), context)
+    places = node.branch("credentials") if isinstance(node, Branch) else None
+    if places is None:
+        return {}
+    found = {f"credentials_{name}": _patterns(places.branch(name), http, context) for name in ("cookies", "headers", "query")}
+    if not any(found.values()):
+        context.report.refuse(http.at(places.line), "There is no place for the credentials.", "Add headers, cookies or query.")
+    return {"guard": guard.text, **found}
+
+
+def _patterns(branch: Branch | None, http: Binding, context: Context) -> Pairs:
+    pairs = list(branch.text_items()) if branch is not None else []
+    for name, pattern in pairs[1:]:
+        message = f"{name.text!r}: the reference reads only the first place of a kind, {pairs[0][0].text!r}."
+        context.report.warn(http.at(pattern.line), message, "It is not imported.")
+    for name, pattern in pairs[:1]:
+        if pattern.text.count("{credentials}") != 1:
+            message = f"{name.text}: {pattern.text!r} has no {{credentials}}."
+            advice = "Write {credentials} where the token stands; {username} and {password} are not understood."
+            context.report.refuse(http.at(pattern.line), message, advice)
+    return tuple((name.text, pattern.text) for name, pattern in pairs[:1])
+
+
+def access_control(http: Binding | None, context: Context) -> AccessControlPlan:
+    """Return the CORS policy of an http server; without one, the reference's default."""
+    section = http.options.branch("access-control") if http is not None else None
+    if http is None or section is None:
+        return AccessControlPlan()
+    allow, expose = section.branch("allow") or _NOTHING, section.branch("expose") or _NOTHING
+    with_credentials = allow.text("credentials") == "true"
+    if with_credentials and "origins" not in allow:
+        message = "Credentials are allowed to every origin: any site can act as its visitor."
+        context.report.warn(http.at(allow.line_of("credentials")), message, "List the origins.")
+    return AccessControlPlan(
+        policy=section.text("policy"),
+        allow_origins=_texts(allow, "origins"),
+        allow_methods=_texts(allow, "methods"),
+        allow_headers=_texts(allow, "headers"),
+        allow_credentials=with_credentials,
+        max_age=_seconds(section, http, context),
+        expose_headers=_texts(expose, "headers"),
+    )
+
+
+_NOTHING: Final = Branch((), 0)
+
+
+def _texts(branch: Branch, name: str) -> tuple[str, ...] | None:
+    return tuple(leaf.text for leaf in branch.texts(name)) if name in branch else None
+
+
+def _seconds(section: Branch, http: Binding, context: Context) -> int | None:
+    text = section.text("max-age")
+    if has_expression(text):
+        context.report.refuse(http.at(section.line_of("max-age")), "max-age cannot come from the environment.", "Write it.")
+        return None
+    return int(text) if text else None

@@ -1,0 +1,212 @@
+"""What a part of a configuration may look like: a closed grammar, checked before anything is interpreted.
+
+The reference's schema is closed almost everywhere (a property it does not know is an error), and so is this one: what is
+misspelt would otherwise be dropped, and what is dropped may have been a guard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final, Protocol
+
+from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+
+__all__ = ["ANYTHING", "Anything", "Flag", "Items", "Named", "Number", "OneOrMore", "Problem", "Properties", "Shape"]
+__all__ += ["Switch", "Text", "has_expression", "nearest"]
+
+_EXPRESSION: Final = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
+_NAME: Final = re.compile(r"[a-zA-Z]+[a-zA-Z0-9._-]*")
+_INTEGER: Final = re.compile(r"[0-9]+")
+_FLAGS: Final = ("true", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What does not fit, and the way out."""
+
+    line: int
+    message: str
+    advice: str
+
+
+class Shape(Protocol):
+    """Something that a node has to fit."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Return what does not fit; ``path`` says in words where the node stands."""
+        ...
+
+
+def has_expression(text: str) -> bool:
+    """Whether ``${{…}}`` stands in the text."""
+    return _EXPRESSION.search(text) is not None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return advice that names the nearest of what is known, and then all of it."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known here: {', '.join(names)}." if names else "Remove it."
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Whatever stands here is judged elsewhere, or does not matter."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Nothing is wrong."""
+        del node, path
+        yield from ()
+
+
+ANYTHING: Final = Anything()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text; one of ``choices``, or one that matches ``pattern``, where these are given. ``fixed``: no ``${{…}}``."""
+
+    choices: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+    example: str = ""
+    fixed: bool = False
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the text."""
+        if not isinstance(node, Leaf):
+            yield Problem(node.line, f"{path} is not a text.", "Write one value.")
+        elif node.is_null:
+            yield Problem(node.line, f"{path} is empty.", "Write a value, or remove the property.")
+        elif has_expression(node.text):
+            if self.choices or self.fixed:
+                yield Problem(node.line, f"{path} cannot come from the environment.", "Write the value itself.")
+        elif self.choices and node.text not in self.choices:
+            yield Problem(node.line, f"{path} is {node.text!r}.", nearest(node.text, self.choices))
+        elif self.pattern is not None and not self.pattern.fullmatch(node.text):
+            yield Problem(node.line, f"{path} is {node.text!r}.", f"Write it like {self.example}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number that is not negative."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the number; one from the environment is not known yet."""
+        if not isinstance(node, Leaf) or not (_INTEGER.fullmatch(node.text) or has_expression(node.text)):
+            yield Problem(node.line, f"{path} is not a whole number.", "Write digits only.")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """``true`` or ``false``."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the flag."""
+        if not isinstance(node, Leaf) or not node.plain or node.text not in _FLAGS:
+            yield Problem(node.line, f"{path} is neither true nor false.", "Write true or false.")
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    item: Shape
+    least: int = 0
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check every item."""
+        if not isinstance(node, Row):
+            yield Problem(node.line, f"{path} is not a list.", "Begin each item with '- '.")
+            return
+        if len(node.items) < self.least:
+            yield Problem(node.line, f"{path} is an empty list.", "Write an item, or remove the property.")
+        for index, item in enumerate(node.items):
+            yield from self.item.problems(item, f"{path}[{index}]")
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore:
+    """One value, or a list of such values."""
+
+    item: Shape
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the value or the items."""
+        yield from (Items(self.item) if isinstance(node, Row) else self.item).problems(node, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mapping whose keys are names that somebody chose; ``most`` limits how many."""
+
+    value: Shape
+    most: int | None = None
+    free: bool = False
+    """Whether the keys may be any text, such as field names."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the names and the values."""
+        if not isinstance(node, Branch):
+            yield Problem(node.line, f"{path} is not a mapping.", "Write 'name: value' pairs.")
+            return
+        if self.most is not None and len(node.pairs) > self.most:
+            yield Problem(node.line, f"{path} has {len(node.pairs)} entries.", f"Keep {self.most}.")
+        for key, value in node.pairs:
+            if not self.free and not _NAME.fullmatch(key.text):
+                advice = "Use a letter, then letters, digits, '.', '_' or '-'."
+                yield Problem(key.line, f"{key.text!r} in {path} is not a name.", advice)
+            yield from self.value.problems(value, f"{path}.{key.text}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Properties:
+    """A mapping with known properties and no others."""
+
+    known: Mapping[str, Shape]
+    needs: tuple[str, ...] = ()
+    forbidden: Mapping[str, str] = field(default_factory=dict)
+    """Properties that are known elsewhere, and what to do instead here."""
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check the properties. One that is null is an error: a ``guarded:`` that lost its lines must not read as open."""
+        if not isinstance(node, Branch):
+            yield Problem(node.line, f"{path} is not a mapping.", "Write 'name: value' pairs.")
+            return
+        for key, value in node.pairs:
+            yield from self._property(key, value, path)
+        for name in self.needs:
+            if name not in node:
+                yield Problem(node.line, f"{path} has no {name}.", f"Add {name}.")
+
+    def _property(self, key: Leaf, value: Node, path: str) -> Iterator[Problem]:
+        shape = self.known.get(key.text)
+        if key.text in self.forbidden:
+            yield Problem(key.line, f"{path} cannot have {key.text!r}.", self.forbidden[key.text])
+        elif shape is None:
+            yield Problem(key.line, f"{path} has an unknown property {key.text!r}.", nearest(key.text, self.known))
+        elif isinstance(value, Leaf) and value.is_null and shape is not ANYTHING:
+            yield Problem(key.line, f"{path}.{key.text} is empty.", "Write a value, or remove the property.")
+        else:
+            yield from shape.problems(value, f"{path}.{key.text}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """A mapping whose other properties depend on the text of one."""
+
+    on: str
+    shapes: Mapping[str, Shape]
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check against the shape that applies."""
+        chosen = node.get(self.on) if isinstance(node, Branch) else None
+        if isinstance(chosen, Leaf) and chosen.text in self.shapes:
+            yield from self.shapes[chosen.text].problems(node, path)
+        elif chosen is None:
+            yield Problem(node.line, f"{path} has no {self.on}.", nearest("", self.shapes))
+        else:
+            yield from Text(choices=tuple(self.shapes)).problems(chosen, f"{path}.{self.on}")
