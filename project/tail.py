@@ -34,6 +34,8 @@ class Tail:
         self._records: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
         self._followed: dict[str, list[int]] = {}
+        self._ends: dict[tuple[str, int], int] = {}
+        """Where the partitions ended when they were first looked at."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -65,8 +67,13 @@ class Tail:
                 look = time.monotonic() + _LOOK_SECONDS
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
-                self._records.append({"number": next(self._numbers), **_shown(message)})
+                self._add(message)
         self._consumer.close()
+
+    def _add(self, message: Message) -> None:
+        record = _shown(message)
+        past = record["offset"] < self._ends[record["topic"], record["partition"]]
+        self._records.append({"number": next(self._numbers), "past": past, **record})
 
     def _look(self) -> None:
         """Follow the topics that exist by now."""
@@ -83,6 +90,7 @@ class Tail:
 
     def _start(self, topic: str, partition: int) -> TopicPartition:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
+        self._ends[topic, partition] = high
         return TopicPartition(topic, partition, max(low, high - _PAST))
 
 

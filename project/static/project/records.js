@@ -20,7 +20,7 @@ async function look(list, state, after) {
     const { records } = await response.json();
     const last = records.at(-1)?.number;
     records.sort((one, other) => one.timestamp - other.timestamp);
-    for (const record of records) show(list, record, after !== null);
+    for (const record of records) show(list, record, after !== null && !record.past);
     while (list.children.length > KEPT) list.lastElementChild.remove();
     if (list.children.length) state.textContent = "Newest first.";
     return last ?? after ?? 0;
