@@ -1,42 +1,47 @@
-"""Headless Chromium for the tests that need a real browser."""
+"""Headless Chromium for tests of what a person sees."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
 
 import pytest
+from playwright.async_api import Page, async_playwright
 
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
+OpenPage = Callable[..., Awaitable[Page]]
+
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS: Final = [
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-gpu",
     "--disable-sync",
     "--no-first-run",
-)
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser. Not for the whole session: while it is open its event loop runs in this thread."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.skip("Playwright is not installed: pip install playwright")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        pytest.skip(f"No Chromium on the path ({', '.join(_NAMES)}): install one, or set CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
-        yield browser
-        browser.close()
+    "--no-sandbox",
+]
 
 
 @pytest.fixture
-def orm_beside_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test use the ORM although Playwright's event loop runs in its thread: nothing else runs in that loop."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+async def open_page() -> AsyncIterator[OpenPage]:
+    """Open a page: ``await open_page(url, width=, scheme=)``. What its console says and its errors fail the test."""
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    if executable is None:
+        pytest.skip("no Chromium: install it, or set CHROMIUM to its path")
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+
+        async def open_one(url: str, *, width: int = 1280, scheme: Any = "light") -> Page:
+            context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+            await page.goto(url)
+            return page
+
+        yield open_one
+        await browser.close()
+    # A refused request is an answer that tests ask for; Chromium reports it all the same.
+    assert [each for each in complaints if "the server responded with a status of" not in each] == []
