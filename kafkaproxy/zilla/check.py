@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from kafkaproxy.models import AsyncField, Cluster, Condition, Entry, EntryCondition, Filter, Gateway, Override, Route, Topic
+from kafkaproxy.models import (
+    AccessControl,
+    AsyncField,
+    Cluster,
+    Condition,
+    Entry,
+    EntryCondition,
+    Filter,
+    Gateway,
+    Guard,
+    Override,
+    Route,
+    Topic,
+)
 from kafkaproxy.routing.rules import (
     ConditionText,
     EntryConditionText,
@@ -37,6 +51,8 @@ def check_plan(plan: Plan, report: Report) -> None:
     for topic in plan.topics:
         _validate(Topic(name=topic.name), topic.place, report)
     guards = {guard.name for guard in plan.guards}
+    for guard in plan.guards:
+        _validate(Guard(name=guard.name, kind=guard.kind, options=dict(guard.options)), guard.place, report)
     for gateway in plan.gateways:
         _check_gateway(gateway, guards, report)
 
@@ -45,10 +61,15 @@ def _check_gateway(gateway: GatewayPlan, guards: set[str], report: Report) -> No
     headers = {name: getattr(gateway, name) for name in ("idempotency_header", "reply_to_header", "correlation_header")}
     maps = {name: dict(getattr(gateway, name)) for name in ("credentials_cookies", "credentials_headers", "credentials_query")}
     _validate(Gateway(name=gateway.name, **headers, **maps), gateway.place, report)
+    _validate(AccessControl(**_as_lists(asdict(gateway.access_control))), gateway.place, report)
     for entry in gateway.entries:
         _check_entry(entry, guards, report)
     _add_issues(shadowed_entries([_entry_text(entry) for entry in gateway.entries]), _place_in(gateway.entries), report)
     warn_of_fallthrough(gateway, report)
+
+
+def _as_lists(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def _check_entry(entry: EntryPlan, guards: set[str], report: Report) -> None:

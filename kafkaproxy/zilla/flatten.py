@@ -82,6 +82,11 @@ def _list_unreached(context: Context, roots: list[_Root]) -> None:
     for binding in context.graph.bindings.values():
         if binding.type in MAPPINGS and binding.key not in reached:
             context.report.ignore(binding.place, f"The {binding} is not imported: no tcp server leads to it.")
+    wanted = context.graph.upstream()
+    for tcp in context.graph.of("tcp", "server"):
+        if tcp.key not in wanted:
+            message = f"The {tcp} is not imported: it leads to no http-kafka or sse-kafka binding."
+            context.report.ignore(tcp.place, message)
 
 
 def _refuse_nothing(context: Context) -> None:
@@ -99,12 +104,18 @@ def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
             listed = ", ".join(map(str, sorted(numbers)[:5])) or "from the environment"
             message = f"{root.binding.name!r} listens on its own port ({listed}); here all gateways are served on every port."
             context.report.warn(root.binding.place, message, "If one is private, add an :authority condition or a guard.")
-    for root in served:
-        if all(way.tls for way in root.ways):
+
+
+def _warn_of_plain_http(root: _Root, entries: Iterable[EntryPlan], context: Context) -> None:
+    """Say that what was served over TLS only is served as Django is."""
+    if not root.ways or not all(way.tls for way in root.ways):
+        return
+    for entry in entries:
+        plain = {row.level for row in entry.conditions if row.scheme != "https"}
+        if entry.routes and not {row.level for row in entry.conditions} - plain:
             message = f"{root.binding.name!r} is reached over TLS only; nothing here refuses plain HTTP."
-            context.report.warn(
-                root.binding.place, message, "Redirect in front of Django, or add the condition :scheme: https."
-            )
+            advice = "Redirect in front of Django, or add the condition :scheme: https."
+            context.report.warn(root.binding.place, message, advice)
 
 
 def _sources(roots: list[_Root], context: Context, name: str, default_name: str) -> Mapping[str, str]:
@@ -127,6 +138,7 @@ def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], contex
     several = sum(each.binding.namespace == root.binding.namespace for each in roots) > 1
     http = root.binding if root.binding.type == "http" else None
     entries = _entries(root, context)
+    _warn_of_plain_http(root, entries, context)
     fields = _credentials(http, entries, context)
     return GatewayPlan(
         source=source,
@@ -206,6 +218,13 @@ def _list_unused(context: Context) -> None:
         used = guard.type in STATIC_GUARDS or guard.place in {each.place for each in context.guards.values()}
         if not used:
             report.ignore(guard.place, f"The guard {name!r}: {_UNUSED}")
+    for key in context.graph.upstream() | context.graph.downstream():
+        binding = context.graph.bindings[key]
+        if "telemetry" in binding.node:
+            report.ignore(binding.at(binding.node.line_of("telemetry")), _SECTIONS["telemetry"])
+        if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:
+            place = binding.at(binding.node.line_of("options"))
+            report.ignore(place, f"{binding.name!r}: the address to listen on is the ASGI server's.")
     for document in context.graph.documents:
         for section in ("telemetry", "catalogs", "stores", "vaults"):
             if section in document.body:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from kafkaproxy.zilla.shape import ANYTHING, Flag, Items, Named, Number, OneOrMore, Properties, Shape, Switch, Text
+from kafkaproxy.zilla.shape import ANYTHING, Flag, Items, Named, Number, OneOrMore, Properties, Shape, Switch, Text, TextOrItems
 
 __all__ = ["BINDINGS", "COMPOSITES", "JWT_OPTIONS", "MAPPINGS", "TOP"]
 
@@ -16,10 +16,15 @@ COMPOSITES: Final = frozenset({"asyncapi", "openapi", "openapi-asyncapi"})
 """The binding types that stand for other bindings, generated from an API specification."""
 
 _TEXT: Final = Text()
-_NAME: Final = Text(fixed=True)
+_ANY_TEXT: Final = re.compile(r".+", re.DOTALL)
+_FILLED: Final = Text(pattern=_ANY_TEXT, example="a value")
+"""Where an empty text would read as no condition at all."""
+_NAME: Final = Text(pattern=_ANY_TEXT, example="a name", fixed=True)
 _TEXTS: Final = Items(_TEXT)
-_SOME: Final = Items(_TEXT, least=1)
+_SOME: Final = Items(_FILLED, least=1)
+_ROLES: Final = Named(Items(_FILLED))
 _MAP: Final = Named(_TEXT, free=True)
+_PATTERNS: Final = Named(_FILLED, free=True)
 _PORT: Final = OneOrMore(Text(pattern=re.compile(r"[0-9]+(-[0-9]+)?"), example="7114 or 7000-7010"))
 _PATH: Final = Text(pattern=re.compile(r"/.*", re.DOTALL), example="/items/{id}")
 
@@ -38,7 +43,7 @@ TOP: Final = Properties(
 )
 """One namespace. ``name`` is checked where it is used: a fragment has none."""
 
-_CREDENTIALS: Final = Properties(known={"cookies": _MAP, "headers": _MAP, "query": _MAP})
+_CREDENTIALS: Final = Properties(known={"cookies": _PATTERNS, "headers": _PATTERNS, "query": _PATTERNS})
 _SASL: Final = Switch(
     on="mechanism",
     shapes={
@@ -58,7 +63,10 @@ JWT_OPTIONS: Final = Properties(
         "roles": _TEXT,
         "identity": _TEXT,
         "attributes": Named(_TEXT),
-        "keys": ANYTHING,
+        "keys": TextOrItems(
+            Text(pattern=re.compile(r"https?://.+"), example="https://example.com/.well-known/jwks.json"),
+            Items(Named(ANYTHING, free=True)),
+        ),
         "challenge": Number(),
     },
     needs=("issuer", "audience"),
@@ -74,7 +82,7 @@ def _binding(
     ends: bool = False,
 ) -> Properties:
     """Return the shape of a binding from what its kind has of its own. ``ends``: nothing comes after it."""
-    route: dict[str, Shape] = {"when": Items(Properties(known=when)), "guarded": Named(_TEXTS)}
+    route: dict[str, Shape] = {"when": Items(Properties(known=when)), "guarded": _ROLES}
     known: dict[str, Shape] = {"type": ANYTHING, "kind": ANYTHING, "telemetry": ANYTHING}
     if not ends:
         route["exit"] = known["exit"] = _NAME
@@ -92,7 +100,7 @@ def _mapping(options: Shape | None, when: Mapping[str, Shape], with_: Shape) -> 
     """Return the shape of a binding that becomes routes: each says by itself where it leads and what it does."""
     known = dict(_binding(options, when).known)
     del known["exit"]
-    route: dict[str, Shape] = {"when": Items(Properties(known=when)), "guarded": Named(_TEXTS)}
+    route: dict[str, Shape] = {"when": Items(Properties(known=when)), "guarded": _ROLES}
     route |= {"exit": _NAME, "with": with_}
     known["routes"] = Items(Properties(known=route, needs=("exit", "with")), least=1)
     advice = "Write exit and with in each route: an exit alone names no topic."
@@ -100,7 +108,7 @@ def _mapping(options: Shape | None, when: Mapping[str, Shape], with_: Shape) -> 
 
 
 _TCP_OPTIONS: Final = Properties(known={"host": OneOrMore(_TEXT), "port": _PORT})
-_TCP_WHEN: Final[Mapping[str, Shape]] = {"port": _PORT, "cidr": _TEXT, "authority": _TEXT}
+_TCP_WHEN: Final[Mapping[str, Shape]] = {"port": _PORT, "cidr": _FILLED, "authority": _FILLED}
 
 _TLS_OPTIONS: Final[Mapping[str, Shape]] = {
     "version": _TEXT,
@@ -114,8 +122,8 @@ _TLS_OPTIONS: Final[Mapping[str, Shape]] = {
     "authorization": ANYTHING,
 }
 _TLS_WHEN: Final[Mapping[str, Shape]] = {
-    "authority": _TEXT,
-    "alpn": _TEXT,
+    "authority": _FILLED,
+    "alpn": _FILLED,
     "port": _PORT,
     "trust": ANYTHING,
     "mutual": ANYTHING,
@@ -195,7 +203,7 @@ _SSE_KAFKA_WITH: Final = Properties(
 )
 
 _KAFKA_CREDENTIALS: Final = Properties(known={"credentials": _SASL}, needs=("credentials",))
-_KAFKA_WHEN: Final[Mapping[str, Shape]] = {"topic": _TEXT, "groupId": _TEXT}
+_KAFKA_WHEN: Final[Mapping[str, Shape]] = {"topic": _FILLED, "groupId": _FILLED}
 _CLIENT_TOPIC: Final[Mapping[str, Shape]] = {"name": _TEXT, "key": ANYTHING, "value": ANYTHING}
 _SERVER_TOPIC: Final[Mapping[str, Shape]] = {
     **_CLIENT_TOPIC,
@@ -210,11 +218,11 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
     ("tls", "server"): _binding(Properties(known=_TLS_OPTIONS), _TLS_WHEN, vault=True),
     ("tls", "client"): _binding(Properties(known=_TLS_OPTIONS), _TLS_WHEN, vault=True),
     ("http", "server"): _binding(
-        _HTTP_OPTIONS, {"headers": _MAP}, with_=Properties(known={"headers": Properties(known={"overrides": _MAP})})
+        _HTTP_OPTIONS, {"headers": _PATTERNS}, with_=Properties(known={"headers": Properties(known={"overrides": _MAP})})
     ),
-    ("sse", "server"): _binding(Properties(known={"retry": Number(), "requests": ANYTHING}), {"path": _TEXT}),
+    ("sse", "server"): _binding(Properties(known={"retry": Number(), "requests": ANYTHING}), {"path": _FILLED}),
     ("http-kafka", "proxy"): _mapping(_HTTP_KAFKA_OPTIONS, {"method": _NAME, "path": _PATH}, _HTTP_KAFKA_WITH),
-    ("sse-kafka", "proxy"): _mapping(None, {"path": _TEXT}, _SSE_KAFKA_WITH),
+    ("sse-kafka", "proxy"): _mapping(None, {"path": _FILLED}, _SSE_KAFKA_WITH),
     ("kafka", "cache_client"): _binding(Properties(known={"topics": Items(Properties(known=_CLIENT_TOPIC))}), _KAFKA_WHEN),
     ("kafka", "cache_server"): _binding(
         Properties(known={"bootstrap": _TEXTS, "topics": Items(Properties(known=_SERVER_TOPIC))}), _KAFKA_WHEN

@@ -24,6 +24,7 @@ __all__ = ["gateway_fields", "routes"]
 _KEYED_EVENT: Final = '["${base64(key)}","${etag}"]'
 _FIELDS: Final = {"reply-to": "reply_to", "async": "async_fields", "correlation-id": "correlation_header"}
 """Properties of ``with`` whose field has another name."""
+_METHODS: Final = {"produce": "POST, PUT, PATCH and DELETE", "fetch": "GET and HEAD"}
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
 
@@ -57,6 +58,7 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
         return None
     conditions = tuple(_conditions(mapping, exit_, context))
     capability = with_.text("capability", "stream")
+    _warn_of_methods(mapping, exit_, capability, conditions, context)
     return RoutePlan(
         name=names.take(route_name(capability, conditions, with_.text("topic"))),
         capability=capability,
@@ -69,6 +71,17 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
         filters=tuple(_filters(mapping, with_, context)),
         **_capability_fields(mapping, with_, capability, context),
     )
+
+
+def _warn_of_methods(
+    mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionPlan, ...], context: Context
+) -> None:
+    """Say which methods a route without one serves: the reference takes any (divergence D3)."""
+    served = _METHODS.get(capability)
+    if served is not None and (not conditions or any(not each.method for each in conditions)):
+        line = exit_.when[0].line if exit_.when else exit_.place.line
+        message = f"A {capability} route without a method serves {served}; the reference takes any."
+        context.report.warn(mapping.at(line), message, "Write the methods if it shall serve others.")
 
 
 def _capability_fields(mapping: Binding, with_: Branch, capability: str, context: Context) -> dict[str, Any]:
@@ -121,7 +134,7 @@ def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[Con
         path, method = when.get("path"), when.get("method")
         if isinstance(path, Leaf):
             is_checked(path, mapping.at(path.line), context.report)
-        text = path.text if isinstance(path, Leaf) else ""
+        text = path.text if isinstance(path, Leaf) and path.text != "*" else ""
         found = methods(method, mapping.at(method.line), context.report) if isinstance(method, Leaf) else iter([""])
         for each in found:
             if text or each or len(exit_.when) > 1:

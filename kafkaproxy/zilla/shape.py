@@ -15,11 +15,11 @@ from typing import Final, Protocol
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["ANYTHING", "Anything", "Flag", "Items", "Named", "Number", "OneOrMore", "Problem", "Properties", "Shape"]
-__all__ += ["Switch", "Text", "has_expression", "nearest"]
+__all__ += ["Switch", "Text", "TextOrItems", "has_expression", "nearest"]
 
 _EXPRESSION: Final = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
 _NAME: Final = re.compile(r"[a-zA-Z]+[a-zA-Z0-9._-]*")
-_INTEGER: Final = re.compile(r"[0-9]+")
+_INTEGER: Final = re.compile(r"[0-9]{1,9}")
 _FLAGS: Final = ("true", "false")
 
 
@@ -97,7 +97,7 @@ class Number:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the number; one from the environment is not known yet."""
         if not isinstance(node, Leaf) or not (_INTEGER.fullmatch(node.text) or has_expression(node.text)):
-            yield Problem(node.line, f"{path} is not a whole number.", "Write digits only.")
+            yield Problem(node.line, f"{path} is not a whole number.", "Write one to nine digits.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,18 @@ class OneOrMore:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the value or the items."""
         yield from (Items(self.item) if isinstance(node, Row) else self.item).problems(node, path)
+
+
+@dataclass(frozen=True, slots=True)
+class TextOrItems:
+    """A text of one shape, or a list of another."""
+
+    text: Shape
+    items: Shape
+
+    def problems(self, node: Node, path: str) -> Iterator[Problem]:
+        """Check whichever it is."""
+        yield from (self.items if isinstance(node, Row) else self.text).problems(node, path)
 
 
 @dataclass(frozen=True, slots=True)
