@@ -7,7 +7,7 @@ from typing import Final
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
-from kafkaproxy.models import Topic
+from kafkaproxy.models import Gateway, Topic
 from project.keeping import BASE_DIR, DEMO_DIR, kept
 from project.topics import COMPACTED, create_topics, is_embedded, sample_clusters
 
@@ -18,8 +18,9 @@ SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async")
 
 
 def import_samples() -> None:
-    """Make gateways of ``fixtures/*.yaml``."""
-    for name in SAMPLES:
+    """Make gateways of ``fixtures/*.yaml``; those that are there stay as somebody may have changed them by now."""
+    there = set(Gateway.objects.values_list("name", flat=True))
+    for name in (name for name in SAMPLES if name not in there):
         call_command("importzilla", str(BASE_DIR / "fixtures" / f"{name}.yaml"), verbosity=0)
 
 
