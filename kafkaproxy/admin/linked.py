@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS
 
 from kafkaproxy.admin.generic import InlineFormSet, ModelForm
 from kafkaproxy.routing.texts import Issue, Severity
@@ -43,6 +44,7 @@ class LinkedForm(ModelForm):
         super().full_clean()
         if not self.is_bound:
             return
+        self._blame_name()
         for formset in self.formsets.values():
             formset.is_valid()
         issues = list(self.find_issues())
@@ -74,6 +76,15 @@ class LinkedForm(ModelForm):
     def has_row_error(self, name: str, part: str) -> bool:
         """Whether that field of any of those rows has an error of its own."""
         return name in self.formsets and any(part in form.errors for form in self.formsets[name].live_forms)
+
+    def _blame_name(self) -> None:
+        """Put “already exists” beside the name: among siblings it is the name that has to differ."""
+        general = self.errors.get(NON_FIELD_ERRORS)
+        taken = [error for error in general.as_data() if error.code == "unique_together"] if general else []
+        if general and taken and "name" in self.fields:
+            del self.errors[NON_FIELD_ERRORS]
+            self.add_error(None, [error for error in general.as_data() if error not in taken])
+            self.add_error("name", taken)
 
     def _place(self, issue: Issue) -> None:
         formset = self.formsets.get(issue.field)
