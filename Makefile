@@ -6,7 +6,8 @@ PORT ?= 8000
 KAFKA_PORT ?= 9092
 ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# setuptools warns at length about what an editable installation is.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kafka lint format clean
