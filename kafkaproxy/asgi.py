@@ -46,7 +46,7 @@ class KafkaProxy:
             if (planned := table.plans.find(scope)) is not None:
                 request.hot = table.hot
                 scope["kafkaproxy"] = (request, planned, _NOBODY)
-                await running.rest(scope, receive, send)
+                await running.consumer(planned)(scope, receive, send)
                 return
             candidates = table.matcher.find(request.path)
             if candidates and await self._serve(running, table, candidates, request, send):
@@ -69,7 +69,7 @@ class KafkaProxy:
                     request.hot = table.hot
                 if table.matcher.is_simple(candidates):
                     table.plans.keep(request.scope, outcome)
-                await running.rest(request.scope, request.receive, send)
+                await running.consumer(outcome)(request.scope, request.receive, send)
             case Refused():
                 await _refuse(outcome, principals, request, send)
             case NotAllowed():

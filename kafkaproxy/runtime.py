@@ -18,10 +18,12 @@ from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
+from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.guards.base import Guards
 from kafkaproxy.routing.live import live
-from kafkaproxy.routing.matching import Found, Matcher, RolePrincipal
-from kafkaproxy.routing.table import Configuration
+from kafkaproxy.routing.matching import Found, Match, Matcher, RolePrincipal
+from kafkaproxy.routing.table import Capability, Configuration
+from kafkaproxy.streams import Streams
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.worker import Worker
 
@@ -74,7 +76,9 @@ class Runtime:
         self.pid = os.getpid()
         settings = get_settings()
         self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
-        self.rest = RestConsumer(self.worker)
+        self.streams = Streams()
+        self._rest = RestConsumer(self.worker)
+        self._stream = StreamConsumer(self.worker, self.streams)
         self.table: Table | None = None
         self._lock = threading.Lock()
 
@@ -101,8 +105,13 @@ class Runtime:
         self.worker.close()
 
     async def astop(self) -> None:
-        """Stop without blocking the event loop."""
+        """End the streams, then stop, without blocking the event loop."""
+        await self.streams.drained()
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def consumer(self, match: Match) -> RestConsumer | StreamConsumer:
+        """Return what serves a match."""
+        return self._stream if match.route.capability is Capability.STREAM else self._rest
 
     def configure(self, configuration: Configuration) -> None:
         """Take over a configuration: the worker first, so that no request finds a route without its cluster."""

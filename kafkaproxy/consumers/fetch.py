@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import lru_cache
 
 from kafkaproxy.conf import Settings
@@ -18,25 +17,14 @@ from kafkaproxy.core.fields import is_field_value
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
 from kafkaproxy.routing.table import Filter
 from kafkaproxy.worker.codec import decode_header
+from kafkaproxy.worker.filters import RecordFilter, passes
 from kafkaproxy.worker.store import TopicState
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.worker import Worker
 
-__all__ = ["RecordFilter", "Search", "conditions", "fetch", "render_filters", "skip_body"]
+__all__ = ["Search", "conditions", "fetch", "render_filters", "skip_body"]
 
 _fingerprint = lru_cache(maxsize=1024)(fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFilter:
-    """A rendered filter: the key and every header have to be equal, byte for byte."""
-
-    key: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-
-    def matches(self, record: Record) -> bool:
-        """Whether the record passes. A header of a name may stand several times; one of them has to be equal."""
-        return (self.key is None or record.key == self.key) and all(each in record.headers for each in self.headers)
 
 
 def render_filters(filters: tuple[Filter, ...], context: Context) -> tuple[RecordFilter, ...]:
@@ -119,7 +107,7 @@ class Search:
 
     def matches(self, record: Record) -> bool:
         """Whether any filter passes the record; without filters every record passes."""
-        return not self.filters or any(each.matches(record) for each in self.filters)
+        return passes(self.filters, record)
 
     def _by_key(self, state: TopicState) -> Record | None:
         best: Record | None = None

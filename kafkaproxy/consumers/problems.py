@@ -6,13 +6,16 @@ A body says what to do next and holds no stack trace, no address of a broker and
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure, TopicUnavailable, Unavailable
 
-__all__ = ["Fields", "Problem", "from_produce_error", "from_unavailable"]
+__all__ = ["Fields", "Problem", "as_problem", "retry_after"]
+
+log = logging.getLogger("kafkaproxy.http")
 
 Fields = list[tuple[bytes, bytes]]
 _TYPE: Final = "urn:kafkaproxy:problem:"
@@ -82,6 +85,22 @@ def from_unavailable(error: TopicUnavailable, seconds: int) -> Problem:
     """Say why a topic cannot be read."""
     status, detail = _READ[error.reason]
     return Problem(status, f"topic-{_dashed(error.reason)}", detail, [retry_after(seconds)] if status == 503 else [])
+
+
+def as_problem(error: Exception, route: str, seconds: int) -> Problem:
+    """Turn whatever went wrong into a problem, and log what a client must not see."""
+    match error:
+        case Problem():
+            return error
+        case ProduceError():
+            log.warning("produce_failed route=%s reason=%s detail=%s", route, error.reason, error.detail)
+            return from_produce_error(error, seconds)
+        case TopicUnavailable():
+            log.warning("topic_unavailable route=%s reason=%s detail=%s", route, error.reason, error.detail)
+            return from_unavailable(error, seconds)
+        case _:
+            log.error("request_failed route=%s", route, exc_info=error)
+            return Problem(500, "internal", "This is a bug of the site. The log has the details.")
 
 
 def _dashed(reason: str) -> str:

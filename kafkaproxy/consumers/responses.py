@@ -6,12 +6,17 @@ from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.core.prefer import Preferences
 from kafkaproxy.routing.table import Gateway, Route
 
-__all__ = ["applied", "response_fields"]
+__all__ = ["applied", "response_fields", "vary_fields"]
 
 
 def response_fields(route: Route, gateway: Gateway) -> Fields:
     """Return ``cache-control``, and ``vary`` on what a guard read (RFC 9110 section 12.5.5)."""
-    fields: Fields = [(b"cache-control", route.cache_control.encode("latin-1", "replace"))]
+    return [(b"cache-control", route.cache_control.encode("latin-1", "replace")), *vary_fields(route, gateway)]
+
+
+def vary_fields(route: Route, gateway: Gateway) -> Fields:
+    """Return ``vary`` on what a guard read, where one did."""
+    fields: Fields = []
     credentials = gateway.credentials
     if credentials is not None and (route.guarded or route.guard_names):
         names = [*credentials.headers, *(["cookie"] if credentials.cookies else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from channels.consumer import AsyncConsumer
@@ -12,17 +11,14 @@ from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.fetch import fetch
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.merge import fetch_merged
-from kafkaproxy.consumers.problems import Problem, from_produce_error, from_unavailable
+from kafkaproxy.consumers.problems import as_problem
 from kafkaproxy.consumers.produce import oneway
 from kafkaproxy.consumers.reply import poll, request_reply
 from kafkaproxy.routing.matching import Match, RolePrincipal
-from kafkaproxy.routing.table import Capability, Route
-from kafkaproxy.worker.errors import ProduceError, TopicUnavailable
+from kafkaproxy.routing.table import Capability
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["RestConsumer"]
-
-log = logging.getLogger("kafkaproxy.http")
 
 Handler = Callable[..., Awaitable[None]]
 
@@ -48,24 +44,10 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         except ClientGone:
             return
         except Exception as error:
-            problem = self._problem(error, match.route, settings.retry_after_seconds)
+            problem = as_problem(error, match.route.name, settings.retry_after_seconds)
             if responder.started:
                 raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
             await responder.problem(problem, match.route.name)
-
-    def _problem(self, error: Exception, route: Route, retry_after: int) -> Problem:
-        match error:
-            case Problem():
-                return error
-            case ProduceError():
-                log.warning("produce_failed route=%s reason=%s detail=%s", route.name, error.reason, error.detail)
-                return from_produce_error(error, retry_after)
-            case TopicUnavailable():
-                log.warning("topic_unavailable route=%s reason=%s detail=%s", route.name, error.reason, error.detail)
-                return from_unavailable(error, retry_after)
-            case _:
-                log.error("request_failed route=%s", route.name, exc_info=error)
-                return Problem(500, "internal", "This is a bug of the site. The log has the details.")
 
 
 def _handler(match: Match) -> Handler:

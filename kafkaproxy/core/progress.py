@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["BadProgress", "decode", "encode"]
+__all__ = ["BadProgress", "Encoder", "decode", "encode"]
 
 _VERSION: Final = 1
 _ALPHABET: Final = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
@@ -31,6 +31,33 @@ def encode(progress: Mapping[int, int]) -> str:
         _write(out, partition)
         _write(out, progress[partition])
     return base64.urlsafe_b64encode(out).decode()
+
+
+class Encoder:
+    """Encodes a progress that changes one partition at a time, without encoding the others again."""
+
+    def __init__(self, progress: Mapping[int, int]) -> None:
+        self._pairs: dict[int, bytes] = {}
+        for partition in sorted(progress):
+            self.set(partition, progress[partition])
+
+    def set(self, partition: int, offset: int) -> None:
+        """Move one partition."""
+        out = bytearray()
+        _write(out, partition)
+        _write(out, offset)
+        new = partition not in self._pairs
+        self._pairs[partition] = bytes(out)
+        if new:
+            self._pairs = dict(sorted(self._pairs.items()))
+
+    def text(self) -> str:
+        """Return what :func:`encode` returns for the present progress."""
+        out = bytearray((_VERSION,))
+        _write(out, len(self._pairs))
+        for pair in self._pairs.values():
+            out += pair
+        return base64.urlsafe_b64encode(out).decode()
 
 
 def decode(text: str) -> dict[int, int]:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kafkaproxy.worker.client import Limits, admin_config
+from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
-from kafkaproxy.worker.ends import EndOffsets
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.lock import prepare
+from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Role
@@ -53,7 +54,8 @@ class ClusterWorker:
         self.stamps: dict[str, object] = {}
         """Topic → an object that is replaced with every change; what was read under a stamp holds while it is there."""
         self._stamped: dict[str, object] = {}
-        self._ends = EndOffsets(admin_config(config, self.servers))
+        self.offsets = LogOffsets(admin_config(config, self.servers))
+        self.history = History(consumer_config(config, self.servers))
         self._closed = threading.Event()
         self._wake_socket = WakeSocket(folder)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -87,6 +89,7 @@ class ClusterWorker:
         self._wake_socket.close()
         self._sender.close()
         self.pool.shutdown(wait=True)
+        self.history.close()
         self.store.close()
 
     # Producing
@@ -142,7 +145,7 @@ class ClusterWorker:
     async def read_to_end(self, name: str, role: Role, patience: float) -> TopicState:
         """Wait until the store holds all that the topic holds now, whichever host wrote it."""
         state = await self.ready(name, role, patience)
-        ends = await self._ends.ask(name, state.partitions)
+        ends = await self.offsets.ask(name, state.partitions)
         try:
             async with asyncio.timeout(patience):
                 with self.hub().change(name) as changed:

@@ -26,7 +26,7 @@ from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
 
-__all__ = ["Ingest"]
+__all__ = ["Ingest", "to_record"]
 
 log = logging.getLogger("kafkaproxy.ingest")
 
@@ -313,7 +313,7 @@ class Ingest:
         error = message.error()
         if error is None:
             batch = batches.setdefault(name, Batch([], {}))
-            batch.records.append(_record(message))
+            batch.records.append(to_record(message))
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             batches.setdefault(name, Batch([], {})).reached[partition] = offset
             ends.append((name, partition))
@@ -356,7 +356,8 @@ class Ingest:
         log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())
 
 
-def _record(message: Message) -> Record:
+def to_record(message: Message) -> Record:
+    """Take over what librdkafka consumed."""
     given: Any = message.headers() or ()
     partition, offset = message.partition() or 0, message.offset() or 0
     return Record(partition, offset, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()), tuple(given))

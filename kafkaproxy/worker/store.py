@@ -162,17 +162,24 @@ class Store:
             data = txn.get(codec.position_key(topic_id, partition, offset), db=self._dbs["records"])
             return None if data is None else codec.decode_record(partition, offset, data)
 
-    def read(self, topic_id: bytes, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
-        """Return up to ``limit`` records of a partition from ``offset`` on, and about ``max_bytes`` at most."""
+    def read(
+        self, topic_id: bytes, partition: int, start: int, end: int, limit: int, max_bytes: int
+    ) -> tuple[list[Record], int]:
+        """Return the records of a partition from ``start`` to before ``end``, and the offset up to which that is all.
+
+        At most ``limit`` records and about ``max_bytes`` are read at once.
+        """
         records: list[Record] = []
         size = 0
         with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
-            for at, data in _range(txn, topic_id, partition, offset):
+            for at, data in _range(txn, topic_id, partition, start):
+                if at >= end:
+                    break
+                if len(records) >= limit or size >= max_bytes:
+                    return records, at
                 records.append(codec.decode_record(partition, at, data))
                 size += len(data)
-                if len(records) >= limit or size >= max_bytes:
-                    break
-        return records
+        return records, end
 
     def newest(self, state: TopicState, matches: Callable[[Record], bool]) -> Record | None:
         """Return the newest live record that matches; a key's superseded records do not stand in for its newest."""

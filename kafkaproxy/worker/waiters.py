@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.tail import Group, StreamTail
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Hub"]
@@ -68,6 +69,7 @@ class Hub:
         self._store = store
         self._topics = topics
         self._tails: dict[str, _Tail] = {}
+        self._streams: dict[str, StreamTail] = {}
         self._states: set[Future[None]] = set()
         self._exchanges: dict[str, _Shared] = {}
         self._scheduled = False
@@ -172,12 +174,37 @@ class Hub:
         behind = False
         for tail in list(self._tails.values()):
             behind |= self._advance_tail(tail)
+        for stream in list(self._streams.values()):
+            behind |= stream.advance(self._store)
         if behind:  # let requests in between; nothing is lost, the positions stay
             self.wake()
+
+    def stream(self, topic: str, topic_id: bytes) -> StreamTail:
+        """Return the live end of a topic for streams; it is followed as long as a stream is a member of a group."""
+        tail = self._streams.get(topic)
+        if tail is None:
+            tail = self._streams[topic] = StreamTail(topic_id, self._store.next_offsets(topic_id))
+        return tail
+
+    def advance(self, tail: StreamTail) -> None:
+        """Bring a live end as far as the store is, or a step towards it."""
+        if tail.advance(self._store):
+            self.wake()
+
+    def leave_stream(self, topic: str, group: Group) -> None:
+        """Give a membership of a group back."""
+        tail = self._streams[topic]
+        tail.leave(group)
+        if tail.idle:
+            del self._streams[topic]
 
     def topics_changed(self) -> None:
         """Tell who waits for a topic's state."""
         _finish(self._states, None)
+        for topic, stream in self._streams.items():
+            state = self._topics().get(topic)
+            if state is not None and state.key and state.key != stream.topic_id:
+                stream.reset(state.key, self._store.next_offsets(state.key))
         for topic, tail in self._tails.items():
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
@@ -193,10 +220,9 @@ class Hub:
             start = tail.positions.get(partition, 0)
             if start >= end:
                 continue
-            records = self._store.read(tail.key, partition, start, _PER_STEP, _BYTES_PER_STEP)
-            full = len(records) >= _PER_STEP or (records and records[-1].offset + 1 < end)
-            tail.positions[partition] = records[-1].offset + 1 if full else end
-            behind |= bool(full)
+            records, reached = self._store.read(tail.key, partition, start, end, _PER_STEP, _BYTES_PER_STEP)
+            tail.positions[partition] = reached
+            behind |= reached < end
             for record in records:
                 self._dispatch(tail, record)
         return behind

@@ -1,24 +1,26 @@
-"""Where logs end right now, asked once for everybody who asks at the same time."""
+"""Where logs begin and end right now, asked once for everybody who asks at the same time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
-__all__ = ["EndOffsets"]
+__all__ = ["LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
-Key = tuple[asyncio.AbstractEventLoop, str]
+Spec = Literal["earliest", "latest"] | int
+"""Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
+Key = tuple[asyncio.AbstractEventLoop, str, Spec]
 
 
-class EndOffsets:
-    """Asks Kafka for the ends of a topic's partitions, as a reader of committed records sees them."""
+class LogOffsets:
+    """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them."""
 
     def __init__(self, admin_config: Mapping[str, Any]) -> None:
         self._config = dict(admin_config)
@@ -26,12 +28,12 @@ class EndOffsets:
         self._running: dict[Key, asyncio.Future[dict[int, int]]] = {}
         self._next: dict[Key, asyncio.Future[dict[int, int]]] = {}
 
-    async def ask(self, topic: str, partitions: int) -> dict[int, int]:
-        """Return partition → end offset, from a question that was asked after this call.
+    async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
+        """Return partition → offset, from a question that was asked after this call; -1: no record is that young.
 
         A question that is under way may have been answered before the caller's moment: later callers share the next one.
         """
-        key = (asyncio.get_running_loop(), topic)
+        key = (asyncio.get_running_loop(), topic, spec)
         running = self._running.get(key)
         if running is None:
             return await asyncio.shield(self._begin(key, partitions))
@@ -41,7 +43,7 @@ class EndOffsets:
         return await asyncio.shield(following)
 
     def _begin(self, key: Key, partitions: int) -> asyncio.Future[dict[int, int]]:
-        task = self._running[key] = asyncio.ensure_future(self._question(key[1], partitions))
+        task = self._running[key] = asyncio.ensure_future(self._question(key[1], partitions, key[2]))
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
 
@@ -50,13 +52,23 @@ class EndOffsets:
         self._next.pop(key, None)
         return await self._begin(key, partitions)
 
-    async def _question(self, topic: str, partitions: int) -> dict[int, int]:
+    async def _question(self, topic: str, partitions: int, spec: Spec) -> dict[int, int]:
         if self._admin is None:
             self._admin = AdminClient(self._config)
-        request = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+        request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
         futures = self._admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
         try:
             results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
         except KafkaException as error:
             raise TopicUnavailable(Unavailable.UNREACHABLE, str(error.args[0].name())) from error
         return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
+
+
+def _offset_spec(spec: Spec) -> Any:
+    match spec:
+        case "earliest":
+            return OffsetSpec.earliest()
+        case "latest":
+            return OffsetSpec.latest()
+        case _:
+            return OffsetSpec.for_timestamp(spec)

@@ -1,0 +1,57 @@
+"""Event ids: where a stream is, in the reference's form, so that its clients keep their position.
+
+``<progress>`` or ``<progress>/<etag>``, or with the key ``["<key, base64url>","<progress>[/<etag>]"]``; a null key is ``null``.
+The etag is for the client; resuming needs the progress only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Final
+from urllib.parse import quote
+
+from kafkaproxy.core import progress
+
+__all__ = ["BadEventId", "make_event_id", "parse_event_id"]
+
+# Quotes and backslashes would break the keyed form's JSON, control characters the frame: they are percent-encoded.
+_ETAG_SAFE: Final = "!#$&'()*+,/:;<=>?@[]^`{|}~"
+
+
+class BadEventId(ValueError):
+    """The client's last event id is not one of ours."""
+
+
+def make_event_id(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool) -> str:
+    """Make an id from an encoded progress."""
+    if etag is not None:
+        position = f"{position}/{quote(etag, safe=_ETAG_SAFE)}"
+    if not keyed:
+        return position
+    key_text = "null" if key is None else f'"{base64.urlsafe_b64encode(key).decode()}"'
+    return f'[{key_text},"{position}"]'
+
+
+def parse_event_id(text: str) -> dict[int, int]:
+    """Return partition → next offset; raise :class:`BadEventId` for what is no id of any form.
+
+    An offset below zero is the reference's "nothing delivered yet"; partitions below zero carry nothing of the position.
+    """
+    if text.startswith("["):
+        text = _keyed_position(text)
+    try:
+        position = progress.decode(text.partition("/")[0])
+    except progress.BadProgress as error:
+        raise BadEventId(str(error)) from None
+    return {partition: offset for partition, offset in position.items() if partition >= 0}
+
+
+def _keyed_position(text: str) -> str:
+    try:
+        parts = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadEventId("It is not a JSON array.") from None
+    if not (isinstance(parts, list) and len(parts) == 2 and isinstance(parts[1], str)):
+        raise BadEventId("It is not an array of a key and a position.")
+    return parts[1]

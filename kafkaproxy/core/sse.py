@@ -1,0 +1,70 @@
+"""Event framing (WHATWG HTML, section 9.2): any bytes in, the same record out, and nothing a record holds can end its frame.
+
+A frame is ``id``, ``event`` (only where it is not ``message``), ``data`` lines and a blank line, as ``field:value``. CR, LF and
+CRLF in a value all begin a new ``data`` line, since a parser ends a line at each of them. A parser drops one space after the
+colon, so a line that begins with a space gets one more.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["COMMENT", "frame", "gap_frame", "id_frame", "is_text", "record_frame", "retry_frame"]
+
+COMMENT: Final = b":\n\n"
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+def record_frame(event_id: str, key: bytes | None, value: bytes | None, *, as_base64: bool) -> bytes:
+    """Frame a record. A null value is ``event:delete`` with the key, base64url, as data (no data without a key).
+
+    A value that is not UTF-8 is ``event:binary`` with base64 data; ``as_base64`` writes every value so, as ``message``.
+    """
+    if value is None:
+        return frame(event_id, b"delete", None if key is None else base64.urlsafe_b64encode(key))
+    if as_base64:
+        return frame(event_id, None, base64.b64encode(value))
+    if is_text(value):
+        return frame(event_id, None, value)
+    return frame(event_id, b"binary", base64.b64encode(value))
+
+
+def frame(event_id: str, event: bytes | None, data: bytes | None) -> bytes:
+    """Frame an event. ``event_id`` and ``event`` hold no line end and no NUL: they are made by us."""
+    head = b"id:%b\n" % event_id.encode()
+    if event is not None:
+        head += b"event:%b\n" % event
+    if data is None:
+        return head + b"\n"
+    if b"\n" not in data and b"\r" not in data:
+        return b"%bdata:%b%b\n\n" % (head, b" " if data.startswith(b" ") else b"", data)
+    lines = (b"data:%b%b\n" % (b" " if line.startswith(b" ") else b"", line) for line in _LINE_END.split(data))
+    return head + b"".join(lines) + b"\n"
+
+
+def id_frame(event_id: str) -> bytes:
+    """Return an event that dispatches nothing: it only moves the client's last event id."""
+    return b"id:%b\n\n" % event_id.encode()
+
+
+def gap_frame(event_id: str, lost: Mapping[str, Any]) -> bytes:
+    """Return the event that says what was lost; on from ``event_id``."""
+    return frame(event_id, b"gap", json.dumps(lost, separators=(",", ":")).encode())
+
+
+def retry_frame(milliseconds: int) -> bytes:
+    """Return the field that sets the client's reconnection time."""
+    return b"retry:%d\n\n" % milliseconds
+
+
+def is_text(value: bytes) -> bool:
+    """Whether the bytes are UTF-8."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

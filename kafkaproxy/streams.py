@@ -1,0 +1,90 @@
+"""The open streams of a process: counted, limited, and ended in good order when the server stops.
+
+Not every server tells an application that it stops while responses are open (uvicorn waits for them for ever), so the signal is
+watched as well: the handler that was there is called after ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Protocol
+
+from kafkaproxy.conf import get_settings
+
+__all__ = ["Streams"]
+
+log = logging.getLogger("kafkaproxy.stream")
+
+
+class Drainable(Protocol):
+    """A stream that can be ended."""
+
+    def drain(self, retry_ms: int) -> None:
+        """End, telling the client to come back after about ``retry_ms``."""
+        ...
+
+
+class Streams:
+    """The registry."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._open: dict[Drainable, asyncio.AbstractEventLoop] = {}
+        self._watching = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextlib.contextmanager
+    def opened(self, stream: Drainable) -> Iterator[None]:
+        """Count a stream while it is open."""
+        self._watch_signals()
+        self._open[stream] = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            del self._open[stream]
+
+    def drain(self) -> None:
+        """End every stream, each at its own moment, so that clients do not all come back at once. From any thread."""
+        if self.draining:
+            return
+        self.draining = True
+        settings = get_settings()
+        log.info("draining streams=%s", len(self._open))
+        for stream, loop in list(self._open.items()):
+            delay = random.uniform(0, settings.drain_seconds / 2)  # noqa: S311 - spreads load, hides nothing
+            retry = random.randint(settings.drain_retry_ms // 3, settings.drain_retry_ms)  # noqa: S311
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain, retry)
+
+    async def drained(self) -> None:
+        """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``."""
+        self.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(get_settings().drain_seconds):
+                while self._open:  # noqa: ASYNC110 - streams may end in other loops than this one
+                    await asyncio.sleep(0.05)
+
+    def _watch_signals(self) -> None:
+        if self._watching or threading.current_thread() is not threading.main_thread():
+            return
+        self._watching = True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+            if callable(before):
+                signal.signal(number, self._handler(before))
+
+    def _handler(self, before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.drain()
+            before(number, frame)
+
+        return handle
