@@ -59,6 +59,7 @@ async function perform(card, name) {
   card.querySelector(".made").replaceChildren();
   const path = (prefix) => prefix + encodeURIComponent(form.id.value);
   const [method, url, headers, body] = actions[card.id][name]({ form, path, body: form.body.value });
+  card.toggleAttribute("data-writes", card.id !== "items" || method !== "GET");
   const response = await send(output, method, url, headers, body);
   if (!response) return;
   if (method === "GET" && response.headers.has("etag")) etags.set(url, response.headers.get("etag"));
@@ -67,8 +68,7 @@ async function perform(card, name) {
 }
 
 function mention(card, record) {
-  const output = card.querySelector(".exchanges");
-  if (!output.hasChildNodes() || !card.dataset.topics.split(" ").includes(record.topic)) return;
+  if (!card.hasAttribute("data-writes") || !card.dataset.topics.split(" ").includes(record.topic)) return;
   const what = record.value === null ? "null" : `${record.value.length} characters`;
   const text = `${record.topic} [${record.partition}] @ ${record.offset}, key ${record.key ?? "null"}, ${what}`;
   card.querySelector(".made").append(element("li", {}, text));
