@@ -22,11 +22,11 @@ configuration_changed = Signal()
 def connect() -> None:
     """Follow saves and deletes of the configuration models."""
     from kafkaproxy.models import ConfigVersion
+    from kafkaproxy.models.base import ConfigModel
 
+    post_save.connect(_version_saved, sender=ConfigVersion, dispatch_uid="kafkaproxy.version")
     for model in apps.get_app_config("kafkaproxy").get_models():
-        if model is ConfigVersion:
-            post_save.connect(_version_saved, sender=model, dispatch_uid="kafkaproxy.version")
-        else:
+        if issubclass(model, ConfigModel):
             post_save.connect(_changed, sender=model, dispatch_uid="kafkaproxy.saved")
             post_delete.connect(_changed, sender=model, dispatch_uid="kafkaproxy.deleted")
 

@@ -32,7 +32,8 @@ __all__ = [
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 # RFC 9110 section 5.6.2 (token), plus the colon of Zilla's pseudo-fields (":method", "zilla:identity").
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z:]+")
-_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# A token too, less the "|" and "*" that stand for other methods elsewhere: GET|POST would match nothing, in silence.
+_METHOD: Final = re.compile(r"\*|[!#$%&'+\-.^_`~0-9A-Za-z]+")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"})
 # Kafka's own rule: org.apache.kafka.common.internals.Topic, 249 characters of these, and not "." or "..".
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
@@ -86,7 +87,9 @@ def validate_pattern(value: str) -> None:
 def validate_method(value: str) -> None:
     """An HTTP method token, or ``*``."""
     if value and not _METHOD.fullmatch(value):
-        raise ValidationError(_("Write one method, such as GET, or * for any."), code="method")
+        raise ValidationError(
+            _("Write one method, such as GET, or * for any; a condition for each where there are several."), code="method"
+        )
     if value.upper() in _METHODS and value not in _METHODS:
         raise ValidationError(_("Methods are case-sensitive: write %(name)s."), code="method", params={"name": value.upper()})
 
