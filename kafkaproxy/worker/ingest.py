@@ -18,6 +18,7 @@ from typing import Any, Final
 import lmdb
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from kafkaproxy.worker.budget import shrink
 from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
@@ -129,6 +130,7 @@ class Ingest:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WANTED_SECONDS
                 self._rewant()
+                self._keep_budgets()
             self._poll()
         self._store.env.sync(True)
         mark(self._store.folder, clean=True)
@@ -174,6 +176,14 @@ class Ingest:
                 continue
             wanted[name] = wanted.get(name, frozenset()) | {Role(role) for role in each["roles"]}
         return wanted
+
+    def _keep_budgets(self) -> None:
+        """Let go of what streamed topics hold over their budget, a step at a time between polls."""
+        for name, state in self._states.items():
+            given = self._settings(name).store_bytes
+            budget = self._limits.stream_store_bytes if given is None else given
+            while shrink(self._store, state, budget):
+                self._obey()
 
     # What the cluster says
 

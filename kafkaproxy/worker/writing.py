@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import lmdb
 
 from kafkaproxy.worker import codec
+from kafkaproxy.worker.budget import add_bytes, forget_bytes
 from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, pack_latest, pack_reply, read_progress
 from kafkaproxy.worker.types import Record, Role
 
@@ -78,6 +79,8 @@ class StoreWriter:
         for name in ("progress", "replies", "latest", "records"):
             while self._delete_some(name, topic_id):
                 pass
+        with self._env.begin(write=True) as txn:
+            forget_bytes(txn, self._store, topic_id)
 
     def _delete_some(self, name: str, prefix: bytes, limit: int = 10_000) -> bool:
         with self._env.begin(write=True, db=self._store.db(name)) as txn:
@@ -130,6 +133,7 @@ class StoreWriter:
     def _put_records(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> None:
         items = [(codec.position_key(state.key, each.partition, each.offset), _encode(each)) for each in records]
         txn.cursor(db=self._store.db("records")).putmulti(items)
+        add_bytes(txn, self._store, state, sum(len(data) for _, data in items))
 
     def _index_latest(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> list[tuple[int, int]]:
         """Point ``latest`` at the records; return the positions they supersede in their own partition."""
@@ -176,6 +180,7 @@ class StoreWriter:
                     doomed.append((key, value))
             for key, value in doomed:
                 self._remove(txn, state, key, value)
+            add_bytes(txn, self._store, state, -sum(len(value) for _, value in doomed))
             done = len(doomed) < limit
             if done:
                 self._move_log_start(txn, state.key, partition, log_start)

@@ -1,0 +1,95 @@
+"""The byte budget of a streamed topic: the store keeps its newest part, cursors that are older read Kafka itself.
+
+What a fetch route serves is never given up: of a topic that is fetched too only superseded records leave, and a topic whose
+every record counts (fetched and not compacted, or a reply topic) keeps them all.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Final
+
+import lmdb
+
+from kafkaproxy.worker import codec
+from kafkaproxy.worker.store import Progress, Store, TopicState, read_progress
+from kafkaproxy.worker.types import Role
+
+__all__ = ["add_bytes", "forget_bytes", "shrink"]
+
+_BYTES: Final = struct.Struct(">Q")
+_PER_STEP: Final = 2000
+_TARGET: Final = 0.9
+
+
+def add_bytes(txn: lmdb.Transaction, store: Store, state: TopicState, count: int) -> None:
+    """Count what was written to a streamed topic (or, below zero, removed from it)."""
+    if Role.STREAM in state.roles:
+        txn.put(_row(state.key), _BYTES.pack(max(_held(txn, store, state.key) + count, 0)), db=store.db("meta"))
+
+
+def forget_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> None:
+    """Drop the count of a topic whose data is dropped."""
+    txn.delete(_row(topic_id), db=store.db("meta"))
+
+
+def shrink(store: Store, state: TopicState, budget: int) -> bool:
+    """Remove some of the oldest records of a topic that is over its budget; return whether it should be called again.
+
+    It goes down to nine tenths of the budget, so that it does not run for every record.
+    """
+    keeps_all = Role.REPLY in state.roles or (Role.FETCH in state.roles and not state.compacted)
+    if Role.STREAM not in state.roles or keeps_all:
+        return False
+    with store.env.begin(write=True) as txn:
+        excess = _held(txn, store, state.key) - budget
+        if excess <= 0:
+            return False
+        return _remove_oldest(txn, store, state, excess + int(budget * (1 - _TARGET)))
+
+
+def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, excess: int) -> bool:
+    progress = read_progress(txn, store.db("progress"), state.key)
+    heads = [(head, partition) for partition, each in progress.items() if (head := _head(txn, store, state, partition, each))]
+    if not heads:
+        return False
+    partition = min(heads)[1]
+    removed = 0
+    reached = progress[partition].complete_from
+    for _ in range(_PER_STEP):
+        found = _first(txn, store, state, partition, reached)
+        if found is None or removed >= excess:
+            break
+        offset, data = found
+        removed += len(data)
+        reached = offset + 1
+        if Role.FETCH not in state.roles or not store.is_live(txn, state, partition, offset, data):
+            txn.delete(codec.position_key(state.key, partition, offset), db=store.db("records"))
+    add_bytes(txn, store, state, -removed)
+    moved = replace(progress[partition], complete_from=reached)
+    txn.put(state.key + codec.PARTITION.pack(partition), moved.pack(), db=store.db("progress"))
+    return removed < excess
+
+
+def _head(txn: lmdb.Transaction, store: Store, state: TopicState, partition: int, progress: Progress) -> int | None:
+    """Return the timestamp of the oldest record that counts against the budget."""
+    found = _first(txn, store, state, partition, progress.complete_from)
+    return None if found is None else codec.decode_key(found[1])[1]
+
+
+def _first(txn: lmdb.Transaction, store: Store, state: TopicState, partition: int, offset: int) -> tuple[int, bytes] | None:
+    cursor = txn.cursor(db=store.db("records"))
+    prefix = state.key + codec.PARTITION.pack(partition)
+    if not cursor.set_range(codec.position_key(state.key, partition, offset)) or cursor.key()[: len(prefix)] != prefix:
+        return None
+    return codec.position(cursor.key())[1], bytes(cursor.value())
+
+
+def _held(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> int:
+    row = txn.get(_row(topic_id), db=store.db("meta"))
+    return 0 if row is None else int(_BYTES.unpack(row)[0])
+
+
+def _row(topic_id: bytes) -> bytes:
+    return b"bytes:" + topic_id
