@@ -14,7 +14,7 @@ from project.topics import COMPACTED, create_topics, is_embedded, sample_cluster
 __all__ = ["ADMIN", "SAMPLES", "admin_account", "import_samples", "set_up_topics"]
 
 ADMIN: Final = "admin"
-SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async")
+SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async", "sse")
 
 
 def import_samples() -> None:

@@ -146,6 +146,25 @@ async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenP
     await expect(where.locator(".made li")).to_have_count(2, timeout=_PATIENCE)
 
 
+async def test_a_stream_that_was_cut_resumes_without_loss(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    card, events = page.locator("#stream"), page.locator("#stream .events li")
+    send = card.locator("[data-stream=send]")
+    await card.locator("[data-stream=open]").click()
+    await expect(card.locator(".status")).to_contain_text("Open.", timeout=_PATIENCE)
+    await send.click()
+    live = [f'{{"number":{number},"sent":"live"}}' for number in (3, 2, 1)]
+    await expect(events).to_contain_text(live, timeout=_PATIENCE)
+    await card.locator("[data-stream=cut]").click()
+    await send.click()
+    missed = [f'{{"number":{number},"sent":"while cut"}}' for number in (6, 5, 4)]
+    await expect(page.locator("#records .record[data-topic=events]", has_text="while cut")).to_have_count(3, timeout=_PATIENCE)
+    assert await events.filter(has_text="while cut").count() == 0
+    await card.locator("[data-stream=open]").click()
+    await expect(events.filter(has_text="while cut")).to_contain_text(missed, timeout=_PATIENCE)
+    await expect(events.filter(has_text="live")).to_have_text(live)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 async def test_nothing_sticks_out_at_any_width(embedded: str, open_page: OpenPage, width: int, scheme: str) -> None:

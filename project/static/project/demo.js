@@ -3,6 +3,7 @@
 import { element } from "./element.js";
 import { send } from "./exchange.js";
 import { follow } from "./records.js";
+import { stream } from "./stream.js";
 
 const json = { "content-type": "application/json" };
 const etags = new Map();
@@ -74,7 +75,7 @@ function mention(card, record) {
   card.querySelector(".made").append(element("li", {}, text));
 }
 
-for (const card of document.querySelectorAll(".cards .card")) {
+for (const card of document.querySelectorAll(".card[data-topics]")) {
   document.addEventListener("record", ({ detail }) => mention(card, detail));
   card.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-do]");
@@ -88,4 +89,5 @@ for (const card of document.querySelectorAll(".cards .card")) {
   });
 }
 
+stream(document.querySelector("#stream"));
 follow(document.querySelector("#records"), document.querySelector("#records-state"));
