@@ -23,8 +23,8 @@ class _Node(Generic[ValueT]):
     literals: dict[str, _Node[ValueT]] = field(default_factory=dict)
     param: _Node[ValueT] | None = None
     """A segment that is one ``{name}``."""
-    mixed: dict[str, list[tuple[PathTemplate, _Node[ValueT]]]] = field(default_factory=dict)
-    """Segments that mix literals and parameters, by literal prefix."""
+    mixed: dict[tuple[int, int], dict[tuple[str, str], list[tuple[PathTemplate, _Node[ValueT]]]]] = field(default_factory=dict)
+    """Segments that mix literals and parameters, by the lengths and then the text of literal prefix and suffix."""
     tails: dict[tuple[int, int], dict[tuple[str, str], list[ValueT]]] = field(default_factory=dict)
     """Templates with ``*`` from here on, by the lengths and then the text of literal prefix and suffix."""
     values: list[ValueT] = field(default_factory=list)
@@ -97,8 +97,8 @@ def _child(node: _Node[ValueT], segment: list[str | Param | Glob]) -> _Node[Valu
         node.param = node.param or _Node()
         return node.param
     template = PathTemplate("", tuple(segment))
-    prefix = segment[0] if isinstance(segment[0], str) else ""
-    bucket = node.mixed.setdefault(prefix, [])
+    prefix, suffix = _literal_run(segment), _literal_run(segment[::-1], backwards=True)
+    bucket = node.mixed.setdefault((len(prefix), len(suffix)), {}).setdefault((prefix, suffix), [])
     for known, child in bucket:
         if known.regex.pattern == template.regex.pattern:
             return child
@@ -108,8 +108,8 @@ def _child(node: _Node[ValueT], segment: list[str | Param | Glob]) -> _Node[Valu
 
 
 def _mixed(node: _Node[ValueT], segment: str) -> Iterator[_Node[ValueT]]:
-    for length in {len(prefix) for prefix in node.mixed}:
-        for template, child in node.mixed.get(segment[:length], ()):
+    for (before, after), buckets in node.mixed.items():
+        for template, child in buckets.get((segment[:before], segment[len(segment) - after :] if after else ""), ()):
             if template.regex.fullmatch(segment):
                 yield child
 

@@ -1,6 +1,7 @@
 """The compiled route table: immutable, made whole from the models, swapped whole.
 
-A request takes one :class:`Configuration` (in a ``matching.Matcher``) at its start and uses nothing else, so it never sees half a change.
+A request takes one :class:`Configuration` (in a ``matching.Matcher``) at its start and uses nothing else, so it never sees
+half a change.
 """
 
 from __future__ import annotations
