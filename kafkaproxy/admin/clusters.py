@@ -11,10 +11,8 @@ from django.contrib import admin
 from django.db import models
 from django.db.models import Count, QuerySet
 from django.forms import model_to_dict
-from django.http import HttpRequest, HttpResponse
-from django.utils.decorators import method_decorator
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
-from django.views.decorators.debug import sensitive_post_parameters
 
 from kafkaproxy.admin.base import ConfigAdmin, RowsInline
 from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
@@ -63,11 +61,6 @@ class ClusterAdmin(SecretsAdminMixin, ConfigAdmin):
         (gettext_lazy("More"), {"classes": ["collapse"], "fields": ["options"]}),
     ]
 
-    @method_decorator(sensitive_post_parameters())
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Keep what was posted out of error reports."""
-        return super().changeform_view(request, *args, **kwargs)
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[Cluster]:
         """Count the gateways."""
         counted: QuerySet[Cluster] = super().get_queryset(request).annotate(gateway_total=Count("gateways"))
@@ -87,7 +80,8 @@ class ClusterAdmin(SecretsAdminMixin, ConfigAdmin):
 
 def _unset_variables(cluster: Cluster) -> Iterator[str]:
     values = [*model_to_dict(cluster).values(), *cluster.options.values()]
-    for name in dict.fromkeys(name for value in values if isinstance(value, str) for name in env_names(value)):
+    texts = [value for value in values if isinstance(value, str)]
+    for name in dict.fromkeys(name for text in texts for name in env_names(text)):
         if name not in os.environ:
             yield f"{cluster}: {MissingVariable(name)}"
 

@@ -15,7 +15,7 @@ from kafkaproxy.admin.base import RowsInline
 from kafkaproxy.admin.drafts import ENTRY_ROWS, stored_rows
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
-from kafkaproxy.admin.sentences import entry_sentence, route_sentence
+from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
 from kafkaproxy.models import Entry, EntryCondition, EntryGuard, Gateway
 from kafkaproxy.validators import validate_pattern
 
@@ -96,8 +96,7 @@ class EntryAdmin(LiveAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the routes."""
         if (entry := context.get("original")) is not None:
-            routes = entry.routes.prefetch_related(*ROUTE_PREFETCH)
-            context["kafkaproxy_rules"] = [(route, route_sentence(route, stored_rows(route))) for route in routes]
+            context["kafkaproxy_rules"] = described_routes(entry.routes.prefetch_related(*ROUTE_PREFETCH)[:MOST_ROUTES])
         return super().render_change_form(request, context, *args, **kwargs)
 
     def find_warnings(self, changed: Sequence[Entry]) -> Iterable[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +16,7 @@ from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, hidden_entri
 from kafkaproxy.admin.base import StackedRowsInline
 from kafkaproxy.admin.drafts import stored_rows
 from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.sentences import entry_sentence, route_sentence
+from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
 from kafkaproxy.models import AccessControl, Gateway, Route
 from kafkaproxy.validators import validate_field_name, validate_method
 
@@ -110,12 +111,12 @@ class GatewayAdmin(SwitchAdmin):
 
 
 def _rules(gateway: Gateway) -> list[dict[str, Any]]:
-    routes = Prefetch("routes", Route.objects.prefetch_related(*ROUTE_PREFETCH))
+    entries = gateway.entries.annotate(route_total=Count("routes")).prefetch_related(*ENTRY_PREFETCH)
+    routes = Route.objects.filter(entry__gateway=gateway).order_by("entry__position", "entry_id", "position", "pk")
+    by_entry: defaultdict[int, list[tuple[Route, str]]] = defaultdict(list)
+    for route, sentence in described_routes(routes.prefetch_related(*ROUTE_PREFETCH)[:MOST_ROUTES]):
+        by_entry[route.entry_id].append((route, sentence))
     return [
-        {
-            "entry": entry,
-            "sentence": entry_sentence(entry, stored_rows(entry)),
-            "routes": [(route, route_sentence(route, stored_rows(route))) for route in entry.routes.all()],
-        }
-        for entry in gateway.entries.prefetch_related(*ENTRY_PREFETCH, routes)
+        {"entry": entry, "sentence": entry_sentence(entry, stored_rows(entry)), "routes": by_entry[entry.pk]}
+        for entry in entries
     ]

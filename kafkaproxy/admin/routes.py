@@ -44,6 +44,12 @@ class RouteForm(LinkedForm):
 class FilterForm(ModelForm):
     """A filter. Where a line of it is wrong, that is the error: not that nothing is left."""
 
+    def clean(self) -> dict[str, Any] | None:
+        """Judge nothing by the headers that are stored where those that were written are wrong."""
+        if "headers" in self.errors:
+            self.instance.headers = {}
+        return super().clean()
+
     def full_clean(self) -> None:
         """Leave the errors of fields alone where there are any."""
         super().full_clean()

@@ -9,11 +9,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 
 from kafkaproxy.admin.generic import ModelForm
 from kafkaproxy.admin.masking import is_reference, mask, mask_known, unmask
@@ -123,6 +125,11 @@ class SecretsAdminMixin:
             attrs = {"rows": 12, "cols": 60, "class": "vLargeTextField kp-code", "spellcheck": "false"}
             return MaskedJSONField(required=False, widget=forms.Textarea(attrs), label=label, help_text=help_text)
         return super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+
+    @method_decorator(sensitive_post_parameters())
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Keep what was posted out of error reports."""
+        return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc,no-any-return]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Say in words what is stored to those who may only look: Django would show the values."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 
-from kafkaproxy.admin.drafts import Rows, entry_text, route_text
+from kafkaproxy.admin.drafts import Rows, entry_text, route_text, stored_rows
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
@@ -17,9 +18,12 @@ from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.routing.table import Capability
 from kafkaproxy.routing.texts import ConditionText, FilterText, RouteText
 
-__all__ = ["entry_sentence", "route_sentence", "template_words"]
+__all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]
 
-_METHOD_ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
+MOST_ROUTES: Final = 200
+"""How many routes the page of an entry or a gateway shows."""
+
+_METHOD_ORDER: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def route_sentence(route: Route, rows: Rows) -> str:
@@ -36,6 +40,11 @@ def route_sentence(route: Route, rows: Rows) -> str:
             does = _stream(route, text)
     sentence = f"{_requests(text)} → {', '.join(does)}"
     return f"{sentence}{_for_whom(text.guarded)}"
+
+
+def described_routes(routes: Iterable[Route]) -> list[tuple[Route, str]]:
+    """Return routes with their sentences, for the page of their entry or gateway."""
+    return [(route, route_sentence(route, stored_rows(route))) for route in routes]
 
 
 def entry_sentence(entry: Entry, rows: Rows) -> str:

@@ -250,3 +250,32 @@ def test_those_who_may_only_look_see_every_page(shop: models.Gateway, model: str
     response = clerk.get(model, page, *args)
     assert response.status_code == 200
     assert 'name="_save"' not in response.content.decode()
+
+
+def test_what_no_form_would_have_saved_can_be_seen_and_mended(site: Site, shop: models.Gateway) -> None:
+    entry = shop.ensure_entry()
+    get = entry.routes.get(name="get")
+    entry.conditions.update(headers=["x"])
+    entry.guarded.update(roles="admin")
+    get.filters.update(headers={"kind": 1})
+    for model, row in (("gateway", shop), ("entry", entry), ("route", get)):
+        assert site.get(model, "changelist").status_code == 200
+        assert site.get(model, "change", row.pk).status_code == 200
+
+    data = site.form("route", "change", get.pk)
+    assert site.post("route", "check", get.pk, data=data | {"filters-0-headers": "kind:\nx"}).status_code == 200
+    site.save("route", "change", get.pk, data=data | {"filters-0-headers": "kind: item"})
+    assert get.filters.get().headers == {"kind": "item"}
+
+
+def test_the_pages_of_a_gateway_and_an_entry_show_only_so_many_routes(site: Site, shop: models.Gateway) -> None:
+    entry = shop.ensure_entry()
+    template = entry.routes.get(name="get")
+    fields = {"entry": entry, "capability": "fetch", "topic": "t", "position": 9}
+    models.Route.objects.bulk_create(models.Route(name=f"{template.name}-{number}", **fields) for number in range(200))
+    for model, row in (("gateway", shop), ("entry", entry)):
+        page = site.get(model, "change", row.pk).content.decode()
+        assert page.count('class="kp-does"') - (model == "gateway") * 2 == 200
+        assert f"?entry__id__exact={entry.pk}" in page
+    found = site.get("route", "changelist", entry__id__exact=entry.pk).context["cl"]
+    assert found.result_count == 202

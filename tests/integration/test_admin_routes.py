@@ -159,11 +159,9 @@ def test_a_route_that_is_never_reached_is_saved_with_a_warning(site: Site, entry
 def test_the_order_of_routes_is_changed_in_the_list_and_judged_as_a_whole(site: Site, entry: models.Entry) -> None:
     greedy = make_route(entry, "greedy", conditions=[{"path": "/*"}])
     narrow = make_route(entry, "narrow", conditions=[{"path": "/items"}])
-    data = {
-        **{"form-TOTAL_FORMS": 2, "form-INITIAL_FORMS": 2, "_save": "Save"},
-        **{"form-0-id": greedy.pk, "form-0-position": 5, "form-0-enabled": "on"},
-        **{"form-1-id": narrow.pk, "form-1-position": 2, "form-1-enabled": "on"},
-    }
+    data = {"form-TOTAL_FORMS": 2, "form-INITIAL_FORMS": 2, "_save": "Save"}
+    data |= {"form-0-id": greedy.pk, "form-0-position": 5, "form-0-enabled": "on"}
+    data |= {"form-1-id": narrow.pk, "form-1-position": 2, "form-1-enabled": "on"}
     assert site.save("route", "changelist", data=data) == []
     assert [route.name for route in entry.routes.all()] == ["narrow", "greedy"]
 

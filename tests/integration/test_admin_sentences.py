@@ -45,8 +45,10 @@ def _route(capability: str, topic: str, **fields: Any) -> str:
         ),
         ("POST/PUT/PATCH/DELETE any path → topic t, no key, answers 204 once Kafka has it", {}),
         (
-            "PUT /items/{id} → topic t, no key, waits for replies, or answers 202 to clients that ask for it, "
-            "outcome at GET /items/{id};cid={correlationId}",
+            (
+                "PUT /items/{id} → topic t, no key, waits for replies, or answers 202 to clients that ask for it, "
+                "outcome at GET /items/{id};cid={correlationId}"
+            ),
             {"conditions": [PUT, POLL], "reply_to": "replies", "async_fields": [LOCATION]},
         ),
         (
