@@ -101,7 +101,7 @@ def _syntax_error(text: str, error: MarkedYAMLError, first_line: int) -> ReadErr
     index = error.problem_mark.line if error.problem_mark is not None else 0
     lines = text.splitlines()
     if "\\t" in (error.problem or "") and index < len(lines) and "\t" in lines[index]:
-        return ReadError(index + first_line, "A tab where YAML wants spaces.", "Indent with spaces only.")
+        return ReadError(index + first_line, "A tab where YAML wants spaces.", "Indent with spaces; a tab may stand in quotes only.")
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return ReadError(index + first_line, f"This is not YAML: {problem}.", "Check the indentation and the quotes here.")
 
@@ -128,9 +128,11 @@ class _Builder:
         self._first_line = first_line
         self._frames: list[_Frame] = []
         self._anchors: dict[str, tuple[Node, int, int]] = {}
+        self._now = first_line
 
     def take(self, event: Any) -> None:
         """Take the next event."""
+        self._now = self._line(event)
         match event:
             case DocumentStartEvent():
                 self._anchors.clear()
@@ -179,7 +181,7 @@ class _Builder:
         frame.size += size
         frame.height = max(frame.height, height + 1)
         if frame.size > MAX_NODES:
-            raise ReadError(node.line, f"More than {MAX_NODES} values.", "Write the values out instead of using aliases.")
+            raise ReadError(self._now, f"More than {MAX_NODES} values.", "Write the values out instead of using aliases.")
 
     def _check_key(self, frame: _Frame, key: Node) -> None:
         if not isinstance(key, Leaf) or key.is_null:

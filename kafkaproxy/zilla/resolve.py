@@ -20,6 +20,7 @@ __all__ = ["BUILT_INS", "Binding", "Exit", "Graph", "Named", "build_graph"]
 
 Key = tuple[str, str]
 
+_FRONT: Final = frozenset({"tcp", "tls", "http", "sse"})
 BUILT_INS: Final = frozenset({"sys:tcp_client", "sys:tls_client", "sys:http_client"})
 """Bindings that the reference offers without declaring them."""
 
@@ -205,7 +206,11 @@ def _check_bindings(graph: Graph, report: Report) -> None:
     """Hold the bindings on the way to the grammar, and resolve what they refer to."""
     on_the_way = graph.upstream() | graph.downstream()
     for binding in graph.bindings.values():
-        if binding.type in COMPOSITES or binding.key not in on_the_way:
+        if binding.type in COMPOSITES:
+            continue
+        if binding.key not in on_the_way:
+            if binding.type in _FRONT:  # a misspelt exit may be all that keeps it from being on the way
+                _check_exits(binding, graph, report)
             continue
         shape = BINDINGS.get((binding.type, binding.kind))
         if shape is None:
@@ -227,11 +232,16 @@ def _refuse_unknown(binding: Binding, report: Report) -> None:
     report.refuse(binding.at(binding.node.line_of("type")), message, f"{advice} Or lead around it.")
 
 
-def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
+def _check_exits(binding: Binding, graph: Graph, report: Report) -> None:
     for exit_ in binding.exits:
         if not _leads_somewhere(binding, exit_, graph):
             names = [name for namespace, name in graph.bindings if namespace == binding.namespace]
             report.refuse(exit_.place, f"There is no binding {exit_.target!r}.", nearest(exit_.target, names))
+
+
+def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
+    _check_exits(binding, graph, report)
+    for exit_ in binding.exits:
         for guard, _roles in exit_.guarded:
             if graph.guard(guard.text, binding.namespace) is None:
                 names = [name for namespace, name in graph.guards if namespace == binding.namespace]

@@ -47,13 +47,15 @@ def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
     problems = list(JWT_OPTIONS.problems(options, f"guards.{guard.name}.options"))
     for problem in problems:
         context.report.refuse(Place(guard.place.file, problem.line), problem.message, problem.advice)
+    if problems:
+        return None
     for option in ("issuer", "audience", "keys"):
         value = options.get(option)
         if isinstance(value, Leaf):
             place = Place(guard.place.file, value.line)
             context.variables.require(value.text, place, f"{option} of the guard {guard.name!r}")
     data = {key.text: _option(key.text, value, guard, context) for key, value in options.pairs}
-    return None if problems else GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
+    return GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
 
 
 def _option(name: str, value: Node, guard: Named, context: Context) -> Any:
