@@ -23,8 +23,8 @@ from tests.kafka import Cluster
 
 POST = 'wrk.method="POST"\nwrk.body=\'{"greeting":"Hello, world"}\'\nwrk.headers["content-type"]="application/json"\n'
 METHOD = """granian with one worker on core 0, `wrk -t1` on core 1, keep-alive, each figure the median of {rounds} interleaved
-rounds of {seconds:g} s. *raw* answers the same bytes without looking at anything; *stub* produces the body and awaits the delivery report
-(acks all, idempotent) with our producer, and does nothing else. Ratio: ours to the baseline of the same row."""
+rounds of {seconds:g} s. *raw* answers the same bytes without looking at anything; *stub* produces the body and awaits the
+delivery report (acks all, idempotent) with our producer, and does nothing else. Ratio: ours to the baseline of the same row."""
 
 
 @contextmanager
