@@ -241,18 +241,18 @@ class TestConfiguration:
 
     def test_missing_variables_are_named_where_they_are_needed(self) -> None:
         everything()
-        missing = [message for number, message in configuration() if number == "W011"]
-        assert [message.split(" is not set")[0] for message in missing] == [
-            "main: The environment variable SERVERS",
-            "main: The environment variable RACK",
-            "main: The environment variable SECRET",
+        found = configuration()
+        assert {number for number, _ in found} == {"W011"}
+        assert sorted(message.split(" is not set")[0] for _, message in found) == [
             "jwt: The environment variable ISSUER",
             "jwt: The environment variable KID",
+            "main: The environment variable RACK",
+            "main: The environment variable SECRET",
+            "main: The environment variable SERVERS",
+            "shop / api / put: The environment variable STAGE",
             "shop: The environment variable HOST",
             "shop: The environment variable ROLE",
-            "shop / api / put: The environment variable STAGE",
         ]
-        assert len(missing) == len(configuration())
 
     def test_an_unknown_guard(self) -> None:
         add_route(gateway("shop"), "r", "/x", topic="${guarded['gone'].identity}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import override_settings
 
 from kafkaproxy.models import Cluster, Condition, ConfigVersion, Gateway, Route
@@ -382,7 +382,12 @@ class TestLife:
     def test_many_threads_that_ask_at_once_load_once(self) -> None:
         gateway()
         configuration = LiveConfiguration()
-        threads = [threading.Thread(target=configuration.refresh) for _ in range(8)]
+
+        def refresh() -> None:
+            configuration.refresh()
+            connection.close()
+
+        threads = [threading.Thread(target=refresh) for _ in range(8)]
         for each in threads:
             each.start()
         for each in threads:
