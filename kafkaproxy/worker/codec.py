@@ -13,8 +13,8 @@ __all__ = ["decode_header", "decode_key", "decode_record", "encode_record", "ind
 ID_BYTES: Final = 16
 """A topic id: Kafka's UUID."""
 
-_RECORD: Final = struct.Struct(">qiiH")
-_HEADER: Final = struct.Struct(">Hi")
+_RECORD: Final = struct.Struct(">qiiI")
+_HEADER: Final = struct.Struct(">Ii")
 _POSITION: Final = struct.Struct(">IQ")
 _INDEX: Final = struct.Struct(">BH")
 PARTITION: Final = struct.Struct(">I")

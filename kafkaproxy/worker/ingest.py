@@ -23,7 +23,7 @@ from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
+from kafkaproxy.worker.types import ClusterConfig, Headers, Record, Role, TopicSettings
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
 
@@ -368,9 +368,19 @@ class Ingest:
 
 def to_record(message: Message) -> Record:
     """Take over what librdkafka consumed."""
-    given: Any = message.headers() or ()
     partition, offset = message.partition() or 0, message.offset() or 0
-    return Record(partition, offset, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()), tuple(given))
+    headers = _headers(message)
+    return Record(partition, offset, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()), headers)
+
+
+def _headers(message: Message) -> Headers:
+    """Return the headers; none where a name is not UTF-8: the client gives all or nothing, and a record must not stop us."""
+    try:
+        given: Any = message.headers() or ()
+    except (SystemError, UnicodeDecodeError):
+        log.error("headers_unreadable topic=%s partition=%s offset=%s", message.topic(), message.partition(), message.offset())
+        return ()
+    return tuple(given)
 
 
 def _bytes(content: str | bytes | None) -> bytes | None:

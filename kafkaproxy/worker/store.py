@@ -27,7 +27,7 @@ log = logging.getLogger("kafkaproxy.store")
 
 Buffer = bytes | memoryview
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
 

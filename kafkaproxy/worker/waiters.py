@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -115,19 +115,18 @@ class Hub:
             self._forget(topic, tail)
 
     @contextlib.contextmanager
-    def exchange(self, name: str, start: Callable[[], Coroutine[Any, Any, T]]) -> Iterator[Callable[[], Awaitable[T]]]:
+    def exchange(self, name: str, start: Callable[[], Future[T]]) -> Iterator[Callable[[], Future[T]]]:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
-        It goes on when the one who started it leaves, and is forgotten when the last one left.
+        Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
         """
         shared = self._exchanges.setdefault(name, _Shared())
         shared.users += 1
 
-        async def outcome() -> T:
+        def outcome() -> Future[T]:
             if shared.work is None:
-                shared.work = asyncio.ensure_future(start())
-            result: T = await asyncio.shield(shared.work)
-            return result
+                shared.work = start()
+            return shared.work
 
         try:
             yield outcome
@@ -223,13 +222,13 @@ class Hub:
             records, reached = self._store.read(tail.key, partition, start, end, _PER_STEP, _BYTES_PER_STEP)
             tail.positions[partition] = reached
             behind |= reached < end
+            for event in tail.changes:  # without a record too: the end of a transaction moves a log on
+                event.set()
             for record in records:
                 self._dispatch(tail, record)
         return behind
 
     def _dispatch(self, tail: _Tail, record: Record) -> None:
-        for event in tail.changes:
-            event.set()
         if tail.keys and record.key is not None:
             for event in tail.keys.get(record.key, ()):
                 event.set()
