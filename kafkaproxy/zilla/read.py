@@ -101,7 +101,7 @@ def _syntax_error(text: str, error: MarkedYAMLError, first_line: int) -> ReadErr
     index = error.problem_mark.line if error.problem_mark is not None else 0
     lines = text.splitlines()
     if "\\t" in (error.problem or "") and index < len(lines) and "\t" in lines[index]:
-        return ReadError(index + first_line, "A tab where YAML wants spaces.", "Indent with spaces; a tab may stand in quotes only.")
+        return ReadError(index + first_line, "A tab where YAML wants spaces.", "Indent with spaces; tabs belong in quotes.")
     problem = " ".join(part for part in (error.context, error.problem) if part)
     return ReadError(index + first_line, f"This is not YAML: {problem}.", "Check the indentation and the quotes here.")
 
