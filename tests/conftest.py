@@ -12,7 +12,7 @@ import pytest
 
 from tests.kafka import Broker, Cluster, Consumed, Unavailable
 
-_KAFKA_FIXTURES = {"kafka", "own_kafka", "secure_kafka", "topic", "produce", "kcat_consume"}
+_KAFKA_FIXTURES = {"kafka", "own_kafka", "secure_kafka", "broken_kafka", "topic", "produce", "kcat_consume"}
 
 TopicFactory = Callable[..., str]
 
@@ -40,21 +40,21 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if given:
         yield Cluster(given)
     else:
-        with _started(tmp_path_factory) as broker:
+        with start_broker(tmp_path_factory) as broker:
             yield broker
 
 
 @pytest.fixture
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that the test alone uses, so it may stop, kill and restart it."""
-    with _started(tmp_path_factory) as broker:
+    with start_broker(tmp_path_factory) as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
 def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker with the listeners SASL_PLAINTEXT, SSL, SASL_SSL and MTLS beside the plain one."""
-    with _started(tmp_path_factory, secure=True) as broker:
+    with start_broker(tmp_path_factory, secure=True) as broker:
         yield broker
 
 
@@ -84,7 +84,8 @@ def kcat_consume(kafka: Cluster) -> Callable[[str], list[Consumed]]:
     return kafka.consume
 
 
-def _started(tmp_path_factory: pytest.TempPathFactory, *, secure: bool = False) -> Broker:
+def start_broker(tmp_path_factory: pytest.TempPathFactory, *, secure: bool = False) -> Broker:
+    """Return a broker to use in a ``with``, or skip where none can be started."""
     try:
         return Broker(tmp_path_factory.mktemp("kafka"), secure=secure)
     except Unavailable as reason:

@@ -55,8 +55,8 @@ def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Li
         "message.timeout.ms": round(limits.produce_timeout * 1000),
         "message.max.bytes": limits.max_record_bytes,
         "linger.ms": 0,
-        # An unknown topic is told after this long, not after the default of 30 s.
-        "topic.metadata.propagation.max.ms": 3000,
+        # An unknown topic is told after this long, not after the default of 30 s; before the record itself times out.
+        "topic.metadata.propagation.max.ms": min(3000, round(limits.produce_timeout * 500)),
         **_given(cluster, _CONSUMER_ONLY),
         "bootstrap.servers": servers,
     }

@@ -73,6 +73,11 @@ class Broker(Cluster):
         """The process id."""
         return self._running().pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start, the first time with fresh data, and return when clients are served."""
         properties = self.folder / "server.properties"

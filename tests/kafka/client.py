@@ -75,6 +75,7 @@ class Cluster:
         """Grow a topic to ``total`` partitions."""
         self.admin.create_partitions([NewPartitions(topic, total)])[topic].result(_TIMEOUT)
         self._wait_for_partitions(topic, total)
+        self.producer.list_topics(topic, _TIMEOUT)  # it would go by what it knew for minutes
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Move the log start of partitions, as retention does: partition → first offset that stays."""
