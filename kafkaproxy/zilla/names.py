@@ -51,7 +51,7 @@ def entry_name(conditions: Iterable[EntryConditionPlan], target: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return _OTHER.sub("-", mask_env(text).replace("*", "any")).strip("-_")
+    return _OTHER.sub("-", mask_env(text).replace("*", "-any-")).strip("-_")
 
 
 def _named(*parts: str) -> str:
