@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -31,7 +30,7 @@ log = logging.getLogger("kafkaproxy.routing")
 _ATTEMPTS: Final = 5
 
 _Known = dict[int, tuple[object, table.Route]]
-"""Compiled routes by their id, with what they were compiled from."""
+"""Compiled routes by their id, with the rows that they were compiled from."""
 
 
 class ConfigurationError(Exception):
@@ -53,6 +52,7 @@ class Compiler:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
         self._known: _Known = {}
+        self._common: object = None
 
     def load(self) -> tuple[table.Configuration, Stamp]:
         """Return the configuration and the stamp of the version that it was read at."""
@@ -66,16 +66,22 @@ class Compiler:
     def compile(self, rows: Rows, version: int) -> table.Configuration:
         """Compile what was read."""
         guards = _compile_guards(rows, self._resolve)
-        run = _Run(rows=rows, resolve=self._resolve, guards=frozenset(guards), known=self._known)
+        common = (set(guards), _names(rows.guards), _names(rows.clusters), dict(self._environ))
+        known = self._known if common == self._common else {}
+        run = _Run(rows=rows, resolve=self._resolve, guards=frozenset(guards), known=known)
         gateways = tuple(run.gateway(row) for row in rows.gateways)
         with _blamed_on("topics"):
             topics = compile_topics(rows, gateways, self._resolve)
         clusters = compile_clusters(rows, gateways, topics, self._resolve)
-        self._known = run.compiled
+        self._known, self._common = run.compiled, common
         return table.Configuration(version=version, gateways=gateways, guards=guards, clusters=clusters, topics=topics)
 
     def _resolve(self, text: str) -> str:
         return resolve_env(text, self._environ) if "${{" in text else text
+
+
+def _names(rows: Mapping[int, models.Guard | models.Cluster]) -> dict[int, str]:
+    return {pk: row.name for pk, row in rows.items()}
 
 
 @contextmanager
@@ -111,11 +117,6 @@ def resolve_deep(value: Any, resolve: Resolve) -> Any:
             return [resolve_deep(each, resolve) for each in value]
         case _:
             return value
-
-
-_PLAIN: Final[Callable[[models.Route], tuple[object, ...]]] = attrgetter(
-    *("acks", "correlation_header", "timeout", "merge", "cache_control", "event_id", "start", "start_timestamp", "encoding")
-)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -191,19 +192,19 @@ class _Run:
         )
 
     def route(self, gateway: models.Gateway, row: models.Route) -> table.Route:
-        text = route_text(self.rows, row, self.resolve)
-        cluster = self.rows.clusters[row.cluster_id or gateway.cluster_id].name
-        source = (text, cluster, self.guards, _PLAIN(row))
-        known = self.known.get(row.pk)
-        route = known[1] if known is not None and known[0] == source else self._new_route(row, text, cluster)
-        self.compiled[row.pk] = (source, route)
+        cluster = row.cluster_id or gateway.cluster_id
+        source = (cluster, self.rows.of_route(row))
+        known = self.known.get(row.id)
+        route = known[1] if known is not None and known[0] == source else self._new_route(row, cluster)
+        self.compiled[row.id] = (source, route)
         return route
 
-    def _new_route(self, row: models.Route, text: RouteText, cluster: str) -> table.Route:
+    def _new_route(self, row: models.Route, cluster: int) -> table.Route:
+        text = route_text(self.rows, row, self.resolve)
         for issue in validate_route(text):
             if issue.severity is Severity.ERROR:
                 raise ValueError(issue.message)
-        return _closed(_route(row, text, cluster), self.guards)
+        return _closed(_route(row, text, self.rows.clusters[cluster].name), self.guards)
 
 
 def _field_names(names: Sequence[str] | None) -> frozenset[bytes]:

@@ -119,7 +119,7 @@ class _Review:
 
     def _tied_rows(self, where: str, route: models.Route) -> Iterator[Finding]:
         for name in ("conditions", "overrides", "filters", "async_fields"):
-            yield from _tied(where, name, getattr(self._rows, name).get(route.pk, []))
+            yield from _tied(where, name, getattr(self._rows, name).get(route.id, []))
 
 
 Placed = models.EntryCondition | models.Condition | models.Override | models.Filter | models.AsyncField
