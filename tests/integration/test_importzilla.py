@@ -74,6 +74,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(tmp_path: Path) -> None:
     shown = _run(BASE, tmp_path, "--dry-run")
     assert "PUT /items/{id} → produce items, key ${params.id}" in shown
     assert "create gateway shop" in shown
+    assert f"variable  zilla.yaml:{line_of(BASE, 'BROKERS')}: BROKERS\n" in shown
     assert "would be made" in shown
     assert (Gateway.objects.count(), Cluster.objects.count(), ImportedObject.objects.count()) == (0, 0, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,17 @@ class Command(BaseCommand):
         environ = {**os.environ, **_variables(options["env"])}
         given = Options(gateway=options["gateway"], cluster=options["cluster"], environ=environ)
         plan, report = plan_file(options["file"], given)
-        self._show(plan, report, options["verbosity"])
+        self._show(plan, report, environ, options["verbosity"])
         if report.is_refused():
             raise CommandError(_("Nothing was imported."))
         self._import(plan, dry_run=options["dry_run"], overwrite=options["overwrite"], verbosity=options["verbosity"])
 
-    def _show(self, plan: Plan, report: Report, verbosity: int) -> None:
+    def _show(self, plan: Plan, report: Report, environ: Mapping[str, str], verbosity: int) -> None:
         if verbosity > 0:
             for line in describe(plan):
                 self.stdout.write(line)
+            for name, place in report.variables.items():
+                self.stdout.write(f"variable  {place}: {name}" + ("" if name in environ else _(", not set here")))
             for finding in report.of(Verdict.IGNORED):
                 self.stdout.write(_line(finding))
             for finding in report.of(Verdict.WARNING):
