@@ -55,8 +55,10 @@ class Cluster:
         return Producer({**self._client, "partitioner": "murmur2_random", "message.max.bytes": 12 * 1024 * 1024})
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-        """Create a topic, wait until clients see all of it, and return its name."""
-        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+        """Create a topic, wait until clients see all of it, and return its name. It keeps records for ever, unless told."""
+        # Our broker looks for what is too old every second, and tests write records of 1970.
+        kept = {"retention.ms": "-1", **(config or {})}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=kept)
         self.admin.create_topics([new])[name].result(_TIMEOUT)
         self._wait_for_partitions(name, partitions)
         return name
