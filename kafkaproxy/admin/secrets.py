@@ -123,7 +123,8 @@ class SecretsAdminMixin:
             return SecretField(multiline=multiline, max_length=db_field.max_length, label=label, help_text=help_text)
         if db_field.name in self.masked_fields:
             attrs = {"rows": 12, "cols": 60, "class": "vLargeTextField kp-code", "spellcheck": "false"}
-            return MaskedJSONField(required=False, widget=forms.Textarea(attrs), label=label, help_text=help_text)
+            widget, initial = forms.Textarea(attrs), db_field.get_default()
+            return MaskedJSONField(required=False, widget=widget, initial=initial, label=label, help_text=help_text)
         return super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
 
     @method_decorator(sensitive_post_parameters())

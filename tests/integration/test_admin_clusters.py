@@ -169,3 +169,9 @@ def test_a_topic_that_is_read_from_the_start_needs_no_route(site: Site) -> None:
     data: dict[str, Any] = {"cluster": cluster.pk, "name": "t", "default_offset": "live", "cleanup_policy": "broker"}
     assert len(site.save("topic", "add", data=data)) == 1
     assert site.save("topic", "add", data=data | {"name": "u", "bootstrap": "on"}) == []
+
+
+@pytest.mark.parametrize("model", ["cluster", "guard"])
+def test_a_form_for_something_new_begins_with_options_that_can_be_saved(site: Site, model: str) -> None:
+    form = site.get(model, "add").context["adminform"].form
+    assert form["options"].value() == "{}"
