@@ -86,8 +86,30 @@ class PathTemplate:
         following = (*self.parts[1:], "/")
         return re.compile("".join(map(_part_regex, self.parts, following)), re.DOTALL)
 
+    @cached_property
+    def segments(self) -> list[list[str | Param]] | None:
+        """The parts by segment, where one holds several parameters; None otherwise, and for a template with a glob.
+
+        A regular expression tries every way to share a segment out among its parameters: seconds, for a path made for it.
+        """
+        segments: list[list[str | Param]] = [[]]
+        for part in self.parts:
+            match part:
+                case Glob():
+                    return None
+                case Param():
+                    segments[-1].append(part)
+                case _:
+                    first, *others = part.split("/")
+                    segments[-1] += [first] if first else []
+                    segments += [[text] if text else [] for text in others]
+        several = any(sum(isinstance(part, Param) for part in segment) > 1 for segment in segments)
+        return segments if several else None
+
     def match(self, path: str) -> dict[str, str] | None:
-        """Match a raw path; return its raw parameter values, or None."""
+        """Match a raw path; return its raw parameter values, or None. Earlier parameters take as much as they can."""
+        if self.segments is not None:
+            return _match_segments(self.segments, path)
         found = self.regex.fullmatch(path)
         return None if found is None else found.groupdict()
 
@@ -130,6 +152,36 @@ def _parse_param(text: str, token: re.Match[str], names: set[str]) -> Param:
         raise TemplateError(f"The parameter {{{name}}} stands twice in {text!r}: give each its own name.")
     names.add(name)
     return Param(name)
+
+
+def _match_segments(segments: list[list[str | Param]], path: str) -> dict[str, str] | None:
+    texts = path.split("/")
+    values: dict[str, str] = {}
+    if len(texts) != len(segments) or not all(map(_match_segment, segments, texts, [values] * len(texts))):
+        return None
+    return values
+
+
+def _match_segment(parts: list[str | Param], text: str, values: dict[str, str]) -> bool:
+    """Match from the right, each parameter taking as little as it can: that leaves the earlier ones the most, in one pass."""
+    end = len(text)
+    param: Param | None = None
+    for place, part in reversed(tuple(enumerate(parts))):
+        literal = "" if isinstance(part, Param) else part  # between neighbours is an empty literal
+        if param is not None:
+            anchored = literal and place == 0
+            at = text.find(literal, 0, len(literal)) if anchored else text.rfind(literal, 0, max(end - 1, 0))
+            if at < 0 or at + len(literal) >= end:
+                return False
+            values[param.name], end = text[at + len(literal) : end], at
+        elif literal:
+            if not text.endswith(literal, 0, end):
+                return False
+            end -= len(literal)
+        param = part if isinstance(part, Param) else None
+    if param is not None:
+        values[param.name] = text[:end]
+    return (end > 0) is (param is not None)
 
 
 def _part_regex(part: str | Param | Glob, following: str | Param | Glob) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 import pytest
@@ -68,6 +69,15 @@ def test_a_path_made_from_a_template_matches_it_and_gives_its_values(template: P
     assert found is not None
     assert set(found) == set(template.names)
     assert all(value and "/" not in value for value in found.values())
+
+
+@given(st.lists(st.sampled_from(["a", "ab", ".", "/", "{}"]), max_size=7), raw_text)
+def test_earlier_parameters_take_as_much_as_they_can(spelled: list[str], path: str) -> None:
+    names = iter("klmnopq")
+    text = "".join(f"{{{next(names)}}}" if part == "{}" else part for part in spelled)
+    greedy = re.compile(re.sub(r"\\\{(\w)\\\}", r"(?P<\1>[^/]+)", re.escape(text)))
+    found = greedy.fullmatch(path)
+    assert PathTemplate.parse(text).match(path) == (None if found is None else found.groupdict())
 
 
 @given(templates())
@@ -155,6 +165,12 @@ def test_only_literals_match_exactly_one_path() -> None:
 def test_a_value_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(BadPath, match="'id'"):
         decode_params({"id": "%ff"})
+
+
+@pytest.mark.timeout(20)  # a regular expression takes hours
+def test_a_path_made_for_it_does_not_make_several_parameters_backtrack() -> None:
+    assert PathTemplate.parse("/{year}-{month}-{day}.json").match("/" + "-" * 60_000) is None
+    assert PathTemplate.parse("/{a}ab{b}cd{c}").match("/xcdx" + "ab" * 30_000) is None
 
 
 def test_a_long_path_does_not_make_ordinary_templates_backtrack() -> None:
