@@ -98,12 +98,16 @@ class Search:
 
     async def look(self) -> tuple[TopicState, Record | None]:
         """Return the topic and the newest record that matches, a tombstone too."""
-        state = await self.state()
-        if self.is_keyed:
-            return state, self._by_key(state)
+        while True:
+            state = await self.state()
+            record = self._by_key(state) if self.is_keyed else await self._by_scan(state)
+            if (self.is_keyed and record is not None) or self.cluster.holds(state):
+                return state, record
+
+    async def _by_scan(self, state: TopicState) -> Record | None:
         # How long it takes to look through a topic depends on the topic: not in the event loop.
         store, pool = self.cluster.store, self.cluster.pool
-        return state, await asyncio.get_running_loop().run_in_executor(pool, store.newest, state, self.matches)
+        return await asyncio.get_running_loop().run_in_executor(pool, store.newest, state, self.matches)
 
     def matches(self, record: Record) -> bool:
         """Whether any filter passes the record; without filters every record passes."""

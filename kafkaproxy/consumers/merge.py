@@ -101,8 +101,12 @@ async def _wait(waiting: Waiting, search: Search, validator: Validator | None) -
 
 
 async def _merge(search: Search) -> Merged:
-    state = await search.state()
-    return await asyncio.get_running_loop().run_in_executor(search.cluster.pool, _write, search, state)
+    while True:
+        state = await search.state()
+        merged = await asyncio.get_running_loop().run_in_executor(search.cluster.pool, _write, search, state)
+        if search.cluster.holds(state):
+            return merged
+        merged.body.close()
 
 
 def _write(search: Search, state: TopicState) -> Merged:

@@ -40,7 +40,8 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         settings = get_settings()
         try:
             exchange = Exchange(request, match, principals)
-            await _handler(match)(exchange, self._worker, settings, responder)
+            with self._worker.using(match.route.cluster, request):
+                await _handler(match)(exchange, self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -24,6 +24,7 @@ from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Role
 from kafkaproxy.worker.waiters import Hub
 from kafkaproxy.worker.wake import WakeSocket, wake_all
+from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
 
@@ -31,6 +32,7 @@ log = logging.getLogger("kafkaproxy.worker")
 
 _WANT_SECONDS: Final = 60.0
 _OWN_WRITES_SECONDS: Final = 1.0
+_RETIRING_SECONDS: Final = 0.2
 
 
 class ClusterWorker:
@@ -43,9 +45,11 @@ class ClusterWorker:
         self.servers = embedded_servers(folder) if config.embedded else str(config.client["bootstrap.servers"])
         prepare(folder)
         self.store = Store(folder, limits.store_max_bytes)
+        doubt(self.store)
         self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
         self._topics: Mapping[str, TopicState] = {}
         self._topics_version = b""
+        self._topics_lock = threading.Lock()
         self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
         self._producers: dict[Acks, AckedProducer] = {}
         self._producers_lock = threading.Lock()
@@ -57,6 +61,9 @@ class ClusterWorker:
         self.offsets = LogOffsets(admin_config(config, self.servers))
         self.history = History(consumer_config(config, self.servers))
         self._closed = threading.Event()
+        self._hurry = threading.Event()
+        self.users: set[object] = set()
+        """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
@@ -75,6 +82,25 @@ class ClusterWorker:
         self.config = config
         if self.ingest is not None:
             self.ingest.configure(config)
+
+    def retire(self) -> None:
+        """Leave reading to a successor, let what is under way finish, then close. Blocks for as long as that takes.
+
+        Nobody waits longer than the longest wait.
+        """
+        if self.ingest is not None:
+            self.ingest.close()
+        deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
+        while self._is_busy() and time.monotonic() < deadline and not self._hurry.wait(_RETIRING_SECONDS):
+            pass
+        self.close()
+
+    def hurry(self) -> None:
+        """Close soon, whoever waits."""
+        self._hurry.set()
+
+    def _is_busy(self) -> bool:
+        return bool(self.users) or any(each.queued() for each in self._producers.values())
 
     def close(self) -> None:
         """Flush what was handed over, stop the threads, give the store back."""
@@ -123,7 +149,23 @@ class ClusterWorker:
             return None
         if name in self._own_writes and not self._has_own_writes(name, state):
             return None
+        if name not in self.config.topics:
+            self._note_use(name, role)
         return state
+
+    def _note_use(self, name: str, role: Role) -> None:
+        """Say, now and then, that a topic that only requests name is still used."""
+        now = time.time()
+        if now - self._asked.get((name, role), 0) >= min(_WANT_SECONDS, self.limits.topic_idle / 3):
+            self._asked[name, role] = now
+            self.pool.submit(self.store.want, name, frozenset({role}), now)
+
+    def holds(self, state: TopicState) -> bool:
+        """Whether what was just read of a topic can be believed: nobody began to drop it, or to read it anew, meanwhile."""
+        if self.store.holds(state):
+            return True
+        self._wake_here()
+        return False
 
     def stamp(self, name: str) -> object:
         """Return the topic's stamp. Take it *before* reading what is to be kept under it."""
@@ -231,11 +273,16 @@ class ClusterWorker:
     def _wake_here(self) -> None:
         changed = self._refresh_topics()
         self._renew_stamps()
+        if changed:
+            self._in_loops(Hub.topics_changed)
+        for hub in self._hubs.values():
+            with contextlib.suppress(RuntimeError):
+                hub.wake()
+
+    def _in_loops(self, call: Callable[[Hub], None]) -> None:
         for loop, hub in list(self._hubs.items()):
             try:
-                if changed:
-                    loop.call_soon_threadsafe(hub.topics_changed)
-                hub.wake()
+                loop.call_soon_threadsafe(call, hub)
             except RuntimeError:  # the loop is closed
                 self._hubs = {each: other for each, other in self._hubs.items() if each is not loop}
 
@@ -248,12 +295,13 @@ class ClusterWorker:
                 self.stamps.pop(name, None)
 
     def _refresh_topics(self) -> bool:
-        version = self.store.topics_version()
-        if version == self._topics_version:
-            return False
-        self._topics_version = version
-        self._topics = self.store.topics()
-        return True
+        with self._topics_lock:  # else the one who read first might be the last to say what it read
+            version = self.store.topics_version()
+            if version == self._topics_version:
+                return False
+            self._topics_version = version
+            self._topics = self.store.topics()
+            return True
 
     def _listen(self) -> None:
         while not self._closed.is_set():

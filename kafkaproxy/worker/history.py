@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.ingest import to_record
+from kafkaproxy.worker.messages import to_record
 from kafkaproxy.worker.types import Record
 
 __all__ = ["History"]

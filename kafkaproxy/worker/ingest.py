@@ -11,7 +11,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,12 +23,13 @@ from kafkaproxy.worker.budget import shrink
 from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
-from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.types import ClusterConfig, Headers, Record, Role, TopicSettings
+from kafkaproxy.worker.messages import to_record
+from kafkaproxy.worker.store import Progress, Store, TopicState
+from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
 
-__all__ = ["Ingest", "to_record"]
+__all__ = ["Ingest"]
 
 log = logging.getLogger("kafkaproxy.ingest")
 
@@ -56,6 +58,8 @@ class Ingest:
         self._unread: dict[str, set[int]] = {}
         """Topic → partitions that this session has not read to their end yet."""
         self._assigned: set[tuple[str, int]] = set()
+        self._epochs: Counter[str] = Counter()
+        """Topic → how often its reading ended; what was fetched in an earlier epoch is not for the present one."""
         self._lost: set[tuple[str, int]] = set()
         """Partitions whose position Kafka says is outside of the log."""
         self._consumer: Any = None
@@ -94,23 +98,23 @@ class Ingest:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            if not self._lock.acquire():
-                self._closed.wait(_LOCK_SECONDS)
-                continue
             try:
-                self._write()
+                if self._lock.acquire():
+                    self._write()
             except Exception:
+                # Whatever it was, a thread that died would leave the store without a writer for good.
                 log.exception("ingest_failed cluster=%s", self._cluster.name)
-                self._closed.wait(_LOCK_SECONDS)
             finally:
                 self._stop_clients()
                 self._lock.release()
+            self._closed.wait(_LOCK_SECONDS)
 
     def _write(self) -> None:
         """Be the writer until closed."""
         log.info("ingest_started cluster=%s", self._cluster.name)
         mark(self._store.folder, clean=False)
-        self._states = self._writer.begin(os.urandom(8), "")
+        self._states = self._writer.begin(os.urandom(8))
+        self._writer.sweep(self._states.values())
         self._unread.clear()
         self._assigned.clear()
         self._lost.clear()
@@ -119,7 +123,7 @@ class Ingest:
             self._cluster.name,
             admin_config(self._cluster, self._servers),
             min(self._limits.metadata_interval, self._limits.retention_interval),
-            lambda infos: self._commands.put(lambda: self._learn(infos)),
+            lambda cluster_id, infos: self._commands.put(lambda: self._learn(cluster_id, infos)),
             embedded=self._cluster.embedded,
         )
         self._watcher.start()
@@ -131,6 +135,8 @@ class Ingest:
                 next_look = time.monotonic() + _WANTED_SECONDS
                 self._rewant()
                 self._keep_budgets()
+                # A reader that was killed would hold on to every page that was in use then.
+                self._store.env.reader_check()
             self._poll()
         self._store.env.sync(True)
         mark(self._store.folder, clean=True)
@@ -158,9 +164,13 @@ class Ingest:
         if self._watcher is None:
             return
         wanted = self._wanted()
-        for name in [name for name in self._states if name not in wanted]:
-            self._unassign(name)
-            self._writer.forget(self._states.pop(name))
+        if unwanted := [self._states.pop(name) for name in self._states.keys() - wanted.keys()]:
+            for state in unwanted:
+                self._unassign(state.name)
+            self._writer.forget(unwanted)
+            self._wake()
+            for state in unwanted:
+                self._writer.drop_data(state.key)
         self._watcher.watch(wanted)
 
     def _wanted(self) -> dict[str, frozenset[Role]]:
@@ -179,22 +189,32 @@ class Ingest:
 
     def _keep_budgets(self) -> None:
         """Let go of what streamed topics hold over their budget, a step at a time between polls."""
-        for name, state in self._states.items():
+        for name, state in list(self._states.items()):
             given = self._settings(name).store_bytes
             budget = self._limits.stream_store_bytes if given is None else given
-            while shrink(self._store, state, budget):
+            while self._states.get(name) is state and shrink(self._store, state, budget):
                 self._obey()
 
     # What the cluster says
 
-    def _learn(self, infos: list[TopicInfo]) -> None:
+    def _learn(self, cluster_id: str, infos: list[TopicInfo]) -> None:
+        changed = self._forget_other_cluster(cluster_id)
         wanted = self._wanted()
-        changed = False
         for info in infos:
             if info.name in wanted:
                 changed |= self._learn_topic(info, wanted[info.name])
         if changed:
             self._wake()
+
+    def _forget_other_cluster(self, cluster_id: str) -> bool:
+        """Drop what another cluster left in the store: its topics may have the names of ours, and copies even the ids."""
+        if not cluster_id or not self._writer.adopt(cluster_id):
+            return False
+        log.warning("store_of_another_cluster cluster=%s", self._cluster.name)
+        for name in self._states:
+            self._unassign(name)
+        self._states.clear()
+        return True
 
     def _learn_topic(self, info: TopicInfo, roles: frozenset[Role]) -> bool:
         """Bring what is read in step with what the cluster says; return whether anything changed for readers."""
@@ -225,21 +245,21 @@ class Ingest:
         if old is not None:
             log.info("topic_restarted cluster=%s topic=%s recreated=%s", self._cluster.name, info.name, old.id != info.id)
             self._unassign(info.name)
-            self._writer.drop_data(old.key)
         settings = self._settings(info.name)
         state = TopicState(name=info.name, id=info.id, partitions=info.partitions, roles=roles)
         state = replace(state, compacted=self._compacted(info, state))
         starts = info.latest if settings.live else info.earliest
+        self._set_state(state)
+        self._wake()  # before anything is dropped: nobody may take what is left for all there is
+        for topic_id in {state.key, old.key if old is not None else b""}:
+            self._writer.drop_data(topic_id)
         self._writer.start(state, starts, info.earliest)
-        self._states[info.name] = state
         self._assign(state, starts)
 
     def _follow(self, info: TopicInfo, state: TopicState) -> bool:
         """Follow retention, truncation, new partitions and a changed policy; return whether readers see a change."""
         known = self._store.progress(state.key)
-        if any(known[at[1]].next_offset > info.latest[at[1]] for at in self._lost_of(info) if at[1] in known):
-            # The log ends before our position: it was truncated, or re-created on a broker that has no topic ids.
-            log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
+        if self._is_broken(info, state, known):
             self._begin_topic(info, state.roles, state)
             return True
         trimmed = [p for p, progress in known.items() if info.earliest.get(p, 0) > progress.log_start]
@@ -254,6 +274,16 @@ class Ingest:
         self._states[info.name] = changed
         self._catch_up(info, changed)
         return bool(trimmed) or changed != state
+
+    def _is_broken(self, info: TopicInfo, state: TopicState, known: Mapping[int, Progress]) -> bool:
+        """Whether what the store holds cannot be gone on from."""
+        lost = {partition for _, partition in self._lost_of(info)} & known.keys()
+        if any(known[partition].next_offset > info.latest.get(partition, 0) for partition in lost):
+            # The log ends before our position: it was truncated, or re-created on a broker that has no topic ids.
+            log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
+            return True
+        # No progress: a writer died while it dropped the data. No longer compacted: superseded records were let go, and count.
+        return not known or (state.compacted and not self._compacted(info, state))
 
     def _lost_of(self, info: TopicInfo) -> list[tuple[str, int]]:
         return [at for at in self._lost if at[0] == info.name]
@@ -297,6 +327,7 @@ class Ingest:
             self._assigned.difference_update(parts)
         self._lost = {at for at in self._lost if at[0] != name}
         self._unread.pop(name, None)
+        self._epochs[name] += 1
 
     # What arrives
 
@@ -311,9 +342,8 @@ class Ingest:
         for message in messages:
             self._sort(message, batches, ends)
         if batches:
-            self._commit(batches)
-        self._note_ends(ends)
-        if batches or ends:
+            written = self._commit(batches)
+            self._note_ends([at for at in ends if at[0] in written])
             self._wake()
 
     def _sort(self, message: Message, batches: dict[str, Batch], ends: list[tuple[str, int]]) -> None:
@@ -340,7 +370,9 @@ class Ingest:
         if error.code() in (*_UNKNOWN, KafkaError._AUTO_OFFSET_RESET) and self._watcher is not None:  # noqa: SLF001
             self._watcher.kick()
 
-    def _commit(self, batches: dict[str, Batch]) -> None:
+    def _commit(self, batches: dict[str, Batch]) -> Collection[str]:
+        """Write, however long it takes; return the topics that were written."""
+        epochs = {name: self._epochs[name] for name in batches}
         while True:
             try:
                 self._writer.apply(batches, self._states)
@@ -349,8 +381,9 @@ class Ingest:
                 if self._closed.wait(_FULL_SECONDS):
                     raise
                 self._obey()
+                batches = {name: each for name, each in batches.items() if self._epochs[name] == epochs[name]}
             else:
-                return
+                return batches.keys()
 
     def _note_ends(self, ends: list[tuple[str, int]]) -> None:
         for name, partition in ends:
@@ -364,25 +397,3 @@ class Ingest:
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())
-
-
-def to_record(message: Message) -> Record:
-    """Take over what librdkafka consumed."""
-    partition, offset = message.partition() or 0, message.offset() or 0
-    headers = _headers(message)
-    return Record(partition, offset, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()), headers)
-
-
-def _headers(message: Message) -> Headers:
-    """Return the headers; none where a name is not UTF-8: the client gives all or nothing, and a record must not stop us."""
-    try:
-        given: Any = message.headers() or ()
-    except (SystemError, UnicodeDecodeError):
-        log.error("headers_unreadable topic=%s partition=%s offset=%s", message.topic(), message.partition(), message.offset())
-        return ()
-    return tuple(given)
-
-
-def _bytes(content: str | bytes | None) -> bytes | None:
-    """Narrow what the client's annotations leave open: without a deserialiser it is bytes."""
-    return content.encode() if isinstance(content, str) else content

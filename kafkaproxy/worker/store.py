@@ -129,6 +129,15 @@ class Store:
                 roles |= frozenset(Role(role) for role in json.loads(known)["roles"])
             txn.put(name.encode(), json.dumps({"roles": sorted(roles), "used": now}).encode())
 
+    def holds(self, state: TopicState) -> bool:
+        """Whether a topic is still as ``state`` says: what was just read was not half dropped, or half read."""
+        with self._env.begin(db=self._dbs["topics"]) as txn:
+            row = txn.get(state.name.encode())
+        if row is None:
+            return False
+        now = TopicState.load(row)
+        return now.id == state.id and now.ready
+
     def progress(self, topic_id: bytes) -> dict[int, Progress]:
         """Return the progress of a topic, by partition."""
         with self._env.begin() as txn:

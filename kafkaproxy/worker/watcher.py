@@ -24,6 +24,8 @@ log = logging.getLogger("kafkaproxy.watcher")
 
 _PATIENCE: Final = 8.0
 _POLICY_SECONDS: Final = 300.0
+_AGAIN_SECONDS: Final = 0.5
+"""Between two attempts to reach a cluster; each of them waits :data:`_PATIENCE` by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class TopicInfo:
     error: Unavailable | None = None
 
 
-Post = Callable[[list[TopicInfo]], None]
+Post = Callable[[str, list[TopicInfo]], None]
+"""Takes the cluster's id (empty where it does not say) and what it says of the topics."""
 
 
 class Watcher:
@@ -55,6 +58,7 @@ class Watcher:
         self._wanted: frozenset[str] = frozenset()
         self._policies: dict[str, tuple[float, str | None]] = {}
         self._kick = threading.Event()
+        self._down = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-watch-{cluster}", daemon=True)
 
@@ -82,27 +86,31 @@ class Watcher:
     def _run(self) -> None:
         admin = AdminClient(self._config)
         while not self._closed:
-            self._kick.wait(self._interval)
+            self._kick.wait(min(self._interval, _AGAIN_SECONDS) if self._down else self._interval)
             self._kick.clear()
             names = sorted(self._wanted)
             if self._closed or not names:
                 continue
             try:
-                self._post(self._ask(admin, names))
+                self._post(*self._ask(admin, names))
             except Exception:
                 # Whatever it was, a watcher that died would leave the worker blind for good.
                 log.exception("watch_failed cluster=%s", self._cluster)
 
-    def _ask(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
+    def _ask(self, admin: AdminClient, names: list[str]) -> tuple[str, list[TopicInfo]]:
         try:
+            cluster_id = "" if self._embedded else self._cluster_id(admin)
             found = self._describe_mock(admin, names) if self._embedded else self._describe(admin, names)
-        except KafkaException as error:
-            log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, error.args[0].name())
-            return [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
-        except TimeoutError:
-            log.warning("cluster_unreachable cluster=%s error=timeout", self._cluster)
-            return [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
-        return [self._with_offsets(admin, each) for each in found]
+        except (KafkaException, TimeoutError) as error:
+            reason = error.args[0].name() if isinstance(error, KafkaException) else "timeout"
+            log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, reason)
+            self._down = True
+            return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
+        self._down = False
+        return cluster_id, [self._with_offsets(admin, each) for each in found]
+
+    def _cluster_id(self, admin: AdminClient) -> str:
+        return admin.describe_cluster(request_timeout=_PATIENCE).result(_PATIENCE).cluster_id or ""
 
     def _describe(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
         infos: list[TopicInfo] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -26,6 +27,7 @@ class Worker:
         """How many requests wait for a reply or a change."""
         self._clusters: dict[str, ClusterWorker] = {}
         self._errors: dict[str, str] = {}
+        self._retiring: dict[ClusterWorker, threading.Thread] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -35,7 +37,7 @@ class Worker:
             if self._closed:
                 return
             for name in [name for name in self._clusters if name not in clusters]:
-                self._stop(name)
+                self._retire(name)
             self._errors = {name: each.error for name, each in clusters.items() if each.error}
             for name, config in clusters.items():
                 if not config.error:
@@ -48,6 +50,19 @@ class Worker:
             raise TopicUnavailable(Unavailable.MISCONFIGURED, self._errors.get(name, f"No cluster {name!r}."))
         return cluster
 
+    @contextlib.contextmanager
+    def using(self, name: str, user: object) -> Iterator[None]:
+        """Keep the present worker of a cluster alive while ``user`` is under way."""
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            yield
+            return
+        cluster.users.add(user)
+        try:
+            yield
+        finally:
+            cluster.users.discard(user)
+
     def clusters(self) -> Mapping[str, ClusterWorker]:
         """Return every cluster's worker."""
         return dict(self._clusters)
@@ -56,8 +71,13 @@ class Worker:
         """Stop everything; what was handed to a producer is flushed first."""
         with self._lock:
             self._closed = True
-            for name in list(self._clusters):
-                self._stop(name)
+            for cluster in self._retiring:
+                cluster.hurry()
+            for cluster in self._clusters.values():
+                cluster.close()
+            for thread in self._retiring.values():
+                thread.join()
+            self._clusters.clear()
 
     def _configure_one(self, name: str, config: ClusterConfig) -> None:
         running = self._clusters.get(name)
@@ -66,12 +86,16 @@ class Worker:
             if same and running.config.correlation_headers == config.correlation_headers:
                 running.configure(config)
                 return
-            # Another address or credential: requests that are under way finish on the old connections.
-            threading.Thread(target=self._clusters.pop(name).close, name=f"kafkaproxy-close-{name}").start()
+            self._retire(name)
         log.info("cluster_started cluster=%s pid=%s", name, os.getpid())
         cluster = ClusterWorker(config, self.limits)
         cluster.start()
         self._clusters[name] = cluster
 
-    def _stop(self, name: str) -> None:
-        self._clusters.pop(name).close()
+    def _retire(self, name: str) -> None:
+        """Let requests that are under way finish on the old connections, and new ones begin elsewhere."""
+        cluster = self._clusters.pop(name)
+        self._retiring = {each: thread for each, thread in self._retiring.items() if thread.is_alive()}
+        thread = threading.Thread(target=cluster.retire, name=f"kafkaproxy-retire-{name}", daemon=True)
+        self._retiring[cluster] = thread
+        thread.start()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import lmdb
 
 from kafkaproxy.worker import codec
 from kafkaproxy.worker.budget import add_bytes, forget_bytes
+from kafkaproxy.worker.lock import WriterLock
 from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, pack_latest, pack_reply, read_progress
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["Batch", "StoreWriter"]
+__all__ = ["Batch", "StoreWriter", "doubt"]
 
 
 @dataclass(slots=True)
@@ -36,16 +38,10 @@ class StoreWriter:
         self._stamp = itertools.count(1)
         self._session = b""
 
-    def begin(self, session: bytes, cluster_id: str) -> dict[str, TopicState]:
-        """Take over: topics are not ready until this session has read them; another cluster's data is dropped."""
+    def begin(self, session: bytes) -> dict[str, TopicState]:
+        """Take over: topics are not ready until this session has read them to their ends."""
         self._session = session
         with self._env.begin(write=True) as txn:
-            known = txn.get(b"cluster_id", db=self._store.db("meta"))
-            if cluster_id and known is not None and bytes(known).decode() != cluster_id:
-                for name in ("records", "latest", "replies", "progress", "topics"):
-                    txn.drop(self._store.db(name), delete=False)
-            if cluster_id:
-                txn.put(b"cluster_id", cluster_id.encode(), db=self._store.db("meta"))
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
                 states[key.decode()] = replace(TopicState.load(value), ready=False)
@@ -53,17 +49,51 @@ class StoreWriter:
                 self._put_state(txn, state)
         return states
 
+    def adopt(self, cluster_id: str) -> bool:
+        """Note whose data this is; where it is another cluster's, drop it and return True."""
+        meta = self._store.db("meta")
+        with self._env.begin(db=meta) as txn:
+            known = txn.get(b"cluster_id")
+        if known == cluster_id.encode():
+            return False
+        with self._env.begin(write=True) as txn:
+            txn.put(b"cluster_id", cluster_id.encode(), db=meta)
+            if known is None:
+                return False
+            for _, row in txn.cursor(db=self._store.db("topics")):
+                forget_bytes(txn, self._store, TopicState.load(row).key)
+            for name in ("records", "latest", "replies", "progress", "topics"):
+                txn.drop(self._store.db(name), delete=False)
+            self._touch(txn)
+        return True
+
+    def sweep(self, states: Iterable[TopicState]) -> None:
+        """Drop what belongs to none of these topics: what is left of a topic whose writer died while it dropped it."""
+        known = {state.key for state in states}
+        for topic_id in set(self._topic_ids()) - known:
+            self.drop_data(topic_id)
+
+    def _topic_ids(self) -> Iterator[bytes]:
+        with self._env.begin() as txn:
+            for name in ("progress", "replies", "latest", "records"):
+                cursor = txn.cursor(db=self._store.db(name))
+                found = cursor.first()
+                while found:
+                    topic_id = cursor.key()[: codec.ID_BYTES]
+                    yield topic_id
+                    found = cursor.set_range(topic_id + b"\xff" * 8)  # after every key of the topic
+
     def put_states(self, states: Iterable[TopicState]) -> None:
         """Store what is known of topics."""
         with self._env.begin(write=True) as txn:
             for state in states:
                 self._put_state(txn, state)
 
-    def forget(self, state: TopicState) -> None:
-        """Drop a topic and all of its data."""
-        self.drop_data(state.key)
+    def forget(self, states: Iterable[TopicState]) -> None:
+        """Drop topics; let readers know before their data is dropped (:meth:`drop_data`), so that nobody reads half of it."""
         with self._env.begin(write=True) as txn:
-            txn.delete(state.name.encode(), db=self._store.db("topics"))
+            for state in states:
+                txn.delete(state.name.encode(), db=self._store.db("topics"))
             self._touch(txn)
 
     def forget_wanted(self, names: Iterable[str]) -> None:
@@ -219,6 +249,14 @@ class StoreWriter:
         """Move the stamp that readers compare before they read the topics again."""
         stamp = self._session + next(self._stamp).to_bytes(8)
         txn.put(b"topics_version", stamp, db=self._store.db("meta"))
+
+
+def doubt(store: Store) -> None:
+    """Call nothing ready that only a writer who is gone called so: Kafka may have gone on, or be another one."""
+    lock = WriterLock(store.folder)
+    if lock.acquire():
+        StoreWriter(store, frozenset()).begin(os.urandom(8))
+        lock.release()
 
 
 def _encode(record: Record) -> bytes:

@@ -1,0 +1,59 @@
+"""Fixtures of the fault tests: short times, a broker that may be broken, proxies that are always closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kafkaproxy.routing.table import Configuration
+from tests.conftest import start_broker
+from tests.kafka import Broker
+from tests.proxy import Proxy
+
+StartProxy = Callable[..., Proxy]
+
+
+@pytest.fixture(autouse=True)
+def _short_times(settings: Any) -> None:
+    """Let what happens once in seconds happen several times a second, and what gives up do so soon."""
+    settings.KAFKAPROXY = {
+        **settings.KAFKAPROXY,
+        "METADATA_SECONDS": 0.3,
+        "RETENTION_SECONDS": 0.3,
+        "READY_TIMEOUT_SECONDS": 3,
+        "PRODUCE_TIMEOUT_SECONDS": 3,
+    }
+
+
+@pytest.fixture(scope="package")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker for all the tests that break it: starting a new one for each would take most of their time."""
+    with start_broker(tmp_path_factory) as broker:
+        yield broker
+
+
+@pytest.fixture
+def broken_kafka(breakable: Broker) -> Iterator[Broker]:
+    """A broker that the test may stop, kill or pause; it is put right afterwards."""
+    yield breakable
+    if breakable.running:
+        breakable.resume()
+    else:
+        breakable.start()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartProxy]:
+    """Start proxies: ``start(configuration, folder="store")``. Instances of one folder share a store."""
+    running: list[Proxy] = []
+
+    def start(config: Configuration, folder: str = "store") -> Proxy:
+        running.append(Proxy(tmp_path / folder, config))
+        return running[-1]
+
+    yield start
+    for proxy in running:
+        proxy.close()
