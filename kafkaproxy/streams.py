@@ -37,10 +37,23 @@ class Streams:
     def __init__(self) -> None:
         self.draining = False
         self._open: dict[Drainable, asyncio.AbstractEventLoop] = {}
+        self._places = 0
         self._watching = False
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @contextlib.contextmanager
+    def place(self, limit: int) -> Iterator[bool]:
+        """Take a place for a stream, also for the time until it is open; False where there are ``limit`` already."""
+        if self._places >= limit:
+            yield False
+            return
+        self._places += 1
+        try:
+            yield True
+        finally:
+            self._places -= 1
 
     @contextlib.contextmanager
     def opened(self, stream: Drainable) -> Iterator[None]:
@@ -61,9 +74,13 @@ class Streams:
         log.info("draining streams=%s", len(self._open))
         for stream, loop in list(self._open.items()):
             delay = random.uniform(0, settings.drain_seconds / 2)  # noqa: S311 - spreads load, hides nothing
-            retry = random.randint(settings.drain_retry_ms // 3, settings.drain_retry_ms)  # noqa: S311
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain, retry)
+                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain, self.retry_ms())
+
+    def retry_ms(self) -> int:
+        """Return a reconnection time for one client: random, so that they do not all come back at once."""
+        longest = get_settings().drain_retry_ms
+        return random.randint(longest // 3, longest)  # noqa: S311
 
     async def drained(self) -> None:
         """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``."""

@@ -20,6 +20,9 @@ _ETAG_SAFE: Final = "!#$&'()*+,/:;<=>?@[]^`{|}~"
 # Not read as JSON: the reference writes etags as they are, quotes too.
 _KEYED: Final = re.compile(r'\[(?:null|"[^"]*"),"([^"/]*)(?:/.*)?"\]', re.DOTALL)
 
+_MAX_PARTITION: Final = 2**31 - 1
+_MAX_OFFSET: Final = 2**63 - 1
+
 
 class BadEventId(ValueError):
     """The client's last event id is not one of ours."""
@@ -44,6 +47,8 @@ def parse_event_id(text: str) -> dict[int, int]:
         position = progress.decode(_position(text))
     except progress.BadProgress as error:
         raise BadEventId(str(error)) from None
+    if any(partition > _MAX_PARTITION or offset > _MAX_OFFSET for partition, offset in position.items()):
+        raise BadEventId("A number is larger than Kafka has.")
     return {partition: offset for partition, offset in position.items() if partition >= 0}
 
 

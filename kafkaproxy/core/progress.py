@@ -51,13 +51,17 @@ class Encoder:
         if new:
             self._pairs = dict(sorted(self._pairs.items()))
 
+    def copy(self) -> Encoder:
+        """Return another one, to go on from here."""
+        copy = Encoder({})
+        copy._pairs = self._pairs.copy()
+        return copy
+
     def text(self) -> str:
         """Return what :func:`encode` returns for the present progress."""
         out = bytearray((_VERSION,))
         _write(out, len(self._pairs))
-        for pair in self._pairs.values():
-            out += pair
-        return base64.urlsafe_b64encode(out).decode()
+        return base64.urlsafe_b64encode(out + b"".join(self._pairs.values())).decode()
 
 
 def decode(text: str) -> dict[int, int]:

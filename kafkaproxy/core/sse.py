@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["COMMENT", "frame", "gap_frame", "id_frame", "is_text", "record_frame", "retry_frame"]
+__all__ = ["COMMENT", "challenge_frame", "frame", "gap_frame", "id_frame", "is_text", "record_frame", "retry_frame"]
 
 COMMENT: Final = b":\n\n"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -44,6 +44,11 @@ def frame(event_id: str, event: bytes | None, data: bytes | None) -> bytes:
         return b"%bdata:%b%b\n\n" % (head, b" " if data.startswith(b" ") else b"", data)
     lines = (b"data:%b%b\n" % (b" " if line.startswith(b" ") else b"", line) for line in _LINE_END.split(data))
     return head + b"".join(lines) + b"\n"
+
+
+def challenge_frame(challenge: Mapping[str, Any]) -> bytes:
+    """Return the event that asks for a fresh credential; without an id, so that the position stays."""
+    return b"event:challenge\ndata:%b\n\n" % json.dumps(challenge, separators=(",", ":")).encode()
 
 
 def id_frame(event_id: str) -> bytes:

@@ -105,6 +105,9 @@ class ClusterWorker:
     def close(self) -> None:
         """Flush what was handed over, stop the threads, give the store back."""
         self._closed.set()
+        for loop, hub in self._hubs.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(hub.end_streams)
         for producer in self._producers.values():
             producer.close(self.limits.produce_timeout)
         if self.ingest is not None:
@@ -216,11 +219,8 @@ class ClusterWorker:
 
     async def _ask(self, name: str, role: Role) -> None:
         """Ask the writer for a topic that no configuration names, and say from time to time that it is still used."""
-        known = self.config.topics.get(name)
-        if known is not None and role in known.roles:
-            return
         now = time.time()
-        if now - self._asked.get((name, role), 0) < _WANT_SECONDS:
+        if self._is_wanted(name, role, now):
             return
         if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
@@ -230,6 +230,23 @@ class ClusterWorker:
         if self.ingest is not None:
             self.ingest.nudge()
         self._wake_others()
+
+    def _is_wanted(self, name: str, role: Role, now: float) -> bool:
+        known = self.config.topics.get(name)
+        asked = self._asked.get((name, role), 0)
+        return (known is not None and role in known.roles) or now - asked < min(_WANT_SECONDS, self.limits.topic_idle / 3)
+
+    def keep(self, name: str, role: Role) -> None:
+        """Say that a topic which only requests name is still used: a stream asks once and stays."""
+        now = time.time()
+        if not self._is_wanted(name, role, now) and not self._closed.is_set():
+            self._asked[name, role] = now
+            self.pool.submit(self.store.want, name, frozenset({role}), now)
+
+    def look_again(self) -> None:
+        """Ask Kafka about the topics now, not at the next turn."""
+        if self.ingest is not None:
+            self.ingest.look_again()
 
     async def _see_own_writes(self, name: str, state: TopicState) -> None:
         """Wait, for a moment, until the store holds what this process produced: clients read what they wrote."""

@@ -41,19 +41,26 @@ class FilterIndex(Generic[T]):
 
     def add(self, filters: tuple[RecordFilter, ...], value: T) -> None:
         """Add a value that is found for records that pass any of ``filters``, or for all where there is none."""
-        if not filters:
+        if _passes_all(filters):
             self._all.add(value)
+            return
         for each in filters:
             self._bucket(each).add((each, value))
 
     def remove(self, filters: tuple[RecordFilter, ...], value: T) -> None:
         """Remove what :meth:`add` added."""
-        self._all.discard(value)
+        if _passes_all(filters):
+            self._all.discard(value)
+            return
         for each in filters:
             bucket = self._bucket(each)
             bucket.discard((each, value))
-            if not bucket:
-                self._by_key.pop(each.key or b"", None) if each.key is not None else self._by_header.pop(each.headers[0], None)
+            if bucket:
+                continue
+            if each.key is not None:
+                self._by_key.pop(each.key, None)
+            else:
+                self._by_header.pop(each.headers[0], None)
 
     def find(self, record: Record) -> Iterator[T]:
         """Yield the values whose filters pass the record, each once."""
@@ -70,6 +77,10 @@ class FilterIndex(Generic[T]):
         if each.key is not None:
             return self._by_key[each.key]
         return self._by_header[each.headers[0]]
+
+
+def _passes_all(filters: tuple[RecordFilter, ...]) -> bool:
+    return not filters or any(each.key is None and not each.headers for each in filters)
 
 
 def _passing(bucket: set[tuple[RecordFilter, T]] | None, record: Record) -> set[T]:

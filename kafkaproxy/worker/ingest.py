@@ -90,6 +90,12 @@ class Ingest:
         """Look at what requests want, now."""
         self._commands.put(self._rewant)
 
+    def look_again(self) -> None:
+        """Ask Kafka about the topics now; from any thread. Does nothing where another process is the writer."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.kick()
+
     def close(self) -> None:
         """Stop, sync the store, free the lock."""
         self._closed.set()

@@ -1,171 +1,135 @@
 """The live end of a topic, for streams: read and decoded once for a process, framed once for each way of framing.
 
-Streams that filter alike share a :class:`Group`: a short ring of frames that each of them walks at its own pace. A stream
-that falls behind the ring is a cursor in the store again (:mod:`kafkaproxy.consumers.cursor`); nothing is queued for it.
+Streams that filter alike share a :class:`Group` and walk its ring of frames, each at its own pace. A stream that falls behind
+the ring is a cursor in the store again (:mod:`kafkaproxy.consumers.cursor`); nothing is queued for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
-from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.progress import Encoder
-from kafkaproxy.core.sse import record_frame
-from kafkaproxy.worker.codec import decode_header
-from kafkaproxy.worker.filters import FilterIndex, RecordFilter
-from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.filters import FilterIndex
+from kafkaproxy.worker.group import Framing, Group, View, frame_of, release
+from kafkaproxy.worker.pages import Pages
+from kafkaproxy.worker.store import Progress, Store
 from kafkaproxy.worker.types import Record
 
-__all__ = ["Framing", "Group", "StreamTail", "frame_of"]
+__all__ = ["StreamTail"]
 
-_RING: Final = 2048
-_RING_BYTES: Final = 4 << 20
 _PER_STEP: Final = 500
 _BYTES_PER_STEP: Final = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How a route frames records."""
-
-    keyed: bool
-    as_base64: bool
-
-
-def frame_of(record: Record, position: str, framing: Framing) -> tuple[bytes, str]:
-    """Return a record's frame and its id; ``position`` is the progress after it."""
-    event_id = make_event_id(position, record.key, decode_header(record.headers, "etag"), keyed=framing.keyed)
-    return record_frame(event_id, record.key, record.value, as_base64=framing.as_base64), event_id
-
-
-class Group:
-    """The streams of one topic that see the same frames: the same filters, the same framing."""
-
-    __slots__ = ("_base", "_bytes", "_ids", "_items", "filters", "framing", "members", "waiters")
-
-    def __init__(self, filters: tuple[RecordFilter, ...], framing: Framing) -> None:
-        self.filters = filters
-        self.framing = framing
-        self.members = 0
-        self.waiters: set[asyncio.Future[None]] = set()
-        self._items: list[bytes] = []
-        self._ids: list[str] = []
-        self._base = 0
-        self._bytes = 0
-
-    @property
-    def end(self) -> int:
-        """The sequence number that the next frame gets."""
-        return self._base + len(self._items)
-
-    def append(self, frame: bytes, event_id: str) -> None:
-        """Add a frame; the oldest half of the ring leaves when it is full."""
-        self._items.append(frame)
-        self._ids.append(event_id)
-        self._bytes += len(frame)
-        if len(self._items) > _RING or (self._bytes > _RING_BYTES and len(self._items) > 1):
-            half = (len(self._items) + 1) // 2
-            self._bytes -= sum(map(len, islice(self._items, half)))
-            del self._items[:half], self._ids[:half]
-            self._base += half
-
-    def since(self, sequence: int) -> tuple[bytes, str] | None:
-        """Return the frames from ``sequence`` on as one piece, and the last id; None where the ring has moved on."""
-        start = sequence - self._base
-        if start < 0:
-            return None
-        if start == len(self._items) - 1:  # one new frame, the usual case: it is not copied
-            return self._items[-1], self._ids[-1]
-        return b"".join(self._items[start:]), self._ids[-1]
-
-    def wake(self) -> None:
-        """Wake the streams that wait for more."""
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
 
 class StreamTail:
     """The live end of one topic in one event loop."""
 
     def __init__(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
+        self.users = 0
+        """How many streams follow, at the end or on their way to it."""
+        self.ended = False
+        """Whether the topic is not read any more: streams end."""
+        self.waiters: set[asyncio.Future[None]] = set()
+        """The streams that wait for the end to move, without a place in a ring."""
+        self._groups: dict[View, Group] = {}
+        self._begin(topic_id, positions)
+
+    def _begin(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
         self.topic_id = topic_id
         self.positions = dict(positions)
         """Partition → next offset: everything before is in the groups' rings, or was never needed there."""
+        self.epoch = object()
+        """Replaced when offsets lose their meaning: the topic was re-created, or its log cut short."""
+        self.pages = Pages()
         self._encoder = Encoder(positions)
-        self._groups: dict[tuple[tuple[RecordFilter, ...], Framing], Group] = {}
         self._index: FilterIndex[Group] = FilterIndex()
 
     @property
-    def idle(self) -> bool:
-        """Whether no stream follows."""
-        return not self._groups
-
     def position(self) -> str:
-        """Return the encoded progress."""
+        """The encoded progress."""
         return self._encoder.text()
 
-    def join(self, filters: tuple[RecordFilter, ...], framing: Framing) -> Group:
-        """Return the group of those filters and that framing, with one member more."""
-        group = self._groups.get((filters, framing))
+    def join(self, view: View) -> Group:
+        """Return the group of that view, with one member more."""
+        group = self._groups.get(view)
         if group is None:
-            group = self._groups[filters, framing] = Group(filters, framing)
-            self._index.add(filters, group)
+            group = self._groups[view] = Group(view)
+            self._index.add(view[0], group)
         group.members += 1
         return group
 
     def leave(self, group: Group) -> None:
         """Give a membership back."""
         group.members -= 1
-        if not group.members:
-            self._groups.pop((group.filters, group.framing), None)
-            self._index.remove(group.filters, group)
+        if not group.members and self._groups.get(group.view) is group:
+            del self._groups[group.view]
+            self._index.remove(group.view[0], group)
 
     def reset(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
-        """Begin anew: the topic was re-created. Every stream finds out by the topic id."""
-        self.topic_id = topic_id
-        self.positions = dict(positions)
-        self._encoder = Encoder(positions)
-        self.wake()
+        """Begin anew. Streams find out by the epoch, after what is left in their rings."""
+        self._begin(topic_id, positions)
+        self._send_back()
 
-    def wake(self) -> None:
-        """Wake every stream."""
-        for group in self._groups.values():
-            group.wake()
+    def end(self) -> None:
+        """End every stream."""
+        self.ended = True
+        self._send_back()
 
     def advance(self, store: Store) -> bool:
         """Read what is new and frame it for the groups; return whether there is still more."""
-        behind = False
+        behind = moved = False
         touched: set[Group] = set()
-        for partition, end in store.next_offsets(self.topic_id).items():
-            start = self.positions.get(partition)
-            if start is None:  # the topic grew: a new partition is read from its beginning
-                start = store.progress(self.topic_id)[partition].log_start
-            if start < end or partition not in self.positions:
-                behind |= self._advance_partition(store, partition, start, end, touched)
+        for partition, progress in store.progress(self.topic_id).items():
+            # A partition that the topic grew by is read from its beginning.
+            start = self.positions.get(partition, progress.log_start)
+            if start < progress.next_offset or partition not in self.positions:
+                behind |= self._advance_partition(store, partition, start, progress, touched)
+                moved = True
         for group in touched:
             group.wake()
+        if moved:
+            release(self.waiters)
         return behind
 
-    def _advance_partition(self, store: Store, partition: int, start: int, end: int, touched: set[Group]) -> bool:
-        records, reached = store.read(self.topic_id, partition, start, end, _PER_STEP, _BYTES_PER_STEP)
+    def _advance_partition(self, store: Store, partition: int, start: int, known: Progress, touched: set[Group]) -> bool:
+        if not self._groups:  # nobody is here to see it; cursors read for themselves
+            self._move(partition, known.next_offset)
+            return False
+        records, reached = store.read(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
+        now = store.progress(self.topic_id).get(partition)
+        if now is None or now.complete_from > start:  # the store let go of records before they were read here
+            self._move(partition, known.next_offset)
+            self._send_back()
+            return False
         for record in records:
             self._encoder.set(partition, record.offset + 1)
             self._frame(record, touched)
-        self.positions[partition] = reached
-        self._encoder.set(partition, reached)
-        return reached < end
+        self._move(partition, reached)
+        return reached < known.next_offset
+
+    def _move(self, partition: int, offset: int) -> None:
+        self.positions[partition] = offset
+        self._encoder.set(partition, offset)
 
     def _frame(self, record: Record, touched: set[Group]) -> None:
         position = ""
-        frames: dict[Framing, tuple[bytes, str]] = {}
+        frames: dict[Framing, bytes] = {}
         for group in self._index.find(record):
-            if group.framing not in frames:
-                position = position or self._encoder.text()
-                frames[group.framing] = frame_of(record, position, group.framing)
-            group.append(*frames[group.framing])
-            touched.add(group)
+            if group not in touched:
+                touched.add(group)
+                group.let_go()
+            position = position or self._encoder.text()
+            framing = group.view[1]
+            if framing not in frames:
+                frames[framing] = frame_of(record, position, framing)
+            group.append(frames[framing], position)
+
+    def _send_back(self) -> None:
+        """Close the rings: every stream reads on as a cursor from where it is."""
+        groups, self._groups = self._groups, {}
+        self._index = FilterIndex()
+        for group in groups.values():
+            group.close()
+        release(self.waiters)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.tail import Group, StreamTail
+from kafkaproxy.worker.tail import StreamTail
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Hub"]
@@ -173,42 +173,59 @@ class Hub:
         behind = False
         for tail in list(self._tails.values()):
             behind |= self._advance_tail(tail)
-        for stream in list(self._streams.values()):
+        for stream in self._streams.values():
             behind |= stream.advance(self._store)
         if behind:  # let requests in between; nothing is lost, the positions stay
             self.wake()
 
-    def stream(self, topic: str, topic_id: bytes) -> StreamTail:
-        """Return the live end of a topic for streams; it is followed as long as a stream is a member of a group."""
+    @contextlib.contextmanager
+    def stream(self, topic: str, topic_id: bytes) -> Iterator[StreamTail]:
+        """Follow the live end of a topic for a stream."""
         tail = self._streams.get(topic)
         if tail is None:
             tail = self._streams[topic] = StreamTail(topic_id, self._store.next_offsets(topic_id))
-        return tail
+        tail.users += 1
+        try:
+            yield tail
+        finally:
+            tail.users -= 1
+            if not tail.users and self._streams.get(topic) is tail:
+                del self._streams[topic]
 
     def advance(self, tail: StreamTail) -> None:
         """Bring a live end as far as the store is, or a step towards it."""
         if tail.advance(self._store):
             self.wake()
 
-    def leave_stream(self, topic: str, group: Group) -> None:
-        """Give a membership of a group back."""
-        tail = self._streams[topic]
-        tail.leave(group)
-        if tail.idle:
-            del self._streams[topic]
-
     def topics_changed(self) -> None:
         """Tell who waits for a topic's state."""
         _finish(self._states, None)
-        for topic, stream in self._streams.items():
-            state = self._topics().get(topic)
-            if state is not None and state.key and state.key != stream.topic_id:
-                stream.reset(state.key, self._store.next_offsets(state.key))
+        for topic, stream in list(self._streams.items()):
+            self._stream_changed(topic, stream)
         for topic, tail in self._tails.items():
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
                 tail.key, tail.positions = state.key, {}
             tail.wake_all()
+
+    def end_streams(self) -> None:
+        """End every stream: the cluster's worker stops."""
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.end()
+
+    def _stream_changed(self, topic: str, stream: StreamTail) -> None:
+        state = self._topics().get(topic)
+        if state is None:  # nothing wants the topic any more
+            del self._streams[topic]
+            stream.end()
+        elif state.key and (state.key != stream.topic_id or (state.ready and self._is_cut_short(stream))):
+            stream.reset(state.key, self._store.next_offsets(state.key))
+
+    def _is_cut_short(self, stream: StreamTail) -> bool:
+        """Whether the log, read to its end, ends before what was streamed of it."""
+        reached = self._store.next_offsets(stream.topic_id)
+        return any(reached.get(partition, 0) < offset for partition, offset in stream.positions.items())
 
     def _advance_tail(self, tail: _Tail) -> bool:
         """Read what is new in a topic; return whether there is still more."""

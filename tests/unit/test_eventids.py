@@ -90,6 +90,8 @@ def test_an_id_of_the_reference_is_read_whatever_its_etag_holds(etag: str) -> No
         "é",
         "AQIA////////////",  # not the URL's alphabet
         base64.urlsafe_b64encode(b"\x01\x02\x00" + b"\xff" * 10 + b"\x01").decode(),  # a number without an end
+        progress.encode({2**31: 1}),
+        progress.encode({0: 2**63}),
         "[",
         "[]",
         '["a2V5"]',

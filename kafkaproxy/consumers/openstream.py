@@ -1,0 +1,215 @@
+"""One open stream: a cursor that catches up with its topic, then walks the ring of frames at the live end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.cursor import Cursor
+from kafkaproxy.consumers.http import Request, Send
+from kafkaproxy.consumers.problems import Fields
+from kafkaproxy.consumers.starting import Start
+from kafkaproxy.core import progress
+from kafkaproxy.core.eventids import make_event_id
+from kafkaproxy.core.sse import COMMENT, gap_frame, id_frame, retry_frame
+from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.errors import TopicUnavailable
+from kafkaproxy.worker.group import Group, View
+from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.worker.types import Role
+
+__all__ = ["OpenStream"]
+
+log = logging.getLogger("kafkaproxy.stream")
+
+
+class OpenStream:
+    """Serves one client until it leaves, stops reading, or the server stops."""
+
+    __slots__ = (
+        *("_cluster", "_cursor", "_ended", "_first", "_gone", "_last_write", "_loop", "_position", "_request", "_retry"),
+        *("_send", "_settings", "_stalled", "_task", "_timer", "_topic", "_waiter", "_writing"),
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        send: Send,
+        settings: Settings,
+        cluster: ClusterWorker,
+        state: TopicState,
+        start: Start,
+        view: View,
+    ) -> None:
+        self._request = request
+        self._send = send
+        self._settings = settings
+        self._cluster = cluster
+        self._topic = state
+        self._cursor = Cursor(cluster, state.name, state.key, start.position, view)
+        self._position = self._cursor.position
+        """The progress after what was sent."""
+        event_id = self._event_id()
+        self._first = gap_frame(event_id, {"lost": start.lost}) if start.lost else id_frame(event_id)
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = self._ended = self._stalled = self._writing = False
+        self._retry: int | None = None
+        self._last_write = time.monotonic()
+
+    async def run(self, fields: Fields) -> None:
+        """Serve."""
+        self._task = asyncio.current_task()
+        gone = asyncio.ensure_future(self._request.gone())
+        gone.add_done_callback(self._leave)
+        self._arm()
+        try:
+            with self._cluster.hub().stream(self._topic.name, self._topic.key) as tail:
+                await self._serve(tail, fields)
+        except asyncio.CancelledError:
+            if not self._stalled:
+                raise
+            log.info("stream_stalled topic=%s", self._topic.name)
+        finally:
+            self._timer.cancel()
+            gone.cancel()
+
+    def drain(self, retry_ms: int) -> None:
+        """End, and tell the client when to come back; from the stream's own loop."""
+        self._retry = retry_ms
+        self._end()
+
+    async def _serve(self, tail: StreamTail, fields: Fields) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": fields})
+        await self._write(COMMENT + self._first)
+        try:
+            await self._follow(tail)
+        except TopicUnavailable as error:  # the client comes back to where it was
+            log.warning("stream_interrupted topic=%s reason=%s detail=%s", self._topic.name, error.reason, error.detail)
+        if not self._gone:
+            with contextlib.suppress(OSError):
+                last = b"" if self._retry is None else retry_frame(self._retry)
+                await self._send({"type": "http.response.body", "body": last})
+
+    async def _follow(self, tail: StreamTail) -> None:
+        self._cursor.enter(tail)
+        while not self._is_over(tail):
+            await self._catch_up(tail)
+            # Nothing was awaited since the cursor was seen to be at the tail.
+            if not self._is_over(tail):
+                await self._walk(tail)
+                self._cursor.move(progress.decode(self._position))
+
+    async def _catch_up(self, tail: StreamTail) -> None:
+        """Read until the cursor is at the tail."""
+        hub = self._cluster.hub()
+        while not self._is_over(tail):
+            hub.advance(tail)
+            if self._cursor.at(tail):
+                return
+            frames = await self._cursor.read(tail)
+            self._position = self._cursor.position
+            if frames:
+                await self._write(frames)
+            elif self._is_heartbeat_due():
+                await self._write(id_frame(self._event_id()))
+            elif frames is None:
+                await self._wait(tail.waiters)
+            # A page costs time, and a server's send need not give way to others.
+            await asyncio.sleep(0)
+
+    async def _walk(self, tail: StreamTail) -> None:
+        """Walk the ring until it ends, or has moved on under us."""
+        group = tail.join(self._cursor.view)
+        try:
+            await self._walk_ring(group, tail)
+        finally:
+            tail.leave(group)
+
+    async def _walk_ring(self, group: Group, tail: StreamTail) -> None:
+        sequence = group.end
+        while not self._ended:
+            if sequence < group.end:
+                piece = group.since(sequence)
+                if piece is None:
+                    return
+                frames, sequence, self._position = piece
+                await self._write(frames)
+            elif group.closed:
+                return
+            elif self._is_heartbeat_due():
+                await self._write(self._heartbeat(tail))
+            else:
+                await self._wait(group.waiters)
+
+    def _heartbeat(self, tail: StreamTail) -> bytes:
+        """Return a comment; or, when filtered records have moved the position, an event that only has the new id."""
+        position = tail.position
+        if position == self._position:
+            return COMMENT
+        self._position = position
+        return id_frame(self._event_id())
+
+    def _event_id(self) -> str:
+        """Return the id of the position, as of a record without key and etag."""
+        return make_event_id(self._position, None, None, keyed=self._cursor.view[1].keyed)
+
+    async def _wait(self, waiters: set[asyncio.Future[None]]) -> None:
+        self._waiter = waiter = self._loop.create_future()
+        waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            waiters.discard(waiter)
+            self._waiter = None
+
+    async def _write(self, frames: bytes) -> None:
+        self._last_write = time.monotonic()
+        self._writing = True
+        try:
+            await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+        except OSError:  # ASGI: the client is gone
+            self._gone = self._ended = True
+        finally:
+            self._writing = False
+
+    def _is_over(self, tail: StreamTail) -> bool:
+        return self._ended or tail.ended
+
+    def _is_heartbeat_due(self) -> bool:
+        return self._idle_for() >= self._settings.heartbeat_seconds
+
+    def _idle_for(self) -> float:
+        return time.monotonic() - self._last_write
+
+    def _arm(self) -> None:
+        """One timer for all that is due by time: the heartbeat, and giving up on a client that does not read."""
+        period = self._settings.stream_send_timeout_seconds if self._writing else self._settings.heartbeat_seconds
+        self._timer = self._loop.call_later(max(period - self._idle_for(), 0.001), self._tick)
+
+    def _tick(self) -> None:
+        self._cluster.keep(self._topic.name, Role.STREAM)
+        if not self._writing:
+            if self._is_heartbeat_due():
+                self._wake()
+        elif self._idle_for() >= self._settings.stream_send_timeout_seconds and self._task is not None:
+            self._stalled = True
+            self._task.cancel()
+            return
+        self._arm()
+
+    def _leave(self, _gone: asyncio.Future[None]) -> None:
+        self._gone = True
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,112 @@
+"""Where a stream begins: after what the client saw last, or where the route starts new ones. Fixed before the response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.problems import Problem
+from kafkaproxy.core.eventids import BadEventId, parse_event_id
+from kafkaproxy.routing.table import Route
+from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.store import TopicState
+
+__all__ = ["Start", "last_position", "resolve_start"]
+
+Offsets = Mapping[int, int]
+
+
+@dataclass(slots=True)
+class Start:
+    """Where a stream begins."""
+
+    position: dict[int, int]
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    """What the client missed for good: partition, the offset it would have got next, and the one it gets instead."""
+
+
+def last_position(request: Request, limit: int) -> dict[int, int] | None:
+    """Return the position of ``last-event-id``, the field or else the query parameter; None for a new stream.
+
+    An id that does not decode is 400 (D22): replaying everything, or nothing, would both be a lie.
+    """
+    given = request.field(b"last-event-id")
+    if given is None:
+        pairs = parse_qsl(request.query, keep_blank_values=True)
+        given = next((value for name, value in pairs if name == b"lastEventId"), None)
+    if not given:
+        return None
+    if len(given) > limit:
+        raise Problem(400, "event-id-too-long", f"The last event id has more than {limit} bytes: open the stream without it.")
+    try:
+        return parse_event_id(given.decode("latin-1"))
+    except BadEventId as error:
+        detail = f"The last event id is not one of this site's. {error} Open the stream without it to start anew."
+        raise Problem(400, "bad-event-id", detail) from None
+
+
+async def resolve_start(
+    cluster: ClusterWorker, state: TopicState, route: Route, last: Offsets | None, seconds: float
+) -> tuple[TopicState, Start]:
+    """Fix the position. It is Kafka's own word, not the store's, which may lag behind another instance."""
+    if last is not None:
+        state = await _knowing(cluster, state, max(last, default=-1), seconds)
+    earliest, latest = await _bounds(cluster, state, last)
+    if last is not None:
+        return state, _resume(last, earliest, latest)
+    match route.start:
+        case "latest":
+            return state, Start(dict(latest))
+        case "timestamp":
+            since = await cluster.offsets.ask(state.name, state.partitions, route.start_timestamp or 0)
+            return state, Start({each: offset if offset >= 0 else latest[each] for each, offset in since.items()})
+        case _:
+            return state, Start(dict(earliest))
+
+
+async def _knowing(cluster: ClusterWorker, state: TopicState, partition: int, seconds: float) -> TopicState:
+    """Wait until the worker knows of a partition that the client's id knows of: the topic grew, and others learned it first."""
+    if partition < state.partitions or not await cluster.offsets.has_partition(state.name, partition):
+        return state
+    cluster.look_again()
+    try:
+        async with asyncio.timeout(seconds):
+            while (grown := cluster.topics()[state.name]).partitions <= partition:
+                await cluster.hub().states_changed()
+    except TimeoutError:
+        raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
+    return grown
+
+
+async def _bounds(cluster: ClusterWorker, state: TopicState, last: Offsets | None) -> tuple[Offsets, Offsets]:
+    """Return where the partitions begin and end; while Kafka is away, what the store knows, if that covers ``last``."""
+    questions = [cluster.offsets.ask(state.name, state.partitions, spec) for spec in ("earliest", "latest")]
+    try:
+        earliest, latest = await asyncio.gather(*questions)
+    except TopicUnavailable as error:
+        known = cluster.store.progress(state.key)
+        beyond = last is not None and any(each not in known or last[each] > known[each].next_offset for each in last)
+        if error.reason is not Unavailable.UNREACHABLE or beyond:
+            raise
+        earliest, latest = (
+            {each: row.log_start for each, row in known.items()},
+            {each: row.next_offset for each, row in known.items()},
+        )
+    return earliest, latest
+
+
+def _resume(last: Offsets, earliest: Offsets, latest: Offsets) -> Start:
+    """Go on from the client's position. What is outside of the log was lost (D23), and never passed over in silence."""
+    start = Start({})
+    for partition, first in earliest.items():
+        offset = last.get(partition, first)  # a partition that the id does not know is younger than the id
+        if 0 <= offset < first or offset > latest[partition]:
+            start.lost.append({"partition": partition, "from": offset, "to": first})
+        start.position[partition] = offset if first <= offset <= latest[partition] else first
+    start.lost += [{"partition": each, "from": last[each], "to": 0} for each in last if each not in earliest]
+    return start

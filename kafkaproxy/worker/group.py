@@ -1,0 +1,127 @@
+"""The streams at the live end of a topic that see the same frames, and the short ring of frames that they walk."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple
+
+from kafkaproxy.core.eventids import make_event_id
+from kafkaproxy.core.sse import record_frame
+from kafkaproxy.worker.codec import decode_header
+from kafkaproxy.worker.filters import RecordFilter
+from kafkaproxy.worker.types import Record
+
+__all__ = ["Framing", "Group", "Piece", "View", "frame_of", "release"]
+
+_RING: Final = 2048
+_RING_BYTES: Final = 4 << 20
+# What a server may have to hold for a client that does not read.
+_PIECE_BYTES: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a route frames records."""
+
+    keyed: bool
+    as_base64: bool
+
+
+View = tuple[tuple[RecordFilter, ...], Framing]
+"""What decides which frames a stream gets."""
+
+
+def frame_of(record: Record, position: str, framing: Framing) -> bytes:
+    """Return a record's frame; ``position`` is the progress after it."""
+    event_id = make_event_id(position, record.key, decode_header(record.headers, "etag"), keyed=framing.keyed)
+    return record_frame(event_id, record.key, record.value, as_base64=framing.as_base64)
+
+
+class Piece(NamedTuple):
+    """Frames to send at once."""
+
+    frames: bytes
+    next: int
+    """The sequence number to go on from."""
+    position: str
+    """The progress after the last frame."""
+
+
+class Group:
+    """A ring of frames. It holds what some member has yet to send, up to a bound; who is slower reads the store again."""
+
+    __slots__ = ("_base", "_bytes", "_frames", "_joined", "_piece", "_positions", "closed", "members", "view", "waiters")
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.members = 0
+        self.waiters: set[asyncio.Future[None]] = set()
+        """The members that have sent everything."""
+        self.closed = False
+        """Whether nothing will be added: members send what is left and look for their place anew."""
+        self._frames: list[bytes] = []
+        self._positions: list[str] = []
+        self._base = 0
+        self._bytes = 0
+        self._joined = (-1, -1)
+        self._piece = Piece(b"", -1, "")
+
+    @property
+    def end(self) -> int:
+        """The sequence number that the next frame gets."""
+        return self._base + len(self._frames)
+
+    def append(self, frame: bytes, position: str) -> None:
+        """Add a frame; the oldest half of the ring leaves when it is full."""
+        self._frames.append(frame)
+        self._positions.append(position)
+        self._bytes += len(frame)
+        if len(self._frames) > _RING or (self._bytes > _RING_BYTES and len(self._frames) > 1):
+            self._drop((len(self._frames) + 1) // 2)
+
+    def let_go(self) -> None:
+        """Forget what every member has sent; call before frames are added."""
+        if self._frames and len(self.waiters) == self.members:
+            self._drop(len(self._frames))
+
+    def since(self, sequence: int) -> Piece | None:
+        """Return frames from ``sequence`` on; None where the ring has moved on."""
+        start = sequence - self._base
+        if start < 0:
+            return None
+        if start == len(self._frames) - 1:  # one new frame, the usual case: it is not copied
+            return Piece(self._frames[-1], self.end, self._positions[-1])
+        if self._joined != (sequence, self.end):  # else another member has just asked for the same
+            self._joined, self._piece = (sequence, self.end), self._join(start)
+        return self._piece
+
+    def wake(self) -> None:
+        """Wake the members that wait for more."""
+        release(self.waiters)
+
+    def close(self) -> None:
+        """Add nothing any more."""
+        self.closed = True
+        self.wake()
+
+    def _join(self, start: int) -> Piece:
+        stop, size = start, 0
+        while stop < len(self._frames) and (stop == start or size + len(self._frames[stop]) <= _PIECE_BYTES):
+            size += len(self._frames[stop])
+            stop += 1
+        return Piece(b"".join(self._frames[start:stop]), self._base + stop, self._positions[stop - 1])
+
+    def _drop(self, count: int) -> None:
+        self._bytes -= sum(map(len, islice(self._frames, count)))
+        del self._frames[:count], self._positions[:count]
+        self._base += count
+
+
+def release(waiters: set[asyncio.Future[None]]) -> None:
+    """Wake all of them, once."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

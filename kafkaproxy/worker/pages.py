@@ -1,0 +1,50 @@
+"""What streams read on their way to the live end, kept for a moment: clients that come back together read the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final
+
+__all__ = ["Page", "Pages"]
+
+_PAGES: Final = 256
+_BYTES: Final = 8 << 20
+
+Page = tuple[bytes, int]
+"""Frames, and the offset up to which they are all."""
+
+
+class Pages:
+    """The pages that were read last, by where they begin and who may see them. Bounded; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Page] = {}
+        self._bytes = 0
+        self._reading: dict[Hashable, asyncio.Future[Page]] = {}
+
+    def get(self, key: Hashable) -> Page | None:
+        """Return a page that is kept."""
+        return self._kept.get(key)
+
+    def keep(self, key: Hashable, page: Page) -> None:
+        """Keep a page."""
+        if key in self._kept:
+            return
+        self._kept[key] = page
+        self._bytes += len(page[0])
+        while self._bytes > _BYTES or len(self._kept) > _PAGES:
+            self._bytes -= len(self._kept.pop(next(iter(self._kept)))[0])
+
+    async def shared(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Page]]) -> Page:
+        """Return the outcome of ``read``, run once for all who ask while it runs; who leaves does not stop it."""
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = asyncio.ensure_future(read())
+            reading.add_done_callback(lambda done: self._read(key, done))
+        return await asyncio.shield(reading)
+
+    def _read(self, key: Hashable, done: asyncio.Future[Page]) -> None:
+        del self._reading[key]
+        if not done.cancelled() and done.exception() is None:
+            self.keep(key, done.result())
