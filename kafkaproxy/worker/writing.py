@@ -212,8 +212,9 @@ class StoreWriter:
                 self._remove(txn, state, key, value)
             add_bytes(txn, self._store, state, -sum(len(value) for _, value in doomed))
             done = len(doomed) < limit
-            if done:
-                self._move_log_start(txn, state.key, partition, log_start)
+            # With every step: a stream must not take what is half removed for the whole log.
+            reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
+            self._move_log_start(txn, state.key, partition, reached)
         return len(doomed), done
 
     def _remove(self, txn: lmdb.Transaction, state: TopicState, key: bytes, value: bytes) -> None:
