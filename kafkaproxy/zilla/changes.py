@@ -7,7 +7,7 @@ it is not. What was changed, added or removed by hand is a conflict, and needs a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -18,13 +18,15 @@ from kafkaproxy.models import ImportedObject
 from kafkaproxy.zilla.clusters import name_clusters
 from kafkaproxy.zilla.items import KINDS, Fields, Item, cluster_items, items_of
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.rows import children, find, read, topic_defaults
+from kafkaproxy.zilla.rows import read_rows, topic_defaults
 
 __all__ = ["Action", "Change", "Changes", "compare", "digest"]
 
 _SECRET: Final = frozenset({"sasl_password", "sasl_username", "ssl_ca", "options"})
 """Fields whose values are never shown."""
 _SALT: Final = "kafkaproxy.zilla.imported"
+
+_PARENT: Final = {"entry": "gateway", "route": "entry"}
 
 Key = tuple[str, str]
 
@@ -96,9 +98,9 @@ def compare(plan: Plan) -> Changes:
         clusters[item.origin] = name
         items.append((_renamed(item, name), owned))
     items += [(item, True) for item in items_of(plan, clusters)]
-    records = _records()
-    changes = [change for item, owned in items if (change := _change(item, owned=owned, records=records)) is not None]
-    changes += _removals(plan.sources, {(item.kind, item.key) for item, _ in items}, records)
+    comparison = _Comparison.of(plan, [item for item, _ in items])
+    changes = [change for item, owned in items if (change := comparison.change(item, owned=owned)) is not None]
+    changes += comparison.removals()
     return Changes(changes=tuple(sorted(changes, key=_order)), items=tuple(items))
 
 
@@ -112,32 +114,51 @@ def _order(change: Change) -> tuple[int, int]:
     return (0, -depth) if change.action is Action.DELETE else (1, depth)
 
 
-def _records() -> Mapping[Key, list[ImportedObject]]:
-    """Return what is remembered of each object, by whom."""
-    found: dict[Key, list[ImportedObject]] = {}
-    for record in ImportedObject.objects.all():
-        found.setdefault((record.kind, record.key), []).append(record)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The database as it is, what is remembered of imports, and what the file has."""
 
+    sources: tuple[str, ...]
+    wanted: frozenset[Key]
+    records: Mapping[Key, list[ImportedObject]]
+    rows: Mapping[Key, Fields]
 
-def _own(records: list[ImportedObject], source: str) -> ImportedObject | None:
-    return next((record for record in records if record.source == source), None)
+    @classmethod
+    def of(cls, plan: Plan, items: Iterable[Item]) -> _Comparison:
+        """Read what has to be compared."""
+        records: dict[Key, list[ImportedObject]] = {}
+        for record in ImportedObject.objects.all():
+            records.setdefault((record.kind, record.key), []).append(record)
+        wanted = frozenset((item.kind, item.key) for item in items)
+        gateways = {key for kind, key in {*wanted, *records} if kind == "gateway"}
+        return cls(plan.sources, wanted, records, read_rows(gateways))
 
+    def change(self, item: Item, *, owned: bool) -> Change | None:
+        """Return what has to be done for one object of the file."""
+        known = self.records.get((item.kind, item.key), [])
+        own = next((record for record in known if record.source == item.source), None)
+        current = self.rows.get((item.kind, item.key))
+        if current is None:
+            conflict = "It was removed by hand." if own is not None and own.digests else ""
+            return _made(Action.CREATE, item, {}, {}, conflict)
+        new = {name: value for name, value in item.fields.items() if current[name] != value}
+        if not new or not owned:
+            return None
+        old = {name: current[name] for name in new}
+        return _made(Action.UPDATE, item, new, old, _conflict(item, old, known, own))
 
-def _change(item: Item, *, owned: bool, records: Mapping[Key, list[ImportedObject]]) -> Change | None:
-    """Return what has to be done for one object of the file."""
-    known = records.get((item.kind, item.key), [])
-    own = _own(known, item.source)
-    row = find(item.kind, item.key)
-    if row is None:
-        conflict = "It was removed by hand." if own is not None and own.digests else ""
-        return _made(Action.CREATE, item, {}, {}, conflict)
-    current = read(item.kind, row)
-    new = {name: value for name, value in item.fields.items() if current[name] != value}
-    if not new or not owned:
-        return None
-    old = {name: current[name] for name in new}
-    return _made(Action.UPDATE, item, new, old, _conflict(item, old, known, own))
+    def removals(self) -> Iterator[Change]:
+        """Return what an earlier import of the same source made and the file no longer has, and what was added by hand."""
+        gone: set[Key] = set()
+        for key, known in self.records.items():
+            for record in known:
+                if record.source in self.sources and key not in self.wanted:
+                    gone.add(key)
+                    yield _removal(record, self.rows.get(key), shared=len(known) > 1)
+        for kind, name in self.rows:
+            parent = (_PARENT.get(kind, ""), name.rpartition("/")[0])
+            if (parent in self.wanted or parent in gone) and (kind, name) not in self.wanted and (kind, name) not in gone:
+                yield Change(action=Action.DELETE, kind=kind, key=name, source="", conflict="It was added by hand.")
 
 
 def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -> Change:
@@ -169,26 +190,12 @@ def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: Importe
     return f"Changed by hand: {', '.join(by_hand)}." if by_hand else ""
 
 
-def _removals(sources: Collection[str], wanted: set[Key], records: Mapping[Key, list[ImportedObject]]) -> Iterator[Change]:
-    """Return what an earlier import of the same source made and the file no longer has, and what was added by hand."""
-    gone: dict[Key, str] = {}
-    for known in records.values():
-        for record in known:
-            if record.source in sources and (record.kind, record.key) not in wanted:
-                gone[record.kind, record.key] = record.source
-                yield _removal(record, shared=len(known) > 1)
-    for kind, key in sorted({*wanted, *gone}):
-        for inner, child in children(kind, key):
-            if (inner, child) not in wanted and (inner, child) not in gone:
-                yield Change(action=Action.DELETE, kind=inner, key=child, source="", conflict="It was added by hand.")
-
-
-def _removal(record: ImportedObject, *, shared: bool) -> Change:
+def _removal(record: ImportedObject, current: Fields | None, *, shared: bool) -> Change:
     """Return what becomes of an object that the file no longer has."""
-    row = find(record.kind, record.key)
-    current = read(record.kind, row) if row is not None else {}
-    action = _removing(record, exists=row is not None, shared=shared)
-    by_hand = sorted(name for name, value in current.items() if record.digests.get(name, digest(value)) != digest(value))
+    action = _removing(record, exists=current is not None, shared=shared)
+    by_hand = sorted(
+        name for name, value in (current or {}).items() if record.digests.get(name, digest(value)) != digest(value)
+    )
     reset = {name: value for name, value in topic_defaults().items() if name in record.digests}
     return Change(
         action=action,

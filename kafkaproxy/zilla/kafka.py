@@ -14,7 +14,7 @@ from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.client import cluster_of
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.plan import ClusterPlan, TopicPlan
-from kafkaproxy.zilla.resolve import Binding, Exit
+from kafkaproxy.zilla.resolve import BUILT_INS, Binding, Exit
 from kafkaproxy.zilla.security import guarded, merge_guards
 from kafkaproxy.zilla.tree import Branch, Leaf
 
@@ -38,10 +38,10 @@ class Destination:
 def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> Destination | None:
     """Follow a mapping route to its cluster; None where that was refused."""
     target = context.graph.target(mapping, exit_)
-    if target is None:
+    if target is None and exit_.target not in BUILT_INS:
         return Destination(_unknown_cluster(mapping, exit_, context), {})
     guards: Mapping[str, tuple[str, ...]] = {}
-    while target.type == "kafka":
+    while target is not None and target.type == "kafka":
         chosen = _choose(target, topic, context)
         if chosen is None:
             return None
@@ -49,10 +49,7 @@ def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> 
         if target.kind == "client":
             return Destination(_known_cluster(target, chosen, context), guards)
         _read_topics(target, context)
-        following = context.graph.target(target, chosen)
-        if following is None:
-            break
-        target = following
+        target = context.graph.target(target, chosen)
     context.report.refuse(exit_.place, f"{exit_.target!r} does not lead to a kafka client.", "Lead it to one.")
     return None
 

@@ -86,6 +86,7 @@ class Graph:
     guards: dict[Key, Named] = field(default_factory=dict)
     vaults: dict[Key, Named] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
+    _upstream: set[Key] | None = None
 
     def target(self, binding: Binding, exit_: Exit) -> Binding | None:
         """Return where an exit leads; None for a built-in binding and for a name that does not exist."""
@@ -115,7 +116,12 @@ class Graph:
         return not self.of("tcp", "server") and not self.of("kafka")
 
     def upstream(self) -> set[Key]:
-        """Return the bindings that lead to a mapping, mappings included."""
+        """Return the bindings that lead to a mapping, mappings included; to be asked once the graph is complete."""
+        if self._upstream is None:
+            self._upstream = self._find_upstream()
+        return self._upstream
+
+    def _find_upstream(self) -> set[Key]:
         before: dict[Key, list[Key]] = {}
         for binding in self.bindings.values():
             for target in self.next(binding):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from django.db import models
@@ -26,7 +26,7 @@ from kafkaproxy.models import (
 )
 from kafkaproxy.zilla.items import CLUSTER_FIELDS, CREDENTIAL_FIELDS, GATEWAY_FIELDS, ROUTE_FIELDS, Fields
 
-__all__ = ["children", "delete", "find", "read", "topic_defaults", "write"]
+__all__ = ["delete", "read_cluster", "read_rows", "topic_defaults", "write"]
 
 _CONDITION_FIELDS: Final = ("level", "scheme", "authority", "path", "method", "headers")
 _ACCESS_FIELDS: Final = (
@@ -57,33 +57,34 @@ _LOOKUPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def find(kind: str, key: str) -> models.Model | None:
-    """Return the row of a key, if there is one."""
-    lookups = dict(zip(_LOOKUPS[kind], key.split("/"), strict=True))
-    row: models.Model | None = _MODELS[kind].objects.filter(**lookups).first()
-    return row
-
-
-def children(kind: str, key: str) -> list[tuple[str, str]]:
-    """Return the kinds and keys of the entries of a gateway, or of the routes of an entry; others have none."""
-    if kind == "gateway":
-        return [("entry", f"{key}/{name}") for name in Entry.objects.filter(gateway__name=key).values_list("name", flat=True)]
-    if kind != "entry":
-        return []
-    gateway, entry = key.split("/")
-    routes = Route.objects.filter(entry__gateway__name=gateway, entry__name=entry)
-    return [("route", f"{key}/{name}") for name in routes.values_list("name", flat=True)]
-
-
 def topic_defaults() -> Fields:
     """Return what a topic's fields say where nobody said anything."""
     return {"bootstrap": False, "default_offset": "historical"}
 
 
-def read(kind: str, row: models.Model) -> Fields:
-    """Return the fields that a file could say."""
-    reader: Callable[[Any], Fields] = _READERS[kind]
-    return reader(row)
+def read_cluster(row: Cluster) -> Fields:
+    """Return the fields of a cluster that a file could say."""
+    return _plain(row, CLUSTER_FIELDS)
+
+
+def read_rows(gateways: Iterable[str]) -> dict[tuple[str, str], Fields]:
+    """Return the fields that a file could say, by kind and key: of the gateways named, and of all that may be shared.
+
+    The number of queries does not depend on the number of rows.
+    """
+    found = {("cluster", row.name): read_cluster(row) for row in Cluster.objects.all()}
+    found |= {("guard", row.name): _plain(row, ("kind", "options")) for row in Guard.objects.all()}
+    topics = Topic.objects.select_related("cluster")
+    found |= {("topic", f"{row.cluster.name}/{row.name}"): _plain(row, ("bootstrap", "default_offset")) for row in topics}
+    rows = Gateway.objects.filter(name__in=list(gateways)).select_related("cluster", "guard", "access_control")
+    for gateway in rows:
+        found["gateway", gateway.name] = _read_gateway(gateway)
+        for entry in gateway.entries.prefetch_related("conditions", "guarded__guard"):
+            found["entry", f"{gateway.name}/{entry.name}"] = _read_entry(entry)
+        routes = Route.objects.filter(entry__gateway=gateway).select_related("entry", "cluster")
+        for route in routes.prefetch_related(*_ROUTE_ROWS, "guarded__guard"):
+            found["route", f"{gateway.name}/{route.entry.name}/{route.name}"] = _read_route(route)
+    return found
 
 
 def _plain(row: models.Model, names: tuple[str, ...]) -> Fields:
@@ -91,7 +92,7 @@ def _plain(row: models.Model, names: tuple[str, ...]) -> Fields:
 
 
 def _read_gateway(row: Gateway) -> Fields:
-    access = AccessControl.objects.filter(gateway=row).first()
+    access = getattr(row, "access_control", None)
     return {
         **_plain(row, (*GATEWAY_FIELDS, *CREDENTIAL_FIELDS)),
         "cluster": row.cluster.name,
@@ -104,7 +105,7 @@ def _read_entry(row: Entry) -> Fields:
     return {
         "position": row.position,
         "conditions": [_plain(each, _CONDITION_FIELDS) for each in row.conditions.all()],
-        "guarded": {each.guard.name: each.roles for each in row.guarded.select_related("guard")},
+        "guarded": {each.guard.name: each.roles for each in row.guarded.all()},
     }
 
 
@@ -112,22 +113,9 @@ def _read_route(row: Route) -> Fields:
     return {
         **_plain(row, (*ROUTE_FIELDS, "position")),
         "cluster": row.cluster.name if row.cluster is not None else None,
-        **{
-            name: [_plain(each, fields) for each in model.objects.filter(route=row)]
-            for name, (model, fields) in _ROUTE_ROWS.items()
-        },
-        "guarded": {each.guard.name: each.roles for each in row.guarded.select_related("guard")},
+        **{name: [_plain(each, fields) for each in getattr(row, name).all()] for name, (_, fields) in _ROUTE_ROWS.items()},
+        "guarded": {each.guard.name: each.roles for each in row.guarded.all()},
     }
-
-
-_READERS: Final[Mapping[str, Callable[[Any], Fields]]] = {
-    "cluster": lambda row: _plain(row, CLUSTER_FIELDS),
-    "guard": lambda row: _plain(row, ("kind", "options")),
-    "topic": lambda row: _plain(row, ("bootstrap", "default_offset")),
-    "gateway": _read_gateway,
-    "entry": _read_entry,
-    "route": _read_route,
-}
 
 
 def write(kind: str, key: str, fields: Fields) -> None:
@@ -138,8 +126,8 @@ def write(kind: str, key: str, fields: Fields) -> None:
 
 def delete(kind: str, key: str) -> None:
     """Remove the row of a key, and all that belongs to it."""
-    row = find(kind, key)
-    if row is not None:
+    lookups = dict(zip(_LOOKUPS[kind], key.split("/"), strict=True))
+    for row in _MODELS[kind].objects.filter(**lookups):
         row.delete()
 
 
@@ -179,11 +167,13 @@ def _write_entry(names: list[str], fields: Fields) -> None:
     row = Entry.objects.filter(gateway=gateway, name=names[1]).first() or Entry(gateway=gateway, name=names[1])
     _set(row, {"position": fields["position"]})
     row.conditions.all().delete()
-    for position, condition in enumerate(fields["conditions"]):
-        EntryCondition.objects.create(entry=row, position=position, **condition)
+    EntryCondition.objects.bulk_create(
+        EntryCondition(entry=row, position=position, **condition) for position, condition in enumerate(fields["conditions"])
+    )
     row.guarded.all().delete()
-    for guard, roles in fields["guarded"].items():
-        EntryGuard.objects.create(entry=row, guard=Guard.objects.get(name=guard), roles=roles)
+    EntryGuard.objects.bulk_create(
+        EntryGuard(entry=row, guard=guard, roles=roles) for guard, roles in _guards(fields["guarded"])
+    )
 
 
 def _write_route(names: list[str], fields: Fields) -> None:
@@ -194,11 +184,16 @@ def _write_route(names: list[str], fields: Fields) -> None:
     _set(row, {**values, "cluster": Cluster.objects.get(name=cluster) if cluster is not None else None})
     for name, (model, _fields) in _ROUTE_ROWS.items():
         model.objects.filter(route=row).delete()
-        for position, values in enumerate(fields[name]):
-            model.objects.create(route=row, position=position, **values)
+        model.objects.bulk_create(model(route=row, position=number, **each) for number, each in enumerate(fields[name]))
     row.guarded.all().delete()
-    for guard, roles in fields["guarded"].items():
-        RouteGuard.objects.create(route=row, guard=Guard.objects.get(name=guard), roles=roles)
+    RouteGuard.objects.bulk_create(
+        RouteGuard(route=row, guard=guard, roles=roles) for guard, roles in _guards(fields["guarded"])
+    )
+
+
+def _guards(guarded: Mapping[str, list[str]]) -> Iterator[tuple[Guard, list[str]]]:
+    for name, roles in guarded.items():
+        yield Guard.objects.get(name=name), roles
 
 
 _WRITERS: Final[Mapping[str, Callable[[list[str], Fields], None]]] = {

@@ -55,7 +55,18 @@ def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
             place = Place(guard.place.file, value.line)
             context.variables.require(value.text, place, f"{option} of the guard {guard.name!r}")
     data = {key.text: _option(key.text, value, guard, context) for key, value in options.pairs}
+    if _is_plain_http(options, context):
+        data["allow_http"] = True
+        message = f"The keys of the guard {name!r} come over plain HTTP: whoever is on the way could put in their own."
+        context.report.warn(guard.place, message, "Use https.")
     return GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
+
+
+def _is_plain_http(options: Branch, context: Context) -> bool:
+    """Whether keys are fetched, and not over TLS; the reference allows it."""
+    keys = options.get("keys")
+    location = keys if keys is not None else options.get("issuer")
+    return isinstance(location, Leaf) and (context.variables.resolve(location.text) or "").startswith("http://")
 
 
 def _option(name: str, value: Node, guard: Named, context: Context) -> Any:

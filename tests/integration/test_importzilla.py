@@ -245,10 +245,10 @@ def test_guards_and_credentials_become_rows(tmp_path: Path) -> None:
     options += "            headers: {authorization: 'Bearer {credentials}'}\n"
     guarded = "        guarded: {jwt: [write]}\n        exit: items\n"
     text = edited(BASE, (server, server + options), ("        exit: items\n", guarded))
-    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: a, audience: b, challenge: 30}\n"
+    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b, challenge: 30}\n"
     _run(text, tmp_path)
     guard = Guard.objects.get()
-    assert (guard.kind, guard.options) == ("jwt", {"issuer": "a", "audience": "b", "challenge": 30})
+    assert (guard.kind, guard.options) == ("jwt", {"issuer": "https://a.example", "audience": "b", "challenge": 30})
     gateway = Gateway.objects.get()
     assert (gateway.guard, gateway.credentials_headers) == (guard, {"authorization": "Bearer {credentials}"})
     assert [(row.guard, row.roles) for row in Entry.objects.get().guarded.all()] == [(guard, ["write"])]
@@ -258,14 +258,14 @@ def test_guards_and_credentials_become_rows(tmp_path: Path) -> None:
 
 
 def test_a_guard_of_another_file_is_not_changed_unnoticed(tmp_path: Path) -> None:
-    guard = "guards:\n  jwt:\n    type: jwt\n    options: {issuer: a, audience: b}\n"
+    guard = "guards:\n  jwt:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b}\n"
     text = edited(BASE, ("        exit: items\n", "        guarded: {jwt: []}\n        exit: items\n")) + guard
     _run(text, tmp_path)
     second = text.replace("name: shop", "name: second")
     _run(second, tmp_path)
-    message = _refused(second.replace("issuer: a", "issuer: evil"), tmp_path)
+    message = _refused(second.replace("https://a.example", "https://evil.example"), tmp_path)
     assert "conflict  update guard jwt: options changed. It is also imported as part of shop." in message
-    assert Guard.objects.get().options["issuer"] == "a"
+    assert Guard.objects.get().options["issuer"] == "https://a.example"
 
 
 def test_secrets_are_neither_shown_nor_kept_beside_their_field(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _PUBLIC = """\
         exit: cache_client
         with: {capability: fetch, topic: public-items}
 """
-_GUARD = "guards:\n  jwt:\n    type: jwt\n    options: {issuer: a, audience: b}\n"
+_GUARD = "guards:\n  jwt:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b}\n"
 
 
 @dataclass

@@ -375,3 +375,35 @@ def test_what_is_left_out_is_listed() -> None:
 
 def test_planning_the_same_text_twice_gives_the_same_plan() -> None:
     assert planned(SSE)[0] == planned(SSE)[0]
+
+
+def test_a_guarded_route_before_an_open_one_is_a_warning_where_they_meet() -> None:
+    guarded = "          - method: GET\n            path: /items/{id}\n        guarded: {jwt: [read]}\n"
+    text = edited(BASE, ("          - method: GET\n            path: /items/{id}\n", guarded)) + _GUARD
+    more = "      - when: [{path: %s}]\n        exit: cache_client\n        with: {capability: fetch, topic: others}\n"
+    more += "  cache_client:\n"
+    meeting = edited(text, ("  cache_client:\n", more % "/items/*"))
+    assert "by the guards of the route 'get-items-id' is served by 'fetch-items-any'" in said(
+        planned(meeting)[1], Verdict.WARNING
+    )
+    apart = edited(text, ("  cache_client:\n", more % "/others/*"))
+    assert "turned away" not in said(planned(apart)[1], Verdict.WARNING)
+
+
+def test_an_sse_server_alone_is_a_fragment() -> None:
+    (entry, barrier) = _entries("  sse:\n" + SSE.split("  sse:\n")[1].split("  items:\n")[0])
+    assert (_conditions(entry), len(entry.routes)) == (["0 /live/events"], 1)
+    assert (barrier.name, barrier.conditions, barrier.routes) == ("all", (), ())
+
+
+def test_an_http_server_without_a_tcp_server_is_a_fragment() -> None:
+    text = "name: part\nbindings:\n  http:\n" + BASE.split("  http:\n")[1].split("  cache_client:\n")[0]
+    (entry,) = _entries(text)
+    assert (_conditions(entry), len(entry.routes)) == (["0 /items/*"], 2)
+
+
+def test_any_path_of_a_stream_is_no_condition() -> None:
+    route = _entries(edited(SSE, ("path: /live/{topic}", "path: '*'"), ("topic: ${params.topic}", "topic: events")))[0].routes[
+        0
+    ]
+    assert route.conditions == ()

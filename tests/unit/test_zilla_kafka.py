@@ -77,7 +77,7 @@ def test_sasl_of_the_second_dialect_takes_the_values_of_its_guard(kind: str) -> 
 def test_passing_each_clients_credentials_on_to_kafka_is_refused() -> None:
     credentials = "{mechanism: plain, username: a, password: '{credentials}'}"
     lines = f"      authorization:\n        web:\n          credentials: {credentials}\n"
-    guard = "guards:\n  web:\n    type: jwt\n    options: {issuer: a, audience: b}\n"
+    guard = "guards:\n  web:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b}\n"
     assert "own credentials would be passed on" in refused(_with_sasl(lines) + guard)[0]
 
 
@@ -215,14 +215,14 @@ def test_a_topic_from_the_request_cannot_be_checked_against_a_list() -> None:
 
 def test_guards_of_kafka_bindings_become_guards_of_the_routes() -> None:
     text = _client_routes("      - guarded: {jwt: [kafka]}\n        exit: cache_server\n")
-    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: a, audience: b}\n"
+    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b}\n"
     plan, _ = planned(text)
     assert [route.guarded for route in plan.gateways[0].entries[0].routes] == [{"jwt": ("kafka",)}] * 2
 
 
 def test_a_kafka_route_that_depends_on_who_asks_is_refused() -> None:
     text = _client_routes("      - guarded: {jwt: [kafka]}\n        exit: cache_server\n      - exit: kafka\n")
-    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: a, audience: b}\n"
+    text += "guards:\n  jwt:\n    type: jwt\n    options: {issuer: 'https://a.example', audience: b}\n"
     assert "depends on who asks" in refused(text)[0]
 
 
@@ -243,3 +243,43 @@ def test_a_condition_on_a_consumer_group_is_refused() -> None:
 
 def test_a_kafka_client_has_to_lead_to_a_network() -> None:
     assert "is no tcp or tls client" in refused(edited(BASE, ("    exit: broker\n", "    exit: sys:http_client\n")))[0]
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        ("    routes:\n      - when: [{authority: a.example}]\n        exit: broker\n", "on the way to the brokers"),
+        ("    exit: sys:http_client\n", "does not lead to a tcp client"),
+    ],
+)
+def test_a_tls_client_has_to_lead_to_one_tcp_client(routes: str, says: str) -> None:
+    text = _with_tls("").replace("    kind: client\n    exit: broker\n", f"    kind: client\n{routes}")
+    assert says in refused(text)[0]
+
+
+def test_both_dialects_of_credentials_at_once_are_refused() -> None:
+    lines = (
+        "      sasl: {mechanism: plain, username: a, password: '${{env.PASS}}'}\n      authorization:\n        kafka_login:\n"
+    )
+    lines += "          credentials: {mechanism: plain, username: a, password: '{credentials}'}\n"
+    assert "Both sasl and authorization" in refused(_with_sasl(lines) + _INLINE)[0]
+
+
+def test_credentials_of_a_guard_that_lacks_them_or_is_not_there_are_refused() -> None:
+    lines = "      authorization:\n        kafka_login:\n"
+    lines += "          credentials: {mechanism: plain, username: '{identity}', password: '{credentials}'}\n"
+    assert "There is no guard 'kafka_login'" in refused(_with_sasl(lines))[0]
+    without = edited(_INLINE, ("      identity: ${{env.USER_NAME}}\n", ""))
+    assert "The guard has no identity" in refused(_with_sasl(lines) + without)[0]
+
+
+def test_a_vault_that_is_missing_or_of_another_kind_is_refused() -> None:
+    text = _with_tls("    vault: certificates\n    options:\n      trust: [ca]\n")
+    assert "There is no vault 'certificates'" in refused(text)[0]
+    assert "no trust store that can be read" in refused(text + "vaults:\n  certificates: {type: aws}\n")[0]
+
+
+def test_a_mapping_that_leads_to_no_kafka_client_is_refused() -> None:
+    for old in ("    exit: kafka\n", "        exit: cache_client\n        with:\n          capability: fetch"):
+        text = edited(BASE, (old, old.replace(old.split()[1], "sys:tcp_client")))
+        assert "does not lead to a kafka client" in refused(text)[0]

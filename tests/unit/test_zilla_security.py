@@ -8,6 +8,9 @@ from kafkaproxy.zilla.plan import AccessControlPlan
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_samples import BASE, edited, planned, refused, refused_at, said
 
+# The public key of RFC 7515, appendix A.3.
+_X = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"
+_Y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
 _JWT = """\
 guards:
   jwt:
@@ -24,8 +27,8 @@ guards:
           kid: 2011-04-29
           crv: P-256
           alg: ES256
-          x: AAAA
-          y: BBBB
+          x: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU
+          y: x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0
       challenge: 30
 """
 _HTTP = "    type: http\n    kind: server\n"
@@ -55,7 +58,7 @@ def test_a_jwt_guard_is_imported_with_all_its_options_as_written() -> None:
         "roles": "realm_access.roles",
         "identity": "email",
         "attributes": {"tenant": "org.id"},
-        "keys": [{"kty": "EC", "kid": "2011-04-29", "crv": "P-256", "alg": "ES256", "x": "AAAA", "y": "BBBB"}],
+        "keys": [{"kty": "EC", "kid": "2011-04-29", "crv": "P-256", "alg": "ES256", "x": _X, "y": _Y}],
         "challenge": 30,
     }
 
@@ -81,6 +84,22 @@ def test_keys_may_be_an_address() -> None:
 )
 def test_a_guard_that_would_check_less_is_refused(old: str, new: str, part: str, says: str) -> None:
     assert says in refused_at(_guarded() + edited(_JWT, (old, new)), part)
+
+
+def test_keys_over_plain_http_are_imported_as_the_file_says_with_a_warning() -> None:
+    without_keys = _guarded() + _JWT.partition("      keys:")[0]
+    for text in (
+        without_keys + "      keys: http://auth.example/keys\n",
+        edited(without_keys, ("https://auth.example", "http://auth.example")),
+    ):
+        plan, report = planned(text)
+        assert plan.guards[0].options["allow_http"] is True
+        assert "plain HTTP" in said(report, Verdict.WARNING)
+    assert "allow_http" not in planned(without_keys)[0].guards[0].options
+
+
+def test_keys_that_cannot_be_used_are_refused() -> None:
+    assert "keys" in refused(_guarded() + edited(_JWT, (f"x: {_X}", "x: AAAA")))[0]
 
 
 def test_a_guard_that_only_an_expression_names_is_imported_too() -> None:
