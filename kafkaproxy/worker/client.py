@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.types import Acks, ClusterConfig
 
 __all__ = ["Limits", "admin_config", "consumer_config", "producer_config"]
@@ -96,7 +96,7 @@ def _common(servers: str) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 2000,
         "log.connection.close": False,
-        "logger": logging.getLogger("kafkaproxy.librdkafka"),
+        "logger": librdkafka_log,
     }
 
 

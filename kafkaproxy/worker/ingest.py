@@ -24,8 +24,10 @@ from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
 from kafkaproxy.worker.messages import to_record
+from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.store import Progress, Store, TopicState
 from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
+from kafkaproxy.worker.wanted import wanted_topics
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
 
@@ -180,18 +182,7 @@ class Ingest:
         self._watcher.watch(wanted)
 
     def _wanted(self) -> dict[str, frozenset[Role]]:
-        wanted = {
-            name: each.roles or frozenset({Role.FETCH}) for name, each in self._topics.items() if each.roles or each.bootstrap
-        }
-        asked = self._store.wanted()
-        idle = [name for name, each in asked.items() if each["used"] < time.time() - self._limits.topic_idle]
-        if idle:
-            self._writer.forget_wanted(idle)
-        for name, each in asked.items():
-            if name in idle or (name not in wanted and len(wanted) >= self._limits.max_topics):
-                continue
-            wanted[name] = wanted.get(name, frozenset()) | {Role(role) for role in each["roles"]}
-        return wanted
+        return wanted_topics(self._topics, self._store, self._writer, self._limits)
 
     def _keep_budgets(self) -> None:
         """Let go of what streamed topics hold over their budget, a step at a time between polls."""
@@ -320,6 +311,7 @@ class Ingest:
     # What is assigned
 
     def _assign(self, state: TopicState, offsets: Mapping[int, int]) -> None:
+        log.info("topic_reading cluster=%s topic=%s from=%s", self._cluster.name, state.name, dict(offsets))
         parts = [TopicPartition(state.name, partition, offset) for partition, offset in offsets.items()]
         self._consumer.incremental_assign(parts)
         self._assigned.update((state.name, partition) for partition in offsets)
@@ -402,4 +394,4 @@ class Ingest:
                 self._set_state(replace(self._states[name], ready=True))
 
     def _on_error(self, error: KafkaError) -> None:
-        log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())
+        librdkafka_log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from kafkaproxy.worker.client import Limits, producer_config
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
+from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
 
 __all__ = ["AckedProducer"]
@@ -142,7 +143,7 @@ class AckedProducer:
             self._down = error.str()
         if error.fatal():
             self._recreate(generation, error)
-        log.warning("producer_error producer=%s error=%s", self._name, error.name())
+        librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())
 
     def _recreate(self, generation: int, error: KafkaError) -> None:
         """An idempotent producer that cannot keep its promise fails for good: begin with a new one."""

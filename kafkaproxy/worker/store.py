@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -299,9 +301,21 @@ def _open(path: Path, max_bytes: int) -> lmdb.Environment:
         if env is None:
             # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the
             # writer starts afresh (see kafkaproxy.worker.lock).
-            env = lmdb.open(str(path), map_size=max_bytes, max_dbs=len(DATABASES), max_readers=1024, sync=False, metasync=False)
+            env = _open_env(path, max_bytes)
         _open_envs[(os.getpid(), path)] = (env, users + 1)
         return env
+
+
+def _open_env(path: Path, max_bytes: int) -> lmdb.Environment:
+    attempt = partial(
+        lmdb.open, str(path), map_size=max_bytes, max_dbs=len(DATABASES), max_readers=1024, sync=False, metasync=False
+    )
+    try:
+        return attempt()
+    except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
+        log.error("store_unreadable path=%s error=%s: it is made anew from Kafka", path, error)
+        shutil.rmtree(path)
+        return attempt()
 
 
 def _release(path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Which topics are read, and what for: those of the configuration, and those that requests asked for lately."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.types import Role, TopicSettings
+from kafkaproxy.worker.writing import StoreWriter
+
+__all__ = ["wanted_topics"]
+
+
+def wanted_topics(
+    configured: Mapping[str, TopicSettings], store: Store, writer: StoreWriter, limits: Limits
+) -> dict[str, frozenset[Role]]:
+    """Return topic → roles; forget what requests asked for and nobody used since. For the writer's thread."""
+    wanted = {name: each.roles or frozenset({Role.FETCH}) for name, each in configured.items() if each.roles or each.bootstrap}
+    asked = store.wanted()
+    idle = [name for name, each in asked.items() if each["used"] < time.time() - limits.topic_idle]
+    if idle:
+        writer.forget_wanted(idle)
+    for name, each in asked.items():
+        if name in idle or (name not in wanted and len(wanted) >= limits.max_topics):
+            continue
+        wanted[name] = wanted.get(name, frozenset()) | {Role(role) for role in each["roles"]}
+    return wanted
