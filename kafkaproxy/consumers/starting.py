@@ -35,19 +35,25 @@ def last_position(request: Request, limit: int) -> dict[int, int] | None:
 
     An id that does not decode is 400 (D22): replaying everything, or nothing, would both be a lie.
     """
-    given = request.field(b"last-event-id")
-    if given is None:
-        pairs = parse_qsl(request.query, keep_blank_values=True)
-        given = next((value for name, value in pairs if name == b"lastEventId"), None)
+    field = request.field(b"last-event-id")
+    given = _parameter(request.query, "lastEventId") if field is None else field.decode("latin-1")
     if not given:
         return None
     if len(given) > limit:
         raise Problem(400, "event-id-too-long", f"The last event id has more than {limit} bytes: open the stream without it.")
     try:
-        return parse_event_id(given.decode("latin-1"))
+        return parse_event_id(given)
     except BadEventId as error:
         detail = f"The last event id is not one of this site's. {error} Open the stream without it to start anew."
         raise Problem(400, "bad-event-id", detail) from None
+
+
+def _parameter(query: bytes, name: str) -> str | None:
+    """Return the first query parameter of that name; characters are bytes, as in fields."""
+    if name.encode() not in query:
+        return None
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return next((value for each, value in pairs if each == name), None)
 
 
 async def resolve_start(
