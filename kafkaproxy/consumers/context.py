@@ -36,9 +36,13 @@ class Exchange:
         self.context = Context(params=params, guarded=principals, idempotency_key=_checked_key(given))
 
     @property
-    def identity(self) -> str:
-        """The identity of the first guard that has one; part of the correlation id."""
-        return next((each.identity for each in self.context.guarded.values() if each.identity), "")
+    def identities(self) -> list[tuple[str, str]]:
+        """The guards that the entry and the route require or read, with the identity that each found; by name."""
+        principals = self.context.guarded
+        if not principals:
+            return []
+        names = self.match.route.guard_names.union(each.guard for each in self.match.entry.guarded)
+        return sorted((name, each.identity) for name, each in principals.items() if name in names)
 
 
 def _checked_key(given: bytes | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 from kafkaproxy.consumers.problems import Fields, Problem
 
@@ -75,18 +76,29 @@ class Request:
         """Read the whole body; raise :class:`ClientGone`, or a 413 :class:`Problem` for more than ``limit`` bytes."""
         declared = self.field(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
+            raise self._too_large(limit)
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body"):  # one piece, the usual case
-            return _within(message.get("body", b""), limit)
+            body: bytes = message.get("body", b"")
+            if len(body) > limit:
+                raise self._too_large(limit)
+            return body
         pieces = bytearray()
         while message["type"] == "http.request":
             pieces += message.get("body", b"")
-            _within(pieces, limit)
+            if len(pieces) > limit:
+                raise self._too_large(limit)
             if not message.get("more_body"):
                 return bytes(pieces)
             message = await self.receive()
         raise ClientGone
+
+    def _too_large(self, limit: int) -> Problem:
+        detail = f"The body is larger than {limit} bytes, the most this site takes: send less."
+        # The rest of the body is not read, so an HTTP/1 connection cannot be used again; HTTP/2 has no such field (RFC 9113
+        # section 8.2.2) and just ends the stream.
+        is_http_1 = str(self.scope.get("http_version", "1.1")).startswith("1")
+        return Problem(413, "body-too-large", detail, [(b"connection", b"close")] if is_http_1 else [])
 
     async def skip_body(self) -> None:
         """Read past a body that has no meaning."""
@@ -101,18 +113,54 @@ class Request:
             pass
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` until it is done; cancel it and raise :class:`ClientGone` when the client leaves first."""
-        task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self.gone())
+        """Await ``work``; cancel it and raise :class:`ClientGone` when the client leaves, before it begins if it has left."""
+        attended = False
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise ClientGone
+            async with _Attendance(self):
+                attended = True
+                return await work
         finally:
-            for each in (task, gone):
-                each.cancel()
-            await asyncio.gather(task, gone, return_exceptions=True)
+            if not attended:
+                work.close()
+
+
+class _Attendance:
+    """Cancels what its task awaits inside when the client leaves: as ``asyncio.timeout``, but for a client."""
+
+    __slots__ = ("_cancelling", "_gone", "_inside", "_request", "_task", "_watch")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._inside = True
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watch = asyncio.ensure_future(self._request.gone())
+        try:
+            await asyncio.sleep(0)  # lets the watch begin, which is all it takes where the client has left already
+        except asyncio.CancelledError:
+            self._watch.cancel()
+            raise
+        if self._watch.done():
+            self._watch.exception()
+            raise ClientGone
+        self._watch.add_done_callback(self._leave)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._inside = False
+        self._watch.cancel()
+        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ClientGone
+
+    def _leave(self, watch: asyncio.Future[None]) -> None:
+        if self._inside and not watch.cancelled():
+            watch.exception()  # a server that raises instead of saying so means the same
+            self._gone = True
+            self._task.cancel()
 
 
 class Responder:
@@ -126,8 +174,11 @@ class Responder:
         self.started = False
 
     async def respond(self, status: int, fields: Fields, body: bytes = b"") -> None:
-        """Send a whole response; ``content-length`` is added where a body may be (RFC 9110 section 8.6)."""
-        if status != 204 and status != 304:
+        """Send a whole response; ``content-length`` is added where a body may be (RFC 9110 section 8.6).
+
+        A HEAD whose body nobody knows gets none: it would have to be that of GET.
+        """
+        if status != 204 and status != 304 and (body or not self._head):
             fields.append((b"content-length", str(len(body)).encode()))
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
@@ -152,18 +203,5 @@ def raw_path(scope: Scope) -> str:
     """Return the path as it was sent, percent-encoded and without its query."""
     raw: bytes | None = scope.get("raw_path")
     if raw is None:  # a server that does not tell: what it decoded is all there is
-        path: str = scope["path"]
-        return path
+        return quote(scope["path"], safe="/!$&'()*+,;=:@~")
     return raw.partition(b"?")[0].decode("latin-1")
-
-
-def _within(body: bytes | bytearray, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body  # type: ignore[return-value]  # a bytearray only while pieces are collected
-
-
-def _too_large(limit: int) -> Problem:
-    # The rest of the body is not read, so the connection cannot be used again.
-    detail = f"The body is larger than {limit} bytes, the most this site takes: send less."
-    return Problem(413, "body-too-large", detail, [(b"connection", b"close")])

@@ -7,86 +7,122 @@ host. The waiter is registered before the record is produced, so a fast answer c
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from urllib.parse import quote
 
 from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.answer import answer
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import skip_body
+from kafkaproxy.consumers.forwarding import forwarded, forwarded_if_match, without_credentials
 from kafkaproxy.consumers.http import Request, Responder
 from kafkaproxy.consumers.problems import Fields, Problem, retry_after
 from kafkaproxy.consumers.produce import record_key, rendered_overrides
 from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting
-from kafkaproxy.core.correlation import correlation_id
-from kafkaproxy.core.etags import parse_if_match
-from kafkaproxy.core.fields import CREDENTIAL_FIELDS, HOP_BY_HOP, connection_fields, is_field_name, is_field_value
+from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
-from kafkaproxy.routing.table import Gateway
 from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.store import TopicState
 from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["poll", "request_reply"]
 
-log = logging.getLogger("kafkaproxy.reply")
-
-_NEVER_FORWARDED: Final = HOP_BY_HOP | {b"content-length", b"prefer", b"host"}
+Produce = Callable[[], asyncio.Future[Delivery]]
 
 
-class Reply:
-    """One exchange with a reply: what goes out, under which id, and where the answer will be."""
+class Replies:
+    """The reply topic of one exchange."""
+
+    def __init__(self, exchange: Exchange, worker: Worker, settings: Settings) -> None:
+        route = exchange.match.route
+        assert route.reply_to is not None
+        self.cluster: ClusterWorker = worker.cluster(route.cluster)
+        self.topic = render_topic(route.reply_to, exchange.context)
+        self._patience = settings.ready_timeout_seconds
+
+    async def ready(self) -> TopicState:
+        """Wait until the topic has been read to its end once."""
+        return await self.cluster.ready(self.topic, Role.REPLY, self._patience)
+
+    def find(self, state: TopicState, correlation: str) -> Record | None:
+        """Return the reply if this host has it."""
+        return self.cluster.store.reply(state.key, correlation.encode())
+
+    async def find_anywhere(self, correlation: str) -> Record | None:
+        """Return the reply if Kafka has it."""
+        if (record := self.find(await self.ready(), correlation)) is not None:
+            return record
+        return self.find(await self.cluster.read_to_end(self.topic, Role.REPLY, self._patience), correlation)
+
+    def expect(self, correlation: str) -> AbstractContextManager[asyncio.Future[Record]]:
+        """Wait for the reply, from now on; look for it, or ask for it, inside the context."""
+        return self.cluster.hub().reply(self.topic, correlation.encode())
+
+
+class Call:
+    """One request to a service: what goes out, and under which id."""
 
     def __init__(self, exchange: Exchange, worker: Worker, settings: Settings, body: bytes) -> None:
-        route, request = exchange.match.route, exchange.request
-        assert route.reply_to is not None
+        request, gateway = exchange.request, exchange.match.gateway
         self.exchange = exchange
-        self.worker = worker
-        self.settings = settings
-        self.cluster: ClusterWorker = worker.cluster(route.cluster)
-        self.topic = render_topic(route.topic, exchange.context)
-        self.reply_topic = render_topic(route.reply_to, exchange.context)
+        self.replies = Replies(exchange, worker, settings)
+        self.topic = render_topic(exchange.match.route.topic, exchange.context)
         self.key = record_key(exchange)
         self.overrides = rendered_overrides(exchange)
+        self.if_match = forwarded_if_match(request)
         # Not null for DELETE: the service gets a request, and a request has a body, if an empty one.
         self.value = b"" if request.method == "DELETE" else body
+        self.delivery: asyncio.Future[Delivery] | None = None
         self.id = correlation_id(
             exchange.context.idempotency_key,
-            identity=exchange.identity,
+            owner=_owner(exchange),
             method=request.method,
-            target=request.target,
+            target=without_credentials(request, gateway),
             key=self.key,
             content_type=request.field(b"content-type"),
-            reply_to=self.reply_topic,
+            if_match=self.if_match,
+            reply_to=self.replies.topic,
             overrides=self.overrides,
             body=self.value,
         )
         exchange.context.correlation_id = self.id
 
+    @property
+    def is_delivered(self) -> bool:
+        """Whether Kafka has the request."""
+        done = self.delivery
+        return done is not None and done.done() and not done.cancelled() and done.exception() is None
+
     async def replay(self) -> Record | None:
         """Return the reply of an earlier request of this id; only who brings an idempotency key can have made one."""
+        return await self.replies.find_anywhere(self.id) if self.exchange.has_key else None
+
+    def shared(self) -> AbstractContextManager[Produce]:
+        """Produce by calling what this yields; duplicates that are in the context at once share one record."""
         if not self.exchange.has_key:
-            return None
-        state = await self.cluster.read_to_end(self.reply_topic, Role.REPLY, self.settings.ready_timeout_seconds)
-        return self.cluster.store.reply(state.key, self.id.encode())
+            return nullcontext(self._send)
+        return self.replies.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._send)
 
-    def shared(self) -> AbstractContextManager[Callable[[], Awaitable[Delivery]]]:
-        """Produce the request by calling what this yields; duplicates that wait in this process share one record."""
-        return self.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._produce)
+    def produce(self, send: Produce) -> asyncio.Future[Delivery]:
+        """Hand the record over. It is on its way, whoever stops waiting for its acknowledgement."""
+        self.delivery = send()
+        return asyncio.shield(self.delivery)
 
-    async def _produce(self) -> Delivery:
-        route = self.exchange.match.route
-        return await self.cluster.produce(route.acks, self.topic, self.key, self.value, self._headers())
+    def _send(self) -> asyncio.Future[Delivery]:
+        acks = self.exchange.match.route.acks
+        return self.replies.cluster.send(acks, self.topic, self.key, self.value, self._headers())
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route
-        special = [(gateway.reply_to_header, self.reply_topic), *self.overrides]
+        special = [(gateway.reply_to_header, self.replies.topic), *self.overrides]
         correlation = route.correlation_header or gateway.correlation_header
         taken = {name.lower() for name, _ in special} | {correlation.lower()}
-        headers = [(name, value) for name, value in forwarded(self.exchange.request, gateway) if name not in taken]
+        fields = forwarded(self.exchange.request, gateway, self.if_match)
+        headers: list[tuple[str, bytes]] = [field for field in fields if field[0] not in taken]
         headers += [(name, value.encode()) for name, value in special]
         headers.append((correlation, self.id.encode()))
         return tuple(headers)
@@ -94,89 +130,96 @@ class Reply:
 
 async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
     """Produce, then answer with the reply, or with 202 and where it will be."""
-    request, route = exchange.request, exchange.match.route
-    preferences = parse_prefer(request.lines(b"prefer")) if request.field(b"prefer") is not None else NOTHING
-    reply = Reply(exchange, worker, settings, await request.body(settings.max_body_bytes))
-    if route.async_fields and preferences.respond_async:
-        await _accept(reply, responder, preferences)
+    preferences = _preferences(exchange.request, settings)
+    call = Call(exchange, worker, settings, await exchange.request.body(settings.max_body_bytes))
+    if exchange.match.route.async_fields and preferences.respond_async and not preferences.wait:
+        await _accept(call, settings, responder)
     else:
-        await _answer(reply, responder, preferences)
+        waiting = Waiting(exchange.request, worker, settings, preferences.wait or exchange.match.route.timeout)
+        await _answer(call, waiting, settings, responder, preferences)
 
 
-async def _accept(reply: Reply, responder: Responder, preferences: Preferences) -> None:
-    """202 once Kafka has the request; with ``wait``, the reply if it comes within that time (RFC 7240 section 4.3)."""
-    if preferences.wait:
-        await _answer(reply, responder, preferences)
-        return
-    with reply.shared() as produce:
-        if await reply.exchange.request.unless_gone(reply.replay()) is None:
-            await produce()
-    await _respond_accepted(reply.exchange, reply.settings, responder, applied(preferences, respond_async=True))
+async def _accept(call: Call, settings: Settings, responder: Responder) -> None:
+    """202 once Kafka has the request, or has its reply already."""
+
+    async def begin(send: Produce) -> None:
+        await call.replies.ready()  # a location that cannot be served must not be given
+        if await call.replay() is None:
+            call.produce(send)
+
+    with call.shared() as send:
+        await call.exchange.request.unless_gone(begin(send))
+        if call.delivery is not None:
+            await asyncio.shield(call.delivery)
+    await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
 
 
-async def _answer(reply: Reply, responder: Responder, preferences: Preferences) -> None:
-    route, settings = reply.exchange.match.route, reply.settings
-    waiting = Waiting(reply.exchange.request, reply.worker, settings, preferences.wait or route.timeout)
-    accepted = asyncio.Event()
+async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: Responder, preferences: Preferences) -> None:
+    """Answer with the reply. At the end of the time an async route answers 202 to who asked for one (D11), others 504 (D8)."""
 
-    async def exchange() -> Record:
-        await reply.cluster.ready(reply.reply_topic, Role.REPLY, settings.ready_timeout_seconds)
-        with reply.cluster.hub().reply(reply.reply_topic, reply.id.encode()) as future, reply.shared() as produce:
-            if (replayed := await reply.replay()) is not None:
+    async def replied() -> Record:
+        await call.replies.ready()
+        with call.replies.expect(call.id) as reply, call.shared() as send:
+            if (replayed := await call.replay()) is not None:
                 return replayed
-            await produce()
-            accepted.set()
-            return await future
+            await call.produce(send)
+            return await reply
 
     try:
-        record = await waiting.run(exchange())
+        record = await waiting.run(replied())
     except TimeoutError:
-        if route.async_fields and preferences.wait and accepted.is_set():
-            asked = applied(preferences, respond_async=preferences.respond_async)
-            await _respond_accepted(reply.exchange, settings, responder, asked)
-            return
-        raise _no_answer(waiting.seconds, accepted=accepted.is_set()) from None
-    await _respond(record, reply.exchange.match.gateway, responder, applied(preferences))
+        if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
+            raise _no_answer(call, waiting.seconds) from None
+        await asyncio.shield(call.delivery)
+        asked = applied(preferences, respond_async=preferences.respond_async)
+        await _respond_accepted(call.exchange, settings, responder, asked)
+    else:
+        await answer(record, call.exchange, responder, applied(preferences))
 
 
 async def poll(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
     """Answer for the location of a 202: the reply, or 202 again after ``prefer: wait``."""
-    request, route = exchange.request, exchange.match.route
-    assert route.reply_to is not None
-    await skip_body(request)
-    preferences = parse_prefer(request.lines(b"prefer")) if request.field(b"prefer") is not None else NOTHING
-    cluster = worker.cluster(route.cluster)
-    topic = render_topic(route.reply_to, exchange.context)
+    await skip_body(exchange.request)
+    preferences = _preferences(exchange.request, settings)
     correlation = exchange.context.params["correlationId"]
+    if not is_owned(correlation, _owner(exchange)):
+        raise Problem(404, "no-such-request", "Nothing was accepted for you at this location: take it from the 202 as it is.")
     exchange.context.correlation_id = correlation
-    state = await cluster.ready(topic, Role.REPLY, settings.ready_timeout_seconds)
-    record = cluster.store.reply(state.key, correlation.encode())
+    replies = Replies(exchange, worker, settings)
+    record = replies.find(await replies.ready(), correlation)
     if record is None and preferences.wait:
-        record = await _await_reply(exchange, worker, settings, cluster, topic, correlation.encode(), preferences.wait)
+        record = await _await_reply(replies, correlation, Waiting(exchange.request, worker, settings, preferences.wait))
     if record is not None:
-        await _respond(record, exchange.match.gateway, responder, applied(preferences))
+        # What was answered once is nothing to keep: the location means this one exchange.
+        await answer(record, exchange, responder, [*applied(preferences), (b"cache-control", b"no-store")])
     else:
         await _respond_accepted(exchange, settings, responder, applied(preferences))
 
 
-async def _await_reply(
-    exchange: Exchange,
-    worker: Worker,
-    settings: Settings,
-    cluster: ClusterWorker,
-    topic: str,
-    correlation: bytes,
-    seconds: int,
-) -> Record | None:
-    async def found() -> Record:
-        with cluster.hub().reply(topic, correlation) as future:
-            state = await cluster.ready(topic, Role.REPLY, settings.ready_timeout_seconds)
-            return cluster.store.reply(state.key, correlation) or await future
+async def _await_reply(replies: Replies, correlation: str, waiting: Waiting) -> Record | None:
+    async def replied() -> Record:
+        with replies.expect(correlation) as reply:
+            return replies.find(await replies.ready(), correlation) or await reply
 
     try:
-        return await Waiting(exchange.request, worker, settings, seconds).run(found())
+        return await waiting.run(replied())
     except TimeoutError:
         return None
+
+
+def _preferences(request: Request, settings: Settings) -> Preferences:
+    """Return what the client prefers, as far as it is going to be honoured."""
+    if request.field(b"prefer") is None:
+        return NOTHING
+    asked = parse_prefer(request.lines(b"prefer"))
+    longest = int(settings.max_wait_seconds)
+    return asked if asked.wait is None or asked.wait <= longest else replace(asked, wait=longest)
+
+
+def _owner(exchange: Exchange) -> str:
+    """Return whose the exchange is; the same for a request and for asking for its outcome."""
+    fields = exchange.match.route.async_fields
+    return owner_digest(exchange.identities, (template.render(exchange.context) for _, template in fields))
 
 
 async def _respond_accepted(exchange: Exchange, settings: Settings, responder: Responder, more: Fields) -> None:
@@ -193,92 +236,7 @@ def _quoted(value: str) -> str:
     return quote(value, safe="!$&'()*+,=:@-._~")
 
 
-async def _respond(record: Record, gateway: Gateway, responder: Responder, more: Fields) -> None:
-    """Turn a reply into a response (the contract, *Reply → response*)."""
-    status = 200
-    fields: Fields = []
-    hop_by_hop = HOP_BY_HOP | connection_fields(v for n, v in record.headers if n.lower() == "connection" and v)
-    for name, value in record.headers:
-        if name == ":status":
-            status = _status(value)
-        elif (field := _response_field(name, value, gateway, hop_by_hop)) is not None:
-            fields.append(field)
-    body = record.value or b""
-    if status in (204, 304):
-        body = b""
-    await responder.respond(status, fields + more, body)
-
-
-def _status(value: bytes | None) -> int:
-    if value is not None and len(value) == 3 and value.isdigit() and 200 <= int(value) <= 599:
-        return int(value)
-    log.warning("bad_reply reason=status")
-    raise Problem(502, "bad-reply", "The service's reply has no usable :status: it has to be 200 to 599.")
-
-
-def _response_field(
-    name: str, value: bytes | None, gateway: Gateway, hop_by_hop: frozenset[bytes]
-) -> tuple[bytes, bytes] | None:
-    """Return the field of a reply header, None for what is ours, hop-by-hop, or no field at all (D12)."""
-    lower = name.lower()
-    if lower == gateway.correlation_header.lower() or lower.startswith("zilla:"):
-        return None
-    raw = lower.encode(errors="surrogateescape")
-    if raw in hop_by_hop or raw == b"content-length":
-        return None
-    if value is None or not is_field_name(raw) or not is_field_value(value):
-        log.warning("reply_header_dropped")
-        return None
-    return raw, value
-
-
-def _no_answer(seconds: float, *, accepted: bool) -> Problem:
-    if accepted:
-        detail = f"No reply within {seconds:g} seconds. The request was delivered; repeat it with the same idempotency key."
-    else:
-        detail = f"Kafka did not take the request within {seconds:g} seconds. Repeat it with the same idempotency key."
-    return Problem(504, "no-reply", detail)
-
-
-def forwarded(request: Request, gateway: Gateway) -> list[tuple[str, bytes]]:
-    """Return the headers that a request brings into its record, pseudo-headers first.
-
-    Not among them: hop-by-hop fields, ``content-length``, ``prefer``, and credentials (D5). ``if-match`` goes in as its etag
-    part.
-    """
-    headers = [
-        (":method", request.method.encode()),
-        (":scheme", request.scheme.encode()),
-        (":authority", request.authority.encode("latin-1")),
-        (":path", _scrubbed_target(request, gateway).encode("latin-1")),
-    ]
-    dropped = _dropped(request, gateway)
-    for name, value in request.fields:
-        if name in dropped or (gateway.forwarded_fields is not None and name not in gateway.forwarded_fields):
-            continue
-        if name == b"if-match":
-            own = parse_if_match([value.decode("latin-1")])
-            headers += [] if own is None else [("if-match", own.encode("latin-1"))]
-        else:
-            headers.append((name.decode("latin-1"), value))
-    return headers
-
-
-def _dropped(request: Request, gateway: Gateway) -> frozenset[bytes]:
-    dropped = _NEVER_FORWARDED | gateway.dropped_fields
-    dropped |= connection_fields(value for name, value in request.fields if name == b"connection")
-    if not gateway.forward_credentials:
-        dropped |= CREDENTIAL_FIELDS
-        if gateway.credentials is not None:
-            dropped |= {name.lower().encode() for name in gateway.credentials.headers}
-    return dropped
-
-
-def _scrubbed_target(request: Request, gateway: Gateway) -> str:
-    """Return the target without the query parameters that a guard reads its credential from."""
-    names = gateway.credentials.query if gateway.credentials is not None and not gateway.forward_credentials else ()
-    if not names or not request.query:
-        return request.target
-    pairs = request.query.decode("latin-1").split("&")
-    kept = [pair for pair in pairs if pair.partition("=")[0] not in names]
-    return f"{request.path}?{'&'.join(kept)}" if kept else request.path
+def _no_answer(call: Call, seconds: float) -> Problem:
+    happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
+    again = "repeat it with the same idempotency key" if call.exchange.has_key else "with an idempotency key it can be repeated"
+    return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {happened}; {again}.")

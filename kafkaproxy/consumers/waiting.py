@@ -37,10 +37,7 @@ class Waiting:
             raise Problem(503, "too-many-waiting", detail, [retry_after(self._settings.retry_after_seconds)])
         worker.waiting += 1
         try:
-            return await self._request.unless_gone(self._limited(work))
+            async with asyncio.timeout(self.seconds):
+                return await self._request.unless_gone(work)
         finally:
             worker.waiting -= 1
-
-    async def _limited(self, work: Coroutine[Any, Any, T]) -> T:
-        async with asyncio.timeout(self.seconds):
-            return await work

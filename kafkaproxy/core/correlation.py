@@ -1,45 +1,63 @@
 """Correlation ids: ``<idempotency key>-<32 hex digits>``.
 
-The digest says what makes two requests the same (divergence D7): the guard identity, method, path with query, resolved key,
-content-type, reply-to, overrides and the body; not the other fields, so a retry with a new
-token, date or trace id keeps its id.
+The digits are two halves. The first says whose the exchange is: the identities of the guards, and where its outcome can be
+asked for; a poll can check it without knowing the request. The second says what makes two requests the same (divergence D7):
+method, path with query, resolved key, content-type, if-match, reply-to, overrides and the body. The other fields are in
+neither, so a retry with a new token, date or trace id keeps its id.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Iterable
+from typing import Final
 
-__all__ = ["correlation_id"]
+__all__ = ["correlation_id", "is_owned", "owner_digest"]
 
-_DIGEST_BYTES = 16
+_HALF: Final = 8
+_DIGITS: Final = re.compile(r".+-[0-9a-f]{32}", re.DOTALL)
+_OWNER: Final = b"kafkaproxy-own-1"
+_REQUEST: Final = b"kafkaproxy-cid-1"
+
+
+def owner_digest(identities: Iterable[tuple[str, str]], location: Iterable[str]) -> str:
+    """Return the first half: whose an exchange is. ``identities`` are guards with the identity that each found."""
+    parts = [text for pair in identities for text in pair]
+    return _digest(_OWNER, [str(len(parts)), *parts, *location])
 
 
 def correlation_id(
     idempotency_key: str,
     *,
-    identity: str,
+    owner: str,
     method: str,
     target: str,
     key: bytes | None,
     content_type: bytes | None,
+    if_match: str | None,
     reply_to: str,
     overrides: Iterable[tuple[str, str]],
     body: bytes,
 ) -> str:
-    """Return the id of an exchange. Parts are length-prefixed, so no two different requests run together."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES, person=b"kafkaproxy-cid-1")
-    for part in (identity.encode(), method.encode(), target.encode(), key, content_type, reply_to.encode()):
-        _update(digest, part)
-    for name, value in overrides:
-        _update(digest, name.encode())
-        _update(digest, value.encode())
-    _update(digest, body)
-    return f"{idempotency_key}-{digest.hexdigest()}"
+    """Return the id of an exchange; ``owner`` is an :func:`owner_digest`."""
+    parts = [owner, method, target, key, content_type, if_match, reply_to, body]
+    parts += [text for override in overrides for text in override]
+    return f"{idempotency_key}-{owner}{_digest(_REQUEST, parts)}"
 
 
-def _update(digest: hashlib.blake2b, part: bytes | None) -> None:
-    digest.update(struct.pack(">q", -1 if part is None else len(part)))
-    if part:
-        digest.update(part)
+def is_owned(text: str, owner: str) -> bool:
+    """Whether this is a correlation id, and of an exchange of that owner."""
+    return _DIGITS.fullmatch(text) is not None and text[-4 * _HALF : -2 * _HALF] == owner
+
+
+def _digest(person: bytes, parts: Iterable[str | bytes | None]) -> str:
+    """Parts are length-prefixed, so no two different lists run together."""
+    digest = hashlib.blake2b(digest_size=_HALF, person=person)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(struct.pack(">q", -1 if raw is None else len(raw)))
+        if raw:
+            digest.update(raw)
+    return digest.hexdigest()

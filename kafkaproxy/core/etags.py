@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from kafkaproxy.core import progress
 
-__all__ = ["IfMatch", "Validator", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
+__all__ = ["Validator", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
 
 FINGERPRINT_PARTITION: Final = -2
 DIGEST_PARTITION: Final = -3
@@ -56,13 +56,6 @@ class Validator:
         return self.any or etag.strip('"') in self.tags
 
 
-@dataclass(frozen=True, slots=True)
-class IfMatch:
-    """The parsed ``if-match``; ``own`` is the record's own etag part of the only tag, if there is one."""
-
-    own: str | None
-
-
 def parse_if_none_match(values: Iterable[str]) -> Validator | None:
     """Parse the field's lines; None where there is nothing usable. Unquoted tags, the reference's form, count too."""
     tags = list(_entity_tags(values))
@@ -72,12 +65,26 @@ def parse_if_none_match(values: Iterable[str]) -> Validator | None:
 
 
 def parse_if_match(values: Iterable[str]) -> str | None:
-    """Return what a service gets as ``if-match``: the etag part after ``/`` of the first tag that has one, else None."""
+    """Return what a service gets as ``if-match``: the record's own etag in the first tag that has one.
+
+    A tag that is not one of ours is the service's own, and ``*`` is ``*``: both as they are. None where our tags are all there
+    is, and none of them holds an etag of the record.
+    """
     for tag in _entity_tags(values):
-        _, slash, own = tag.partition("/")
+        position, slash, own = tag.partition("/")
+        if not _is_progress(position):
+            return tag
         if slash:
-            return own
+            return unquote(own)
     return None
+
+
+def _is_progress(text: str) -> bool:
+    try:
+        progress.decode(text)
+    except progress.BadProgress:
+        return False
+    return True
 
 
 def _entity_tags(values: Iterable[str]) -> Iterable[str]:

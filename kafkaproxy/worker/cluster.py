@@ -123,15 +123,26 @@ class ClusterWorker:
 
     # Producing
 
+    def send(
+        self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> asyncio.Future[Delivery]:
+        """Hand a record over; the future is its acknowledgement. Raise :class:`ProduceError` where nothing was taken."""
+        delivery = self._producer(acks).produce(topic, key, value, headers)
+        if topic in self._topics:
+            delivery.add_done_callback(self._note_own_write)
+        return delivery
+
     async def produce(self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Delivery:
         """Produce a record and wait for its acknowledgement; raise :class:`ProduceError` where there is none."""
-        delivery = await self._producer(acks).produce(topic, key, value, headers)
-        state = self._topics.get(topic)
-        if state is not None and delivery.offset >= 0:
-            marks = self._own_writes.setdefault(topic, {})
-            marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
-            self.stamps.pop(topic, None)
-        return delivery
+        return await self.send(acks, topic, key, value, headers)
+
+    def _note_own_write(self, done: asyncio.Future[Delivery]) -> None:
+        if done.cancelled() or done.exception() is not None or done.result().offset < 0:
+            return
+        delivery = done.result()
+        marks = self._own_writes.setdefault(delivery.topic, {})
+        marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
+        self.stamps.pop(delivery.topic, None)
 
     def _producer(self, acks: Acks) -> AckedProducer:
         producer = self._producers.get(acks)
