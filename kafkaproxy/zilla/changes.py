@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from kafkaproxy.models import ImportedObject
@@ -84,10 +85,16 @@ class Changes:
         return tuple(change for change in self.changes if change.conflict)
 
 
-def digest(value: Any) -> str:
-    """Return a keyed digest of a field's value: the value itself may be a secret."""
+def digest(value: Any, secret: str | None = None) -> str:
+    """Return a keyed digest of a field's value, which may be a secret itself; ``SECRET_KEY`` is the key by default."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return salted_hmac(_SALT, text, algorithm="sha256").hexdigest()[:32]
+    return salted_hmac(_SALT, text, secret, algorithm="sha256").hexdigest()[:32]
+
+
+def _is_as_imported(record: ImportedObject, name: str, value: Any) -> bool:
+    """Whether a field still is what the last import made it; ``SECRET_KEY`` may have changed in between."""
+    digests = (digest(value, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+    return record.digests.get(name) in digests
 
 
 def compare(plan: Plan) -> Changes:
@@ -186,16 +193,15 @@ def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: Importe
         return f"It is also imported as part of {', '.join(others)}."
     if own is None:
         return "It is there already, and was not made by an import of this file."
-    by_hand = sorted(name for name, value in old.items() if own.digests.get(name) != digest(value))
+    by_hand = sorted(name for name, value in old.items() if not _is_as_imported(own, name, value))
     return f"Changed by hand: {', '.join(by_hand)}." if by_hand else ""
 
 
 def _removal(record: ImportedObject, current: Fields | None, *, shared: bool) -> Change:
     """Return what becomes of an object that the file no longer has."""
     action = _removing(record, exists=current is not None, shared=shared)
-    by_hand = sorted(
-        name for name, value in (current or {}).items() if record.digests.get(name, digest(value)) != digest(value)
-    )
+    known = {name: value for name, value in (current or {}).items() if name in record.digests}
+    by_hand = sorted(name for name, value in known.items() if not _is_as_imported(record, name, value))
     reset = {name: value for name, value in topic_defaults().items() if name in record.digests}
     return Change(
         action=action,

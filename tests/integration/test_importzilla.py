@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
@@ -280,8 +281,12 @@ def test_secrets_are_neither_shown_nor_kept_beside_their_field(tmp_path: Path) -
 
 def test_a_new_secret_key_alone_makes_no_conflict(tmp_path: Path) -> None:
     _run(BASE, tmp_path)
-    with override_settings(SECRET_KEY="another one, as long as it has to be"):
+    with override_settings(
+        SECRET_KEY="another one, as long as it has to be", SECRET_KEY_FALLBACKS=[django_settings.SECRET_KEY]
+    ):
         assert "Nothing to change" in _run(BASE, tmp_path)
+        _run(edited(BASE, ("key: ${params.id}\n      -", "key: x\n      -")), tmp_path)
+    assert Route.objects.get(name="put-items-id").key == "x"
 
 
 def test_values_given_with_env_are_not_stored(tmp_path: Path) -> None:
