@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 
 from kafkaproxy.conf import Settings
+from kafkaproxy.consumers.authorized import Authorized
 from kafkaproxy.consumers.cursor import Cursor
 from kafkaproxy.consumers.http import Request, Send
 from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.consumers.starting import Start
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import make_event_id
-from kafkaproxy.core.sse import COMMENT, gap_frame, id_frame, retry_frame
+from kafkaproxy.core.sse import COMMENT, challenge_frame, gap_frame, id_frame, retry_frame
+from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable
 from kafkaproxy.worker.group import Group, View
@@ -31,7 +34,19 @@ class OpenStream:
     """Serves one client until it leaves, stops reading, or the server stops."""
 
     __slots__ = (
-        *("_cluster", "_cursor", "_ended", "_first", "_gone", "_last_write", "_loop", "_position", "_request", "_retry"),
+        *(
+            "_authorization",
+            "_cluster",
+            "_cursor",
+            "_ended",
+            "_first",
+            "_gone",
+            "_last_write",
+            "_loop",
+            "_position",
+            "_request",
+            "_retry",
+        ),
         *("_send", "_settings", "_stalled", "_task", "_timer", "_topic", "_waiter", "_writing"),
     )
 
@@ -60,9 +75,15 @@ class OpenStream:
         self._gone = self._ended = self._stalled = self._writing = False
         self._retry: int | None = None
         self._last_write = time.monotonic()
+        self._authorization: Authorized | None = None
 
-    async def run(self, fields: Fields) -> None:
-        """Serve."""
+    async def run(self, fields: Fields, sessions: AuthorizationSessions, principals: Mapping[str, object]) -> None:
+        """Serve, for as long as the client's credentials allow: it is challenged in time for a fresh one."""
+        with Authorized(sessions, principals, self._request.scope, self._wake_up) as authorization:
+            self._authorization = authorization if authorization.ends else None
+            await self._run(fields)
+
+    async def _run(self, fields: Fields) -> None:
         self._task = asyncio.current_task()
         gone = asyncio.ensure_future(self._request.gone())
         gone.add_done_callback(self._leave)
@@ -132,7 +153,7 @@ class OpenStream:
 
     async def _walk_ring(self, group: Group, tail: StreamTail) -> None:
         sequence = group.end
-        while not self._ended:
+        while not self._ended and await self._may_go_on():
             if sequence < group.end:
                 piece = group.since(sequence)
                 if piece is None:
@@ -167,7 +188,22 @@ class OpenStream:
             waiters.discard(waiter)
             self._waiter = None
 
+    async def _may_go_on(self) -> bool:
+        """Send the challenge that is due; end where a credential is over and nobody brought a fresh one."""
+        if self._authorization is None:
+            return True
+        async for challenge in self._authorization.challenges():
+            await self._put(challenge_frame(challenge))
+        if await self._authorization.is_over():
+            log.info("stream_expired topic=%s", self._topic.name)
+            self._ended = True
+        return not self._ended
+
     async def _write(self, frames: bytes) -> None:
+        if self._authorization is None or await self._may_go_on():
+            await self._put(frames)
+
+    async def _put(self, frames: bytes) -> None:
         self._last_write = time.monotonic()
         self._writing = True
         try:
@@ -189,12 +225,15 @@ class OpenStream:
     def _arm(self) -> None:
         """One timer for all that is due by time: the heartbeat, and giving up on a client that does not read."""
         period = self._settings.stream_send_timeout_seconds if self._writing else self._settings.heartbeat_seconds
-        self._timer = self._loop.call_later(max(period - self._idle_for(), 0.001), self._tick)
+        left = period - self._idle_for()
+        if self._authorization is not None:
+            left = min(left, self._authorization.seconds_left())
+        self._timer = self._loop.call_later(max(left, 0.001), self._tick)
 
     def _tick(self) -> None:
         self._cluster.keep(self._topic.name, Role.STREAM)
         if not self._writing:
-            if self._is_heartbeat_due():
+            if self._is_heartbeat_due() or (self._authorization is not None and self._authorization.seconds_left() <= 0):
                 self._wake()
         elif self._idle_for() >= self._settings.stream_send_timeout_seconds and self._task is not None:
             self._stalled = True
@@ -208,6 +247,12 @@ class OpenStream:
 
     def _end(self) -> None:
         self._ended = True
+        self._wake()
+
+    def _wake_up(self) -> None:
+        """Look again: the authorization's next deadline has moved."""
+        self._timer.cancel()
+        self._arm()
         self._wake()
 
     def _wake(self) -> None:

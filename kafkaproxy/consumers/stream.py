@@ -15,6 +15,7 @@ from kafkaproxy.consumers.problems import Fields, Problem, as_problem, retry_aft
 from kafkaproxy.consumers.responses import vary_fields
 from kafkaproxy.consumers.starting import last_position, resolve_start
 from kafkaproxy.core.sse import retry_frame
+from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.streams import Streams
 from kafkaproxy.worker.group import Framing
@@ -27,9 +28,10 @@ __all__ = ["StreamConsumer"]
 class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     """Serves stream routes. One instance for all: what belongs to a stream is in its :class:`OpenStream`."""
 
-    def __init__(self, worker: Worker, streams: Streams) -> None:
+    def __init__(self, worker: Worker, streams: Streams, sessions: AuthorizationSessions) -> None:
         self._worker = worker
         self._streams = streams
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Serve a matched request, which the scope carries with its match and principals under ``kafkaproxy``."""
@@ -52,7 +54,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                 await Responder(send, head=False).problem(problem, match.route.name)
                 return
             with self._streams.opened(stream):
-                await stream.run(_fields(exchange))
+                await stream.run(_fields(exchange), self._sessions, principals)
 
     async def _open(self, exchange: Exchange, settings: Settings, send: Send) -> OpenStream:
         """Fix where the stream begins; everything that can be refused is refused here, before the 200."""

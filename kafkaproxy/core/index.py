@@ -100,7 +100,7 @@ def _child(node: _Node[ValueT], segment: list[str | Param | Glob]) -> _Node[Valu
     prefix, suffix = _literal_run(segment), _literal_run(segment[::-1], backwards=True)
     bucket = node.mixed.setdefault((len(prefix), len(suffix)), {}).setdefault((prefix, suffix), [])
     for known, child in bucket:
-        if known.regex.pattern == template.regex.pattern:
+        if known.parts == template.parts:
             return child
     child = _Node[ValueT]()
     bucket.append((template, child))
@@ -110,7 +110,7 @@ def _child(node: _Node[ValueT], segment: list[str | Param | Glob]) -> _Node[Valu
 def _mixed(node: _Node[ValueT], segment: str) -> Iterator[_Node[ValueT]]:
     for (before, after), buckets in node.mixed.items():
         for template, child in buckets.get((segment[:before], segment[len(segment) - after :] if after else ""), ()):
-            if template.regex.fullmatch(segment):
+            if template.match(segment) is not None:
                 yield child
 
 

@@ -1,0 +1,150 @@
+"""Streams and their credentials (the contract, section *Continuous authorization*), on real Kafka."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from kafkaproxy.routing.table import Credentials, GuardConfig
+from tests.conftest import TopicFactory
+from tests.kafka import Cluster
+from tests.proxy import Proxy, configuration, gateway, stream
+from tests.streams import Event, EventStream, asgi_stream
+
+SECRET = b"a secret of the tests, long enough for SHA-256"
+KEY = {"kty": "oct", "kid": "k", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET).decode().rstrip("=")}
+CHALLENGE = "application/x-challenge-response"
+OPTIONS = {"issuer": "https://auth.example", "audience": "https://api.example", "keys": [KEY], "challenge": 2}
+
+
+def token(seconds: float, *, sub: str | None = "alice", scope: str = "read write") -> str:
+    claims: dict[str, Any] = {
+        "iss": OPTIONS["issuer"],
+        "aud": OPTIONS["audience"],
+        "exp": time.time() + seconds,
+        "scope": scope,
+        **({} if sub is None else {"sub": sub}),
+    }
+    return jwt.encode(claims, SECRET, algorithm="HS256", headers={"kid": "k"})
+
+
+def bearer(seconds: float, **claims: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {token(seconds, **claims)}"}
+
+
+@pytest.fixture
+def news(topic: TopicFactory) -> str:
+    return topic(name="news")
+
+
+def started(kafka: Cluster, news: str, folder: Path) -> Proxy:
+    routes = gateway(
+        stream("/news", topic=news, guarded={"jwt": ["read"]}),
+        credentials=Credentials(guard="jwt", cookies={}, headers={"authorization": "Bearer {credentials}"}, query={}),
+    )
+    guards = {"jwt": GuardConfig(name="jwt", kind="jwt", options=OPTIONS)}
+    return Proxy(folder, replace(configuration(kafka.bootstrap, routes), guards=guards))
+
+
+@pytest.fixture
+def proxy(kafka: Cluster, news: str, tmp_path: Path) -> Iterator[Proxy]:
+    running = started(kafka, news, tmp_path / "one")
+    yield running
+    running.close()
+
+
+async def challenge(events: EventStream) -> Event:
+    while (event := await events.next()).type != "challenge":
+        pass
+    return event
+
+
+def session_of(event: Event) -> dict[str, str]:
+    data = json.loads(event.data)
+    assert data["method"] == "POST"
+    assert data["headers"]["content-type"] == CHALLENGE
+    headers: dict[str, str] = data["headers"]
+    return headers
+
+
+async def answer(proxy: Proxy, headers: dict[str, str]) -> httpx.Response:
+    return await proxy.request("POST", "/news", headers=headers)
+
+
+async def test_a_stream_without_a_credential_is_401_and_without_the_role_403(proxy: Proxy) -> None:
+    assert (await proxy.request("GET", "/news")).status_code == 401
+    assert (await proxy.request("GET", "/news", headers=bearer(60, scope="write"))).status_code == 403
+
+
+async def test_an_answered_challenge_keeps_the_stream(proxy: Proxy, kafka: Cluster, news: str) -> None:
+    async with asgi_stream(proxy.app, "/news", headers=bearer(4)) as events:
+        headers = session_of(await challenge(events))
+        first_end = time.time() + 2
+        assert (await answer(proxy, {**headers, **bearer(60)})).status_code == 204
+        assert await events.is_quiet(max(first_end + 1 - time.time(), 0))
+        kafka.produce(news, "still here")
+        assert (await events.next()).data == "still here"
+
+
+async def test_an_unanswered_stream_ends_and_nothing_is_sent_after_that(proxy: Proxy, kafka: Cluster, news: str) -> None:
+    async with asgi_stream(proxy.app, "/news", headers=bearer(3)) as events:
+        await challenge(events)
+        assert await events.rest() == []
+        kafka.produce(news, "too late")
+        assert not await events.more()
+    assert len(proxy.runtime.streams) == 0
+
+
+async def test_a_client_without_identity_is_not_challenged_and_just_ends(proxy: Proxy) -> None:
+    async with asgi_stream(proxy.app, "/news", headers=bearer(2, sub=None)) as events:
+        assert [event.type for event in await events.rest()] == []
+
+
+@pytest.mark.parametrize(
+    ("fresh", "status"),
+    [
+        ({"sub": "mallory", "seconds": 60}, 403),
+        ({"scope": "read", "seconds": 60}, 403),
+        ({"seconds": 1}, 403),
+        ({"seconds": -10}, 401),
+        (None, 401),
+    ],
+    ids=["another subject", "fewer roles", "an earlier end", "an expired token", "no token"],
+)
+async def test_an_answer_that_proves_too_little_changes_nothing(
+    proxy: Proxy, fresh: dict[str, Any] | None, status: int
+) -> None:  # D25
+    async with asgi_stream(proxy.app, "/news", headers=bearer(4)) as events:
+        headers = session_of(await challenge(events))
+        credential = {} if fresh is None else bearer(fresh.pop("seconds"), **fresh)
+        assert (await answer(proxy, {**headers, **credential})).status_code == status
+        assert await events.rest() == []
+
+
+async def test_a_forged_session_is_refused(proxy: Proxy) -> None:
+    response = await answer(proxy, {"content-type": CHALLENGE, "x-challenge-session": "forged:id", **bearer(60)})
+    assert response.status_code == 403
+
+
+async def test_the_answer_may_arrive_at_another_instance(
+    proxy: Proxy, kafka: Cluster, news: str, tmp_path: Path
+) -> None:  # D26
+    other = started(kafka, news, tmp_path / "two")
+    try:
+        async with asgi_stream(proxy.app, "/news", headers=bearer(4)) as events:
+            headers = session_of(await challenge(events))
+            assert (await answer(other, {**headers, **bearer(60)})).status_code == 204
+            assert await events.is_quiet(3)
+            kafka.produce(news, "renewed elsewhere")
+            assert (await events.next()).data == "renewed elsewhere"
+    finally:
+        other.close()
