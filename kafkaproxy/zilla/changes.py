@@ -85,7 +85,7 @@ class Changes:
         return tuple(change for change in self.changes if change.conflict)
 
 
-def digest(value: Any, secret: str | None = None) -> str:
+def digest(value: Any, secret: str | bytes | None = None) -> str:
     """Return a keyed digest of a field's value, which may be a secret itself; ``SECRET_KEY`` is the key by default."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return salted_hmac(_SALT, text, secret, algorithm="sha256").hexdigest()[:32]
