@@ -10,7 +10,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,12 @@ from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
+from kafkaproxy.cors import Cors
 from kafkaproxy.guards.base import Guards
+from kafkaproxy.guards.principals import NOBODY, Principals
+from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.routing.live import live
-from kafkaproxy.routing.matching import Found, Match, Matcher, RolePrincipal
+from kafkaproxy.routing.matching import Found, Match, Matcher, NotAllowed, Outcome, Refused, RequestLine, join
 from kafkaproxy.routing.table import Capability, Configuration
 from kafkaproxy.streams import Streams
 from kafkaproxy.worker.client import Limits
@@ -49,25 +52,33 @@ def limits(settings: Settings) -> Limits:
 
 
 class Table:
-    """A configuration in service: its matcher and its guards. Requests hold on to the one they began with."""
+    """A configuration in service: its matcher, its guards and its CORS policies. Requests keep the one they began with."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, last: Table | None = None) -> None:
         self.configuration = configuration
         self.matcher = Matcher(configuration)
         self.hot = HotFetches()
         self.plans = Plans()
-        self._guards = Guards(configuration.guards)
+        self.guards: Guards = Guards(configuration.guards, configuration.gateways, None if last is None else last.guards)
+        self.cors = {each.name: Cors(each) for each in configuration.gateways}
 
-    async def authenticate(
-        self, names: Iterable[str], candidates: Iterable[Found], request: Request
-    ) -> dict[str, RolePrincipal]:
-        """Ask the guards that the candidates may depend on who the client is."""
-        credentials = {
-            each.credentials.guard: each.credentials
-            for each in self.matcher.gateways(candidates)
-            if each.credentials is not None
-        }
-        return await self._guards.authenticate(names, request, credentials)
+    async def decide(
+        self, candidates: Sequence[Found], request: Request, line: RequestLine | None = None
+    ) -> tuple[Outcome, Principals]:
+        """Return what serves the request, or why nothing does, and who the client is.
+
+        Each gateway has its own place for credentials, so each is asked by itself, until one serves or refuses. ``line`` is
+        what is looked for instead of the request's own line.
+        """
+        not_allowed: NotAllowed | None = None
+        for gateway, own in self.matcher.split(candidates):
+            names = self.matcher.guards(own)
+            principals = await self.guards.authenticate(names, request, gateway) if names else NOBODY
+            outcome = self.matcher.resolve(own, line or request, principals)
+            if isinstance(outcome, (Match, Refused)):
+                return outcome, principals
+            not_allowed = join(not_allowed, outcome)
+        return not_allowed, NOBODY
 
 
 class Runtime:
@@ -78,10 +89,13 @@ class Runtime:
         settings = get_settings()
         self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
         self.streams = Streams()
+        self.sessions = AuthorizationSessions()
         self._rest = RestConsumer(self.worker)
-        self._stream = StreamConsumer(self.worker, self.streams)
+        self._stream = StreamConsumer(self.worker, self.streams, self.sessions)
         self.table: Table | None = None
         self._lock = threading.Lock()
+        self._following = threading.Lock()
+        self._unsubscribe: Callable[[], None] = lambda: None
 
     def start(self) -> Table:
         """Load the configuration and start the worker; blocks, and does nothing the second time."""
@@ -89,8 +103,8 @@ class Runtime:
             if self.table is None:
                 configuration = live()
                 configuration.start()
-                configuration.subscribe(self.configure)
-                self.configure(configuration.current)
+                self._unsubscribe = configuration.subscribe(self._follow)
+                self._follow(configuration.current)
                 atexit.register(self.stop)
             assert self.table is not None
             return self.table
@@ -102,6 +116,7 @@ class Runtime:
     def stop(self) -> None:
         """Stop: what was handed to a producer is flushed."""
         atexit.unregister(self.stop)
+        self._unsubscribe()
         live().stop()
         self.worker.close()
 
@@ -114,10 +129,15 @@ class Runtime:
         """Return what serves a match."""
         return self._stream if match.route.capability is Capability.STREAM else self._rest
 
+    def _follow(self, _configuration: Configuration) -> None:
+        """Take over the newest configuration: what the caller has may be older by the time it is its turn."""
+        with self._following:
+            self.configure(live().current)
+
     def configure(self, configuration: Configuration) -> None:
         """Take over a configuration: the worker first, so that no request finds a route without its cluster."""
         self.worker.configure(configuration.clusters)
-        self.table = Table(configuration)
+        self.table = Table(configuration, self.table)
 
 
 _runtime: Runtime | None = None

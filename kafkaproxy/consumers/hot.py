@@ -7,6 +7,7 @@ usual way. It exists because it was measured: the usual way costs several times 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from kafkaproxy.consumers.http import Request, Scope, Send
@@ -89,10 +90,27 @@ class HotFetches:
         while self._bytes > _MAX_BYTES:
             self._drop(next(iter(self._kept)))
 
+    def adding(self, change: Callable[[Fields], Fields]) -> HotFetches:
+        """Return what keeps answers here with their fields changed, as every such answer's are on their way."""
+        return _Adding(self, change)
+
     def _drop(self, line: Line) -> None:
         kept = self._kept.pop(line, None)
         if kept is not None:
             self._bytes -= _size(line, kept._body)  # noqa: SLF001 - of one family
+
+
+class _Adding(HotFetches):
+    """Keeps elsewhere, with more fields."""
+
+    def __init__(self, inner: HotFetches, change: Callable[[Fields], Fields]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._change = change
+
+    def keep(self, request: Request, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+        """Keep an answer as it is seen by clients."""
+        self._inner.keep(request, cluster, topic, stamp, self._change(fields), body)
 
 
 class Plans:

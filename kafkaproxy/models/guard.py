@@ -12,7 +12,7 @@ __all__ = ["Guard"]
 
 
 class Guard(Named):
-    """A way to authenticate. ``kind`` names a class registered with ``kafkaproxy.guards``; it validates ``options``."""
+    """A way to authenticate. ``kind`` names a class registered with ``kafkaproxy.guards``; it checks ``options``."""
 
     kind = models.CharField(_("kind"), max_length=50, default="jwt", help_text=_("jwt, simplejwt or session."))
     options = models.JSONField(
@@ -30,7 +30,10 @@ class Guard(Named):
         ordering = ["name"]
 
     def clean(self) -> None:
-        """Options are an object, whatever the kind."""
+        """The kind is one that is known, and can use the options."""
+        from kafkaproxy.guards.base import check_guard
+
         super().clean()
         if not isinstance(self.options, dict):
             raise ValidationError({"options": _('Write a JSON object: {"issuer": "https://…"}.')})
+        check_guard(self.kind, self.options)

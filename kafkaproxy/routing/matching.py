@@ -7,7 +7,6 @@ over all route paths finds the few candidates first, so the cost does not grow w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +26,8 @@ from kafkaproxy.routing.table import (
     Route,
 )
 
-__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Refused", "RequestLine", "RolePrincipal", "served_methods"]
+__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Outcome", "Refused", "RequestLine", "RolePrincipal"]
+__all__ += ["join", "served_methods"]
 
 _METHODS: Final[Mapping[Capability, frozenset[str]]] = {
     Capability.PRODUCE: frozenset({"POST", "PUT", "PATCH", "DELETE"}),
@@ -117,8 +117,10 @@ class _GatewayIndex:
     """Whether there is just one entry, which lets everything in, and no guard: only routes decide."""
 
 
-Found = tuple[Candidate, "re.Match[str] | None"]
-"""A candidate whose path matches, and the match with the parameters."""
+Outcome = Match | Refused | NotAllowed | None
+"""What comes of a request; None: no entry leads to a route of its path."""
+Found = tuple[Candidate, Mapping[str, str] | None]
+"""A candidate whose path matches, and its raw parameters."""
 Principals = Mapping[str, RolePrincipal]
 
 
@@ -136,15 +138,34 @@ class Matcher:
         for each in self._routes.find(path):
             if each.template is None:
                 found.append((each, None))
-            elif (matched := each.template.regex.fullmatch(path)) is not None:
+            elif (matched := each.template.match(path)) is not None:
                 found.append((each, matched))
         if len(found) > 1:
             found.sort(key=_order)
         return found
 
-    def gateways(self, candidates: Iterable[Found]) -> Iterator[Gateway]:
-        """Return the gateways of the candidates, in order."""
-        return (self._gateways[index].gateway for index in dict.fromkeys(each.order[0] for each, _ in candidates))
+    def split(self, candidates: Iterable[Found]) -> Iterator[tuple[Gateway, list[Found]]]:
+        """Yield the gateways of the candidates in order, each with its own."""
+        for index, group in groupby(candidates, key=_gateway_order):
+            yield self._gateways[index].gateway, list(group)
+
+    def preflight(
+        self, candidates: Iterable[Found], request: RequestLine, method: str | None
+    ) -> tuple[Gateway, list[Route]] | None:
+        """Return the gateway that a request with ``method`` would belong to, and its routes for that path.
+
+        Guards are not asked, nor are conditions on fields: a preflight does not have those of the request. None: no entry
+        leads to a route.
+        """
+        open_to: list[Found] = [found for found in candidates if self._is_open(found[0], request, method)]
+        serving = [found for found in open_to if method is None or method in found[0].methods]
+        for gateway, _ in self.split(serving or open_to):
+            return gateway, [each.route for each, _ in open_to if self._gateways[each.order[0]].gateway is gateway]
+        return None
+
+    def _is_open(self, candidate: Candidate, request: RequestLine, method: str | None) -> bool:
+        entry = self._gateways[candidate.order[0]].gateway.entries[candidate.order[1]]
+        return all(any(_line_matches(each, request, method) for each in level) for level in entry.levels)
 
     def guards(self, candidates: Sequence[Found]) -> frozenset[str]:
         """Return the guards whose answer the candidates may depend on."""
@@ -179,7 +200,7 @@ class Matcher:
             outcome = _resolve_gateway(self._gateways[index], list(group), request, principals)
             if isinstance(outcome, (Match, Refused)):
                 return outcome
-            not_allowed = _join(not_allowed, outcome)
+            not_allowed = join(not_allowed, outcome)
         return not_allowed
 
 
@@ -191,7 +212,8 @@ def _gateway_order(found: Found) -> int:
     return found[0].order[0]
 
 
-def _join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | None:
+def join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | None:
+    """Return what two gateways that do not serve a method allow together."""
     if first is None or second is None:
         return first or second
     return NotAllowed(first.gateway, first.allow | second.allow, first.stream or second.stream)
@@ -242,8 +264,8 @@ def _resolve_entry(
     return NotAllowed(gateway, frozenset(allow), stream) if allow else None
 
 
-def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, found: re.Match[str] | None) -> Match:
-    return Match(gateway, entry, candidate.route, found.groupdict() if found is not None else {}, candidate.poll)
+def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, found: Mapping[str, str] | None) -> Match:
+    return Match(gateway, entry, candidate.route, found or {}, candidate.poll)
 
 
 def _failing(requirements: tuple[GuardRequirement, ...], principals: Principals) -> list[str]:
@@ -260,17 +282,23 @@ def _entry_matches(entry: Entry, request: RequestLine) -> bool:
 
 
 def _condition_matches(condition: EntryCondition, request: RequestLine) -> bool:
+    return _line_matches(condition, request, request.method) and all(
+        _field_fits(name, pattern, request.fields) for name, pattern in condition.headers
+    )
+
+
+def _line_matches(condition: EntryCondition, request: RequestLine, method: str | None) -> bool:
+    """Whether everything but the fields matches; None for the method is any."""
     return (
-        (condition.method is None or condition.method == request.method)
+        (condition.method is None or method is None or condition.method == method)
         and _fits(condition.path, request.path)
         and _fits(condition.scheme, request.scheme)
         and _fits(condition.authority, request.authority)
-        and all(_field_fits(name, pattern, request.fields) for name, pattern in condition.headers)
     )
 
 
 def _fits(pattern: PathTemplate | None, text: str) -> bool:
-    return pattern is None or pattern.regex.fullmatch(text) is not None
+    return pattern is None or pattern.match(text) is not None
 
 
 def _field_fits(name: bytes, pattern: PathTemplate, fields: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -13,7 +13,13 @@ from tests.integration.admin_site import Site, add_row, make_gateway, make_route
 
 pytestmark = pytest.mark.django_db
 
-SECRETS = ["hunter2-password", "-----BEGIN KEY", "key-pass-123", "client-secret-456", "c2lnbmluZy1rZXk"]
+SECRETS = [
+    "hunter2-password",
+    "-----BEGIN KEY",
+    "key-pass-123",
+    "client-secret-456",
+    "c2lnbmluZy1rZXktb2YtdGhpcnR5LXR3by1ieXRlcy0",
+]
 
 
 @pytest.fixture
@@ -40,9 +46,10 @@ def cluster() -> models.Cluster:
 def guard() -> models.Guard:
     keys = [
         {"kty": "oct", "kid": "a", "alg": "HS256", "k": SECRETS[4]},
-        {"kty": "RSA", "kid": "b", "n": "public-n", "e": "AQAB"},
+        {"kty": "OKP", "kid": "b", "alg": "EdDSA", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
     ]
-    return models.Guard.objects.create(name="jwt", options={"issuer": "https://auth.example", "keys": keys})
+    options = {"issuer": "https://auth.example", "audience": "items", "keys": keys}
+    return models.Guard.objects.create(name="jwt", options=options)
 
 
 def _assert_no_secret(text: str) -> None:
@@ -123,12 +130,12 @@ def test_marks_stand_for_the_secrets_wherever_they_move(site: Site, guard: model
     options = json.loads(data["options"])
     assert options["keys"][1] == guard.options["keys"][1]
     options["keys"].reverse()
-    options["keys"].append({"kty": "oct", "kid": "new", "k": "another"})
+    options["keys"].append({"kty": "oct", "kid": "new", "alg": "HS256", "k": "another-" * 6})
     site.save("guard", "change", guard.pk, data=data | {"options": json.dumps(options)})
 
     guard.refresh_from_db()
     assert [key["kid"] for key in guard.options["keys"]] == ["b", "a", "new"]
-    assert [key.get("k") for key in guard.options["keys"]] == [None, SECRETS[4], "another"]
+    assert [key.get("k") for key in guard.options["keys"]] == [None, SECRETS[4], "another-" * 6]
 
 
 def test_a_mark_of_nothing_is_an_error(site: Site, guard: models.Guard) -> None:

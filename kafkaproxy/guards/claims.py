@@ -1,0 +1,65 @@
+"""From the claims of a token to identity, roles and attributes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["attribute_text", "attributes_of", "find_claim", "identity_of", "number_of", "roles_of"]
+
+
+def find_claim(claims: Mapping[str, Any], path: str) -> Any:
+    """Return the claim of that name or, where there is none, of that path: ``realm_access.roles``; None without one."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def roles_of(claims: Mapping[str, Any], path: str) -> frozenset[str]:
+    """Return the roles: a list of texts, or a text with spaces between them."""
+    value = find_claim(claims, path)
+    if isinstance(value, str):
+        return frozenset(value.split())
+    return frozenset(each for each in value if isinstance(each, str)) if isinstance(value, list) else frozenset()
+
+
+def identity_of(claims: Mapping[str, Any], path: str) -> str:
+    """Return the identity, empty where the claim is missing or names nobody."""
+    value = find_claim(claims, path)
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def attributes_of(claims: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes whose claims are there, as texts."""
+    found = {name: find_claim(claims, path) for name, path in paths.items()}
+    return {name: attribute_text(value) for name, value in found.items() if value is not None}
+
+
+def attribute_text(value: Any) -> str:
+    """Return a value as text; what is neither text nor number as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def number_of(claims: Mapping[str, Any], name: str) -> float | None:
+    """Return a NumericDate (RFC 7519 section 2); None where it is missing; raise ``ValueError`` for anything else."""
+    value = claims.get(name)
+    if value is None and name not in claims:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(name)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(name) from None
+    if not math.isfinite(number):
+        raise ValueError(name)
+    return number

@@ -1,0 +1,320 @@
+"""The kind ``jwt``: signed tokens of an issuer (RFC 7519), verified with PyJWT.
+
+Signature first, then ``iss``, ``aud``, ``exp`` and ``nbf``. The key says which algorithm it is for and the token has to agree;
+it has no say in which key material, location or check is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from django.utils.translation import gettext as _
+from jwt import PyJWS, algorithms
+from jwt.exceptions import PyJWTError
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.guards.claims import attributes_of, identity_of, number_of, roles_of
+from kafkaproxy.guards.jwks import RemoteKeys, check_location, download
+from kafkaproxy.guards.keys import (
+    ALGORITHMS,
+    InlineKeys,
+    KeySet,
+    KeysUnavailable,
+    MissingCryptography,
+    UndeclaredAlgorithm,
+    VerificationKey,
+    read_key,
+)
+from kafkaproxy.guards.options import (
+    REQUIRED,
+    Option,
+    OptionError,
+    check_options,
+    flag,
+    mentions_env,
+    nullable,
+    read_options,
+    seconds,
+    text,
+    text_map,
+    texts,
+)
+from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.guards.verified import Verified
+from kafkaproxy.routing.table import GuardConfig
+
+__all__ = ["InvalidToken", "JwtGuard", "Verifier", "read_header"]
+
+log = logging.getLogger("kafkaproxy.guards")
+
+# RFC 7515 section 7.1, and section 2 for the encoding: no padding, no white space, three parts, none of them empty.
+_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_JWS: Final = PyJWS(algorithms=list(ALGORITHMS))
+_LONGEST_KEPT: Final = 300.0
+"""Seconds that a verification is kept where nothing else ends it."""
+
+
+def _keys(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if not isinstance(value, list):
+        raise ValueError(_("Write a list of JSON Web Keys, or the URL of a JWKS."))
+    return value
+
+
+def _algorithm(value: Any) -> str:
+    if value not in ALGORITHMS:
+        raise ValueError(_("Write one of %(known)s.") % {"known": ", ".join(ALGORITHMS)})
+    return str(value)
+
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "issuer": Option(nullable(text), REQUIRED),
+    "audience": Option(nullable(texts), REQUIRED),
+    "keys": Option(_keys),
+    "algorithm": Option(_algorithm),
+    "roles": Option(text, "scope"),
+    "identity": Option(text, "sub"),
+    "attributes": Option(text_map, {}),
+    "challenge": Option(nullable(seconds(0, 86_400))),
+    "leeway": Option(seconds(0, 600), 0.0),
+    "cache": Option(seconds(1, 86_400), 300.0),
+    "timeout": Option(seconds(0.1, 60), 5.0),
+    "allow_http": Option(flag, default=False),
+}
+
+
+class InvalidToken(Exception):
+    """The token is not valid; ``reason`` is a word for the log, and never holds a part of the token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Keys(Protocol):
+    """Where keys come from."""
+
+    async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        """Return the key for a token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A verified token: the key that verified it has to be there still."""
+
+    kid: str | None
+    key: VerificationKey
+    principal: ClientPrincipal
+
+
+class JwtGuard:
+    """Authenticates bearers of tokens."""
+
+    fields: tuple[str, ...] | None = None
+    scheme: str | None = None
+
+    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time, keys: Keys | None = None) -> None:
+        options = read_options(config.options, OPTIONS)
+        self._name = config.name
+        self._clock = clock
+        self._keys = keys or _key_source(config.name, options)
+        self._verifier = Verifier(options)
+        self._verified: Verified[_Known] = Verified()
+
+    @staticmethod
+    def check(options: Mapping[str, Any]) -> None:
+        """Check options as they are written; raise :class:`OptionError`."""
+        values = check_options(options, OPTIONS)
+        problems = list(_key_problems(values, options))
+        if problems:
+            raise OptionError(problems)
+
+    async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
+        """Return who the bearer is."""
+        if credential is None:
+            return Refusal.MISSING
+        try:
+            return await self._known(credential) or await self._verify(credential)
+        except InvalidToken as error:
+            log.info("credential_refused guard=%s reason=%s", self._name, error.reason)
+            return Refusal.INVALID
+        except KeysUnavailable:
+            log.warning("credential_undecided guard=%s reason=no_keys", self._name)
+            return Refusal.UNAVAILABLE
+
+    async def _known(self, token: str) -> ClientPrincipal | None:
+        known = self._verified.get(token, self._clock())
+        if known is None:
+            return None
+        if await self._keys.find(known.kid, known.key.algorithm) == known.key:
+            return known.principal
+        self._verified.forget(token)
+        return None
+
+    async def _verify(self, token: str) -> ClientPrincipal:
+        kid, algorithm = read_header(token)
+        key = await self._keys.find(kid, algorithm)
+        if key is None:
+            raise InvalidToken("no_key")
+        now = self._clock()
+        principal = self._verifier.verify(token, key, now)
+        until = now + _LONGEST_KEPT if principal.expires_at is None else principal.expires_at
+        self._verified.keep(token, _Known(kid, key, principal), until)
+        return principal
+
+
+class Verifier:
+    """Checks a token with its key, and reads the claims."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+
+    def verify(self, token: str, key: VerificationKey, now: float) -> ClientPrincipal:
+        """Return who the token is about; raise :class:`InvalidToken`."""
+        try:
+            payload = _JWS.decode_complete(token, key.material, algorithms=[key.algorithm])["payload"]
+            claims = json.loads(payload)
+        except PyJWTError as error:
+            raise InvalidToken(_REASONS.get(type(error).__name__, "malformed")) from None
+        except (ValueError, RecursionError):
+            raise InvalidToken("malformed") from None
+        if not isinstance(claims, dict):
+            raise InvalidToken("malformed")
+        self._check_parties(claims)
+        return self._principal(claims, self._expiry(claims, now))
+
+    def _check_parties(self, claims: Mapping[str, Any]) -> None:
+        issuer, audience = self._options["issuer"], self._options["audience"]
+        if issuer is not None and claims.get("iss") != issuer:
+            raise InvalidToken("issuer")
+        if audience is not None:
+            given = claims.get("aud")
+            named = given if isinstance(given, list) else [given]
+            if not any(each in named for each in audience):
+                raise InvalidToken("audience")
+
+    def _expiry(self, claims: Mapping[str, Any], now: float) -> float | None:
+        leeway = self._options["leeway"]
+        try:
+            expires, begins = number_of(claims, "exp"), number_of(claims, "nbf")
+        except ValueError:
+            raise InvalidToken("malformed") from None
+        if begins is not None and now < begins - leeway:
+            raise InvalidToken("not_yet_valid")
+        if expires is None:
+            return None
+        if now >= expires + leeway:  # RFC 7519 section 4.1.4: not on or after it
+            raise InvalidToken("expired")
+        return float(expires + leeway)
+
+    def _principal(self, claims: Mapping[str, Any], expires_at: float | None) -> ClientPrincipal:
+        options, challenge = self._options, self._options["challenge"]
+        return ClientPrincipal(
+            identity=identity_of(claims, options["identity"]),
+            roles=roles_of(claims, options["roles"]),
+            attributes=attributes_of(claims, options["attributes"]),
+            expires_at=expires_at,
+            challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
+        )
+
+
+_REASONS: Final = {"InvalidSignatureError": "signature", "InvalidAlgorithmError": "algorithm", "InvalidKeyError": "key"}
+
+
+def read_header(token: str) -> tuple[str | None, str]:
+    """Return key id and algorithm of a token that is well-formed; raise :class:`InvalidToken`. Nothing is verified yet."""
+    parts = _COMPACT.fullmatch(token)
+    if parts is None or not all(map(_is_canonical, parts.groups())):
+        raise InvalidToken("malformed")
+    try:
+        header = json.loads(_decoded(parts[1]))
+    except (ValueError, RecursionError):
+        raise InvalidToken("malformed") from None
+    if not isinstance(header, dict):
+        raise InvalidToken("malformed")
+    kid, algorithm = header.get("kid"), header.get("alg")
+    if not isinstance(algorithm, str) or not (kid is None or isinstance(kid, str)):
+        raise InvalidToken("malformed")
+    if algorithm not in ALGORITHMS:
+        raise InvalidToken("algorithm")
+    return kid, algorithm
+
+
+def _is_canonical(part: str) -> bool:
+    """Whether this is the one way to write these bytes: the same signature in another spelling is another token."""
+    try:
+        return base64.urlsafe_b64encode(_decoded(part)).rstrip(b"=") == part.encode()
+    except binascii.Error:
+        return False
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _key_source(name: str, options: Mapping[str, Any]) -> Keys:
+    if isinstance(options["keys"], list):
+        return InlineKeys(KeySet(_inline_keys(name, options)))
+    location = check_location(_location(options), allow_http=options["allow_http"])
+    if not algorithms.has_crypto:
+        raise MissingCryptography
+    fetch = functools.partial(download, location, options["timeout"], allow_http=options["allow_http"])
+    return RemoteKeys(name, fetch, cache_seconds=options["cache"], algorithm=options["algorithm"])
+
+
+def _inline_keys(name: str, options: Mapping[str, Any]) -> Iterator[VerificationKey]:
+    for number, jwk in enumerate(options["keys"], 1):
+        try:
+            yield read_key(jwk, options["algorithm"])
+        except UndeclaredAlgorithm:  # the reference loads such a key too, and never uses it
+            log.warning("key_unused guard=%s key=%s reason=no_alg", name, number)
+
+
+def _location(options: Mapping[str, Any]) -> str:
+    """Return the URL of the keys: as written, or the issuer's well-known location."""
+    if options["keys"] is not None:
+        return str(options["keys"])
+    if options["issuer"] is None:
+        raise ValueError(_("Write keys: there is no issuer to ask for them."))
+    return str(options["issuer"]).rstrip("/") + "/.well-known/jwks.json"
+
+
+def _key_problems(values: Mapping[str, Any], written: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the keys, as far as it can be known before the environment is."""
+    keys = written.get("keys")
+    if isinstance(keys, list):
+        return _inline_problems(keys, values)
+    if mentions_env(keys) or (keys is None and mentions_env(written.get("issuer"))):
+        return []
+    try:
+        check_location(_location({"keys": None, "issuer": None} | dict(values)), allow_http=values.get("allow_http") or False)
+    except ValueError as error:
+        return [f"keys: {error}"]
+    return [] if algorithms.has_crypto else [f"keys: {MissingCryptography()}"]
+
+
+def _inline_problems(keys: list[Any], values: Mapping[str, Any]) -> list[str]:
+    """Judge each key. One without an algorithm is a problem where there is no other: then no token is ever valid."""
+    problems: list[str] = []
+    unused: list[str] = []
+    for number, jwk in enumerate(keys, 1):
+        if mentions_env(jwk):
+            continue
+        try:
+            read_key(jwk, values.get("algorithm"))
+        except UndeclaredAlgorithm as error:
+            unused.append(f"keys[{number}]: {error}")
+        except ValueError as error:
+            problems.append(f"keys[{number}]: {error}")
+    return problems + unused if len(unused) == len(keys) else problems

@@ -1,0 +1,130 @@
+"""How sessions are known beyond their process: by a signed id, and through Django's cache ``default``.
+
+Whoever takes an answer to a challenge finds the session there, and puts the renewal where the stream's process looks for it. A
+cache that is not shared (Django's default is not) limits this to the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.core import signing
+from django.core.cache import BaseCache, caches
+
+from kafkaproxy.guards.principals import ClientPrincipal
+
+__all__ = ["Renewals", "RenewalsUnavailable", "SessionState"]
+
+log = logging.getLogger("kafkaproxy.guards")
+
+_SALT: Final = "kafkaproxy.challenge"
+_GRACE_SECONDS: Final = 60
+"""How long the cache holds things beyond the moment when they are needed last."""
+_LONGEST_SECONDS: Final = 7 * 24 * 3600
+
+
+class RenewalsUnavailable(Exception):
+    """The cache does not work: nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What an answer is judged by."""
+
+    guard: str
+    identity: str
+    roles: frozenset[str]
+    expires_at: float | None
+
+    def accepts(self, principal: ClientPrincipal) -> bool:
+        """Whether a fresh credential prolongs the session (D25): the same identity, no role less, a later end."""
+        return (
+            self.identity == principal.identity
+            and principal.roles >= self.roles
+            and self.expires_at is not None
+            and (principal.expires_at is None or principal.expires_at > self.expires_at)
+        )
+
+
+class Renewals:
+    """The cache's side of the sessions."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, cache: BaseCache | None = None) -> None:
+        self._clock = clock
+        self._given = cache
+
+    @property
+    def _cache(self) -> BaseCache:
+        return self._given or caches["default"]
+
+    async def announce(self, session_id: str, state: SessionState) -> str:
+        """Let every process know the session, and return its signed id. Without a cache only this process knows it."""
+        try:
+            await self._put("session", session_id, _packed(state), state.expires_at)
+        except RenewalsUnavailable:
+            log.warning("session_not_announced guard=%s", state.guard)
+        return signing.Signer(salt=_SALT).sign(session_id)
+
+    def verify(self, signed: str) -> str | None:
+        """Return the session id of a signed one; None for a forgery."""
+        try:
+            return signing.Signer(salt=_SALT).unsign(signed)
+        except signing.BadSignature:
+            return None
+
+    async def state(self, session_id: str) -> SessionState | None:
+        """Return a session of any process; raise :class:`RenewalsUnavailable`."""
+        found = await self._get("session", session_id)
+        return (
+            None if found is None else SessionState(found["guard"], found["identity"], frozenset(found["roles"]), found["end"])
+        )
+
+    async def publish(self, session_id: str, guard: str, principal: ClientPrincipal) -> None:
+        """Put a renewal where the stream's process finds it; raise :class:`RenewalsUnavailable`."""
+        state = SessionState(guard, principal.identity, principal.roles, principal.expires_at)
+        value = _packed(state) | {"challenge": principal.challenge_at}
+        await self._put("renewal", session_id, value, principal.expires_at)
+        await self._put("session", session_id, _packed(state), principal.expires_at)
+
+    async def fetch(self, session_id: str) -> ClientPrincipal | None:
+        """Return the renewal of a session; None where there is none, or nobody can tell."""
+        try:
+            found = await self._get("renewal", session_id)
+        except RenewalsUnavailable:
+            return None
+        if found is None:
+            return None
+        return ClientPrincipal(
+            identity=found["identity"],
+            roles=frozenset(found["roles"]),
+            expires_at=found["end"],
+            challenge_at=found["challenge"],
+        )
+
+    async def _get(self, kind: str, session_id: str) -> Any:
+        try:
+            return await self._cache.aget(_key(kind, session_id))
+        except Exception as error:
+            log.exception("cache_failed")
+            raise RenewalsUnavailable from error
+
+    async def _put(self, kind: str, session_id: str, value: dict[str, Any], needed_until: float | None) -> None:
+        left = _LONGEST_SECONDS if needed_until is None else needed_until - self._clock()
+        timeout = int(min(max(left, 0), _LONGEST_SECONDS)) + _GRACE_SECONDS
+        try:
+            await self._cache.aset(_key(kind, session_id), value, timeout)
+        except Exception as error:
+            log.exception("cache_failed")
+            raise RenewalsUnavailable from error
+
+
+def _key(kind: str, session_id: str) -> str:
+    return f"kafkaproxy:{kind}:{session_id}"
+
+
+def _packed(state: SessionState) -> dict[str, Any]:
+    return {"guard": state.guard, "identity": state.identity, "roles": sorted(state.roles), "end": state.expires_at}

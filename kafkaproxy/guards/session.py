@@ -1,0 +1,218 @@
+"""The kind ``session``: the user who is logged in to the site; groups and permissions are the roles.
+
+The session and the user come from the database, in a thread, and are kept for a few seconds (``cache``): for so long may a
+log-out elsewhere, a change of groups or a deactivated user go unnoticed. A stream asks again as often.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth.signals import user_logged_out
+from django.core.handlers.asgi import ASGIRequest
+from django.http import QueryDict, parse_cookie
+from django.middleware.csrf import CSRF_SESSION_KEY, CsrfViewMiddleware
+from django.utils.translation import gettext as _
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.guards.claims import attribute_text
+from kafkaproxy.guards.options import Option, OptionError, check_options, read_options, seconds, text, text_map
+from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.guards.verified import Verified
+from kafkaproxy.routing.table import GuardConfig
+
+__all__ = ["SessionGuard"]
+
+log = logging.getLogger("kafkaproxy.guards")
+
+_SHORTEST_RECHECK: Final = 5.0
+"""Seconds between two looks of a stream at its session, however small ``cache`` is."""
+_KEY: Final = re.compile(r"[!-~]{1,4096}")
+"""A session key has 32 characters; with signed cookies it is the whole session."""
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+def _user_field(value: Any) -> str:
+    path = text(value)
+    if any(name.startswith("_") or name == "password" for name in path.split(".")):
+        raise ValueError(_("%(name)s is nothing that a record or a topic should hold.") % {"name": path})
+    return path
+
+
+def _user_fields(value: Any) -> dict[str, str]:
+    return {name: _user_field(each) for name, each in text_map(value).items()}
+
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "identity": Option(_user_field, "pk"),
+    "attributes": Option(_user_fields, {}),
+    "cache": Option(seconds(0, 3_600), 10.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a session key stands for: nobody, or a principal and the session's CSRF secret."""
+
+    principal: ClientPrincipal | None = None
+    csrf_secret: str | None = None
+
+
+class SessionGuard:
+    """Authenticates the site's own visitors by Django's session cookie, wherever the gateway says that credentials are."""
+
+    fields: tuple[str, ...] | None = ("cookie",)
+    scheme: str | None = "Session"
+
+    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time) -> None:
+        self._options = read_options(config.options, OPTIONS)
+        self._name = config.name
+        self._clock = clock
+        self._known: Verified[_Loaded] = Verified()
+        self._csrf = _CsrfCheck(_no_response)
+        _require_sessions()
+        user_logged_out.connect(self._logged_out)  # held weakly: it goes with the guard
+
+    @staticmethod
+    def check(options: Mapping[str, Any]) -> None:
+        """Check options as they are written; raise :class:`OptionError`."""
+        check_options(options, OPTIONS)
+        _require_sessions()
+
+    async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
+        """Return the user who is logged in; a request that changes something has to pass Django's CSRF check."""
+        key = _session_key(request)
+        if not key:
+            return Refusal.MISSING
+        loaded = await self._load(key)
+        if loaded.principal is None:
+            log.info("credential_refused guard=%s reason=no_such_session", self._name)
+            return Refusal.INVALID
+        if request.method not in _SAFE and not self._passes_csrf(request, loaded):
+            log.info("credential_refused guard=%s reason=csrf", self._name)
+            return Refusal.FORBIDDEN
+        return loaded.principal
+
+    def _logged_out(self, *, request: Any, **_kwargs: Any) -> None:
+        """Forget a session whose user logged out in this process; the others notice after ``cache`` seconds."""
+        key = getattr(getattr(request, "session", None), "session_key", None)
+        if key:
+            self._known.forget(key)
+
+    async def _load(self, key: str) -> _Loaded:
+        loaded = self._known.get(key, self._clock())
+        if loaded is None:
+            loaded = await database_sync_to_async(self._read)(key)
+            now, kept = self._clock(), self._options["cache"]
+            if loaded.principal is not None:
+                # A stream asks again then; how long the session itself lasts is the session's to say.
+                again = now + max(kept, _SHORTEST_RECHECK)
+                principal = replace(loaded.principal, expires_at=again, renew=functools.partial(self._renew, key))
+                loaded = replace(loaded, principal=principal)
+            self._known.keep(key, loaded, now + kept)
+        return loaded
+
+    async def _renew(self, key: str) -> ClientPrincipal | None:
+        return (await self._load(key)).principal
+
+    def _read(self, key: str) -> _Loaded:
+        """Read session and user. Blocks."""
+        from django.contrib.auth import get_user
+
+        session = _Session(import_module(settings.SESSION_ENGINE).SessionStore(key).load())
+        user: Any = get_user(cast(Any, _Holder(session)))
+        if not user.is_authenticated or not user.is_active:
+            return _Loaded()
+        principal = ClientPrincipal(
+            identity=_attribute(user, self._options["identity"]) or "",
+            roles=frozenset(_roles(user)),
+            attributes=MappingProxyType(
+                {
+                    name: value
+                    for name, path in self._options["attributes"].items()
+                    if (value := _attribute(user, path)) is not None
+                }
+            ),
+        )
+        return _Loaded(principal, session.get(CSRF_SESSION_KEY))
+
+    def _passes_csrf(self, request: Request, loaded: _Loaded) -> bool:
+        """Ask Django's own middleware: cookie or session secret, field, origin and referer."""
+        seen = ASGIRequest({**request.scope, "query_string": b""}, io.BytesIO())
+        seen.POST = QueryDict()  # a form's body is a record here: the token has to come as a field
+        secret = loaded.csrf_secret
+        seen.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
+        self._csrf.process_request(seen)
+        return self._csrf.process_view(seen, cast(Any, None), (), {}) is None
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Says no instead of rendering a page that does."""
+
+    def _reject(self, request: Any, reason: str) -> Any:  # noqa: ARG002
+        log.info("csrf_failed reason=%r", reason)
+        return reason
+
+
+def _no_response(_request: Any) -> Any:
+    raise AssertionError("The middleware is only asked.")
+
+
+class _Session(dict[str, Any]):
+    """A session's content. What Django would change in the session is not changed: nobody could send the new cookie."""
+
+    def cycle_key(self) -> None:
+        """Keep the key."""
+
+    def flush(self) -> None:
+        """Keep the session."""
+
+
+@dataclass(slots=True)
+class _Holder:
+    """As much of a request as Django's ``get_user`` looks at."""
+
+    session: _Session
+
+
+def _session_key(request: Request) -> str:
+    for line in request.lines(b"cookie"):
+        key = parse_cookie(line).get(settings.SESSION_COOKIE_NAME)
+        if key:
+            return key if _KEY.fullmatch(key) else ""
+    return ""
+
+
+def _roles(user: Any) -> list[str]:
+    """Return the names of the user's groups and permissions (``app.codename``), as far as the user model has them."""
+    roles = list(user.get_all_permissions()) if hasattr(user, "get_all_permissions") else []
+    groups = getattr(user, "groups", None)
+    return roles if groups is None else roles + list(groups.values_list("name", flat=True))
+
+
+def _attribute(user: Any, path: str) -> str | None:
+    value = user
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    if value is None or callable(value):
+        return None
+    return attribute_text(value) if isinstance(value, (str, int, float)) else str(value)
+
+
+def _require_sessions() -> None:
+    from django.apps import apps
+
+    for name in ("django.contrib.auth", "django.contrib.contenttypes"):
+        if not apps.is_installed(name):
+            raise OptionError([_("The kind session needs %(name)s in INSTALLED_APPS.") % {"name": name}])

@@ -1,0 +1,219 @@
+"""Continuous authorization: until when a stream is allowed, and how a fresh credential prolongs that (the contract's section).
+
+Streams of one HTTP/2 connection with the same guard and identity share a session, so one challenge and one answer serve all of
+them. Elsewhere a session belongs to one stream, and the answer names it by the signed id of its challenge. Nothing here waits:
+the stream does, until :meth:`StreamAuthorization.next_deadline`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from kafkaproxy.guards.principals import ClientPrincipal
+from kafkaproxy.guards.renewals import Renewals, SessionState
+
+__all__ = ["CHALLENGE_RESPONSE", "CHALLENGE_SESSION", "AuthorizationSession", "AuthorizationSessions", "StreamAuthorization"]
+
+log = logging.getLogger("kafkaproxy.guards")
+
+CHALLENGE_RESPONSE: Final = "application/x-challenge-response"
+CHALLENGE_SESSION: Final = "x-challenge-session"
+
+Connection = tuple[Any, ...]
+Key = tuple[Connection, str, str]
+"""Connection, guard, identity."""
+Wake = Callable[[], None]
+
+
+class AuthorizationSession:
+    """A client's authorization by one guard. Times are seconds since the epoch; None: never."""
+
+    __slots__ = ("challenge_at", "expires_at", "guard", "id", "identity", "key", "renew", "roles", "streams", "taker")
+
+    def __init__(self, guard: str, principal: ClientPrincipal, key: Key | None) -> None:
+        self.id = secrets.token_hex(16)
+        self.guard = guard
+        self.key = key
+        """Where streams of its connection find it."""
+        self.identity = principal.identity
+        self.streams: list[StreamAuthorization] = []
+        self.taker: StreamAuthorization | None = None
+        """The stream that got the challenge of this period."""
+        self._take(principal)
+
+    def _take(self, principal: ClientPrincipal) -> None:
+        self.roles = principal.roles
+        self.expires_at = principal.expires_at
+        # Who has no identity cannot prove to be the same: such a stream just ends (as the reference's).
+        self.challenge_at = principal.challenge_at if self.identity else None
+        self.renew = principal.renew
+        self.taker = None
+
+    @property
+    def state(self) -> SessionState:
+        """What an answer is judged by."""
+        return SessionState(self.guard, self.identity, self.roles, self.expires_at)
+
+    def prolong(self, principal: ClientPrincipal) -> bool:
+        """Go on with a fresh credential, if it is the same client's with no fewer roles and a later end; say whether."""
+        if not self.state.accepts(principal):
+            return False
+        self._take(principal)
+        for stream in self.streams:
+            stream.wake()
+        return True
+
+    def join(self, principal: ClientPrincipal) -> bool:
+        """Take in another stream's credential, if it grants no less; say whether. A later end counts for all."""
+        if self.prolong(principal):
+            return True
+        if self.roles <= principal.roles:
+            self.roles = principal.roles
+            return True
+        return False
+
+    def deadline(self) -> float | None:
+        """Return when there is something to do next."""
+        due = self.challenge_at if self.taker is None else None
+        return self.expires_at if due is None else due
+
+    def expired(self, now: float) -> bool:
+        """Whether the authorization is over."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def is_due(self, now: float) -> bool:
+        """Whether a stream may send the challenge now."""
+        return self.taker is None and self.challenge_at is not None and self.challenge_at <= now and not self.expired(now)
+
+
+class StreamAuthorization:
+    """One stream's part in its sessions: one for each guard that knows the client."""
+
+    def __init__(self, registry: AuthorizationSessions, sessions: list[AuthorizationSession], wake: Wake) -> None:
+        self._registry = registry
+        self._sessions = sessions
+        self._taken: list[AuthorizationSession] = []
+        self.wake = wake
+
+    def next_deadline(self) -> float | None:
+        """Return when to look again, in seconds since the epoch: a challenge is due, or the end. None: never."""
+        return min((due for each in self._sessions if (due := each.deadline()) is not None), default=None)
+
+    def take_challenge(self, now: float) -> bool:
+        """Whether this stream has to send a challenge. Ask again until it says no: there is one for each guard."""
+        session = next((each for each in self._sessions if each.is_due(now)), None)
+        if session is None:
+            return False
+        session.taker = self
+        self._taken.append(session)
+        return True
+
+    async def challenge_event(self) -> dict[str, Any]:
+        """Return the data of the challenge that was taken, and let every process know its session."""
+        session = self._taken.pop()
+        signed = await self._registry.renewals.announce(session.id, session.state)
+        return {"method": "POST", "headers": {"content-type": CHALLENGE_RESPONSE, CHALLENGE_SESSION: signed}}
+
+    async def refresh(self) -> None:
+        """Look for answers that arrived elsewhere, where time is up; ask guards that can tell without the client."""
+        now = self._registry.clock()
+        for session in self._sessions:
+            if session.expired(now):
+                await self._refresh(session)
+
+    async def _refresh(self, session: AuthorizationSession) -> None:
+        if session.renew is not None:
+            principal = await session.renew()
+        else:
+            principal = await self._registry.renewals.fetch(session.id)
+        if principal is not None and session.expired(self._registry.clock()) and not session.prolong(principal):
+            log.info("renewal_refused guard=%s", session.guard)
+
+    def expired(self, now: float) -> bool:
+        """Whether any of its authorizations is over: nothing may be sent any more."""
+        return any(each.expired(now) for each in self._sessions)
+
+    def close(self) -> None:
+        """Leave the sessions. If this stream had the challenge and nobody answered, another one gets it."""
+        for session in self._sessions:
+            if self in session.streams:
+                session.streams.remove(self)
+            if session.taker is self:
+                session.taker = None
+                for stream in session.streams:
+                    stream.wake()
+        self._registry.drop([each for each in self._sessions if not each.streams])
+        self._sessions = []
+
+
+class AuthorizationSessions:
+    """The sessions of the streams of this process. For one event loop."""
+
+    def __init__(self, *, renewals: Renewals | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.renewals = renewals or Renewals(clock)
+        self._shared: dict[Key, list[AuthorizationSession]] = {}
+        self._by_id: dict[str, AuthorizationSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def open(
+        self, principals: Mapping[str, object], scope: Mapping[str, Any], wake: Wake = lambda: None
+    ) -> StreamAuthorization:
+        """Bind a stream to who its client is. ``wake`` is called when :meth:`StreamAuthorization.next_deadline` moved."""
+        connection = connection_of(scope)
+        sessions = [
+            self._session(connection, guard, principal)
+            for guard, principal in principals.items()
+            if isinstance(principal, ClientPrincipal) and principal.expires_at is not None
+        ]
+        stream = StreamAuthorization(self, sessions, wake)
+        for session in sessions:
+            session.streams.append(stream)
+        return stream
+
+    def _session(self, connection: Connection | None, guard: str, principal: ClientPrincipal) -> AuthorizationSession:
+        """Join a session of the connection that the credential fits; else begin one."""
+        alone = connection is None or not principal.identity or principal.renew is not None
+        key = None if alone or connection is None else (connection, guard, principal.identity)
+        if key is not None:
+            for each in self._shared.get(key, ()):
+                if each.join(principal):
+                    return each
+        session = AuthorizationSession(guard, principal, key)
+        self._by_id[session.id] = session
+        if key is not None:
+            self._shared.setdefault(key, []).append(session)
+        return session
+
+    def drop(self, sessions: list[AuthorizationSession]) -> None:
+        """Forget sessions that have no stream any more."""
+        for session in sessions:
+            self._by_id.pop(session.id, None)
+            if session.key is not None:
+                shared = self._shared[session.key]
+                shared.remove(session)
+                if not shared:
+                    del self._shared[session.key]
+
+    def of_id(self, session_id: str) -> AuthorizationSession | None:
+        """Return the session of this process with that id."""
+        return self._by_id.get(session_id)
+
+    def of_connection(self, scope: Mapping[str, Any], guard: str, identity: str) -> Sequence[AuthorizationSession]:
+        """Return the sessions of the client's streams on that connection: one, unless its credentials differ in roles."""
+        connection = connection_of(scope)
+        return () if connection is None else self._shared.get((connection, guard, identity), ())
+
+
+def connection_of(scope: Mapping[str, Any]) -> Connection | None:
+    """Return what tells HTTP/2 connections apart; None for HTTP/1.1, where a stream has its connection for itself."""
+    client = scope.get("client")
+    if not client or not str(scope.get("http_version", "")).startswith(("2", "3")):
+        return None
+    return (*client, *(scope.get("server") or ()))

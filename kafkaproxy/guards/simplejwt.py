@@ -1,0 +1,120 @@
+"""The kind ``simplejwt``: tokens that the site itself issues with djangorestframework-simplejwt, by its own settings.
+
+Only the claims are read: the user is not looked up, as with simplejwt's ``JWTStatelessUserAuthentication``. A user who was
+deactivated keeps what an access token grants until it expires.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from channels.db import database_sync_to_async
+from django.utils.translation import gettext as _
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.guards.claims import attributes_of, identity_of, number_of, roles_of
+from kafkaproxy.guards.jwt import InvalidToken, read_header
+from kafkaproxy.guards.options import Option, OptionError, check_options, nullable, read_options, seconds, text, text_map
+from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.guards.verified import Verified
+from kafkaproxy.routing.table import GuardConfig
+
+__all__ = ["SimpleJwtGuard"]
+
+log = logging.getLogger("kafkaproxy.guards")
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "roles": Option(text, "scope"),
+    "identity": Option(text),
+    "attributes": Option(text_map, {}),
+    "challenge": Option(nullable(seconds(0, 86_400))),
+    "cache": Option(seconds(0, 3_600), 60.0),
+}
+
+
+class SimpleJwtGuard:
+    """Authenticates bearers of the site's own tokens, of the classes in ``AUTH_TOKEN_CLASSES``."""
+
+    fields: tuple[str, ...] | None = None
+    scheme: str | None = None
+
+    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time) -> None:
+        self._options = read_options(config.options, OPTIONS)
+        self._name = config.name
+        self._clock = clock
+        self._verified: Verified[ClientPrincipal] = Verified()
+        _require_users()
+
+    @staticmethod
+    def check(options: Mapping[str, Any]) -> None:
+        """Check options as they are written; raise :class:`OptionError`."""
+        check_options(options, OPTIONS)
+        _require_users()
+
+    async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
+        """Return who the bearer is."""
+        if credential is None:
+            return Refusal.MISSING
+        now = self._clock()
+        known = self._verified.get(credential, now)
+        if known is not None:
+            return known
+        try:
+            read_header(credential)  # what is not even a token is not worth a look at the settings
+            principal = self._principal(await _claims(credential))
+        except InvalidToken as error:
+            log.info("credential_refused guard=%s reason=%s", self._name, error.reason)
+            return Refusal.INVALID
+        until = now + self._options["cache"]
+        self._verified.keep(credential, principal, min(until, principal.expires_at or until))
+        return principal
+
+    def _principal(self, claims: Mapping[str, Any]) -> ClientPrincipal:
+        from rest_framework_simplejwt.settings import api_settings
+
+        options, challenge = self._options, self._options["challenge"]
+        try:
+            expires_at = number_of(claims, "exp")
+        except ValueError:
+            raise InvalidToken("malformed") from None
+        return ClientPrincipal(
+            identity=identity_of(claims, options["identity"] or api_settings.USER_ID_CLAIM),
+            roles=roles_of(claims, options["roles"]),
+            attributes=attributes_of(claims, options["attributes"]),
+            expires_at=expires_at,
+            challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
+        )
+
+
+async def _claims(token: str) -> Mapping[str, Any]:
+    """Return the claims of a token that one of the site's classes accepts; raise :class:`InvalidToken`.
+
+    A class with a blacklist asks the database, and ``JWK_URL`` the network: then it is not done in the event loop.
+    """
+    from rest_framework_simplejwt.settings import api_settings
+
+    blocking = bool(api_settings.JWK_URL) or any(hasattr(each, "check_blacklist") for each in api_settings.AUTH_TOKEN_CLASSES)
+    return await database_sync_to_async(_accepted)(token) if blocking else _accepted(token)
+
+
+def _accepted(token: str) -> Mapping[str, Any]:
+    from rest_framework_simplejwt.exceptions import TokenError
+    from rest_framework_simplejwt.settings import api_settings
+
+    for kind in api_settings.AUTH_TOKEN_CLASSES:
+        try:
+            payload: Mapping[str, Any] = kind(token).payload
+        except (TokenError, ValueError, TypeError, OverflowError):  # the latter for dates that are none
+            continue
+        return payload
+    raise InvalidToken("not_ours")
+
+
+def _require_users() -> None:
+    from django.apps import apps
+
+    if not apps.is_installed("django.contrib.auth"):
+        raise OptionError([_("The kind simplejwt needs django.contrib.auth in INSTALLED_APPS.")])
