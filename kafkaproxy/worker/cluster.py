@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -21,9 +20,9 @@ from kafkaproxy.worker.lock import prepare
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Role
+from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
 from kafkaproxy.worker.waiters import Hub
-from kafkaproxy.worker.wake import WakeSocket, wake_all
+from kafkaproxy.worker.wake import WakeSocket
 from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
@@ -65,10 +64,8 @@ class ClusterWorker:
         self.users: set[object] = set()
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
-        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sender.setblocking(False)
         self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
-        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed) if limits.ingest else None
+        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
         self._refresh_topics()
 
     def start(self) -> None:
@@ -113,10 +110,9 @@ class ClusterWorker:
         if self.ingest is not None:
             self.ingest.close()
         with contextlib.suppress(OSError):
-            self._sender.sendto(b"", str(self._wake_socket.path))
+            self._wake_socket.wake()
         self._listener.join(timeout=2)
         self._wake_socket.close()
-        self._sender.close()
         self.pool.shutdown(wait=True)
         self.history.close()
         self.store.close()
@@ -142,6 +138,8 @@ class ClusterWorker:
         delivery = done.result()
         marks = self._own_writes.setdefault(delivery.topic, {})
         marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
+        if self._topics[delivery.topic].error and self.ingest is not None:
+            self.ingest.look_again()  # producing to it may just have created it
         self.stamps.pop(delivery.topic, None)
 
     def _producer(self, acks: Acks) -> AckedProducer:
@@ -240,7 +238,7 @@ class ClusterWorker:
         self._asked[name, role] = now
         if self.ingest is not None:
             self.ingest.nudge()
-        self._wake_others()
+        self._wake_socket.wake_others()
 
     def _is_wanted(self, name: str, role: Role, now: float) -> bool:
         known = self.config.topics.get(name)
@@ -290,13 +288,16 @@ class ClusterWorker:
 
     # Waking
 
+    def _offer(self, topic: str, records: Sequence[Record]) -> None:
+        """Hand replies to who waits here, without the way through the store; called by the writer's thread."""
+        for hub in self._hubs.values():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                hub.offer(topic, records)
+
     def _committed(self) -> None:
         """Tell this process and the others that the store has more; called by the writer's thread."""
         self._wake_here()
-        self._wake_others()
-
-    def _wake_others(self) -> None:
-        wake_all(self.store.folder, self._sender, skip=self._wake_socket.path)
+        self._wake_socket.wake_others()
 
     def _wake_here(self) -> None:
         changed = self._refresh_topics()
