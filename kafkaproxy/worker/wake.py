@@ -11,11 +11,14 @@ import itertools
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
+from typing import Final
 
-__all__ = ["WakeSocket", "socket_folder", "wake_all"]
+__all__ = ["WakeSocket", "socket_folder"]
 
 _numbers = itertools.count()
+_TICK: Final = 1_000_000_000
 
 
 def socket_folder(store: Path) -> Path:
@@ -25,15 +28,20 @@ def socket_folder(store: Path) -> Path:
 
 
 class WakeSocket:
-    """This process's end: readable when something may have changed in the store."""
+    """This process's end: readable when something may have changed in the store; and how it tells the others."""
 
     def __init__(self, store: Path) -> None:
-        folder = socket_folder(store)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path = folder / f"{os.getpid()}-{next(_numbers)}"
+        self._folder = socket_folder(store)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = self._folder / f"{os.getpid()}-{next(_numbers)}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.path.unlink(missing_ok=True)
         self._socket.bind(str(self.path))
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+        self._others: list[str] = []
+        self._listed = -1
+        """The folder's time of change under which ``_others`` was listed; -1 where it may have changed again since."""
 
     def wait(self) -> None:
         """Block until somebody wakes; datagrams that wait all say the same and are taken together."""
@@ -42,22 +50,37 @@ class WakeSocket:
             while True:
                 self._socket.recv(16, socket.MSG_DONTWAIT)
 
+    def wake(self) -> None:
+        """Wake this process's own :meth:`wait`."""
+        self._send(str(self.path))
+
+    def wake_others(self) -> None:
+        """Send a datagram to every other process that listens for this store."""
+        with contextlib.suppress(FileNotFoundError):
+            self._list()
+            for path in self._others:
+                self._send(path)
+
     def close(self) -> None:
         """Close and remove the socket."""
         self._socket.close()
+        self._sender.close()
         self.path.unlink(missing_ok=True)
 
+    def _list(self) -> None:
+        """List the sockets again where the folder may have changed: this runs for every commit."""
+        changed = os.stat(self._folder).st_mtime_ns
+        if changed == self._listed:
+            return
+        self._others = [entry.path for entry in os.scandir(self._folder) if entry.path != str(self.path)]
+        # What changes within a tick of the file system's clock leaves the same time behind.
+        self._listed = changed if time.time_ns() - changed > _TICK else -1
 
-def wake_all(store: Path, sender: socket.socket, skip: Path | None = None) -> None:
-    """Send a datagram to every process that listens for this store; sockets of dead processes are removed."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(socket_folder(store)):
-            if skip is not None and entry.path == str(skip):
-                continue
-            try:
-                sender.sendto(b"\0", entry.path)
-            except BlockingIOError:
-                pass  # its buffer is full of datagrams that say the same
-            except (ConnectionRefusedError, FileNotFoundError):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry.path)
+    def _send(self, path: str) -> None:
+        try:
+            self._sender.sendto(b"\0", path)
+        except BlockingIOError:
+            pass  # its buffer is full of datagrams that say the same
+        except (ConnectionRefusedError, FileNotFoundError):  # its process is dead
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
