@@ -172,7 +172,7 @@ async def _answer(
 def _representation_fields(exchange: Exchange, state: TopicState, record: Record) -> Fields:
     """Return the fields of a 200: of a record's headers only ``content-type`` and ``etag`` are for clients."""
     match = exchange.match
-    fields = [(b"etag", _etag(state, record).encode()), *response_fields(match.route, match.gateway)]
+    fields = [(b"etag", _etag(state, record).encode()), *response_fields(match.route)]
     content_type = decode_header(record.headers, "content-type")
     if content_type and is_field_value(content_type):
         fields.append((b"content-type", content_type))

@@ -56,7 +56,7 @@ async def fetch_merged(exchange: Exchange, worker: Worker, settings: Settings, r
     route = exchange.match.route
     fields = [
         (b"content-type", b"application/json"),
-        *response_fields(route, exchange.match.gateway),
+        *response_fields(route),
         *applied(preferences),
     ]
     known = _known_etag(search, await search.state()) if validator is not None and not preferences.wait else None

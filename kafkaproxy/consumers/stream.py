@@ -12,7 +12,6 @@ from kafkaproxy.consumers.fetch import render_filters
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.openstream import OpenStream
 from kafkaproxy.consumers.problems import Fields, Problem, as_problem, retry_after
-from kafkaproxy.consumers.responses import vary_fields
 from kafkaproxy.consumers.starting import last_position, resolve_start
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
@@ -42,7 +41,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             try:
                 exchange = Exchange(request, match, principals)
                 if self._streams.draining:
-                    await self._turn_away(exchange, send)
+                    await self._turn_away(send)
                     return
                 if not has_place:
                     raise _too_many(settings)
@@ -54,7 +53,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                 await Responder(send, head=False).problem(problem, match.route.name)
                 return
             with self._streams.opened(stream):
-                await stream.run(_fields(exchange), self._sessions, principals)
+                await stream.run(_fields(), self._sessions, principals)
 
     async def _open(self, exchange: Exchange, settings: Settings, send: Send) -> OpenStream:
         """Fix where the stream begins; everything that can be refused is refused here, before the 200."""
@@ -67,9 +66,9 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         view = (render_filters(route.filters, context), Framing(route.event_id_key, route.base64))
         return OpenStream(request, send, settings, cluster, state, start, view)
 
-    async def _turn_away(self, exchange: Exchange, send: Send) -> None:
+    async def _turn_away(self, send: Send) -> None:
         """The server stops: a stream that ends at once, since a browser does not come back after an error."""
-        await send({"type": "http.response.start", "status": 200, "headers": _fields(exchange)})
+        await send({"type": "http.response.start", "status": 200, "headers": _fields()})
         await send({"type": "http.response.body", "body": retry_frame(self._streams.retry_ms())})
 
 
@@ -78,11 +77,5 @@ def _too_many(settings: Settings) -> Problem:
     return Problem(503, "too-many-streams", detail, [retry_after(settings.retry_after_seconds)])
 
 
-def _fields(exchange: Exchange) -> Fields:
-    match = exchange.match
-    return [
-        (b"content-type", b"text/event-stream"),
-        (b"cache-control", b"no-store"),
-        (b"x-accel-buffering", b"no"),
-        *vary_fields(match.route, match.gateway),
-    ]
+def _fields() -> Fields:
+    return [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]

@@ -13,7 +13,9 @@ HOP_BY_HOP: Final[frozenset[bytes]] = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"http2-settings", b"proxy-authenticate", b"proxy-authentication-info"}
 )
-CREDENTIAL_FIELDS: Final[frozenset[bytes]] = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+CREDENTIAL_FIELDS: Final[frozenset[bytes]] = frozenset(
+    {b"authorization", b"cookie", b"proxy-authorization", b"x-csrftoken", b"x-challenge-session"}
+)
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5: visible characters, obs-text, and single spaces and tabs inside.

@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from kafkaproxy.routing.table import Credentials
 
@@ -82,7 +82,7 @@ class Places:
         sent: dict[str, list[str]] = {}
         for pair in request.query.decode("latin-1").split("&"):
             name, _, value = pair.partition("=")
-            sent.setdefault(unquote(name), []).append(unquote(value))
+            sent.setdefault(unquote_plus(name), []).append(unquote(value))
         for name, read in self._query.items():
             found = _first(map(read, sent.get(name, ())))
             if found is not None:
