@@ -7,9 +7,10 @@ host. The waiter is registered before the record is produced, so a fast answer c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from typing import Protocol
 from urllib.parse import quote
 
 from kafkaproxy.conf import Settings
@@ -31,7 +32,13 @@ from kafkaproxy.worker.worker import Worker
 
 __all__ = ["poll", "request_reply"]
 
-Produce = Callable[[], asyncio.Future[Delivery]]
+
+class Produce(Protocol):
+    """Hands the request's record over, or joins the one who did."""
+
+    def __call__(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Return the acknowledgement, which is shared: shield it."""
+        ...
 
 
 class Replies:
@@ -107,14 +114,23 @@ class Call:
             return nullcontext(self._send)
         return self.replies.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._send)
 
-    def produce(self, send: Produce) -> asyncio.Future[Delivery]:
-        """Hand the record over. It is on its way, whoever stops waiting for its acknowledgement."""
-        self.delivery = send()
-        return asyncio.shield(self.delivery)
+    async def answered(self, send: Produce, reply: asyncio.Future[Record]) -> Record:
+        """Produce; return the reply when it and the acknowledgement are there.
 
-    def _send(self) -> asyncio.Future[Delivery]:
+        The reply is waited for first, as it comes last: so the acknowledgement wakes nobody.
+        """
+        self.delivery = send(patient=True)
+        self.delivery.add_done_callback(partial(_pass_failure_on, reply))
+        try:
+            record = await reply
+        finally:
+            self.replies.cluster.settle(self.delivery)
+        await asyncio.shield(self.delivery)
+        return record
+
+    def _send(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
         acks = self.exchange.match.route.acks
-        return self.replies.cluster.send(acks, self.topic, self.key, self.value, self._headers())
+        return self.replies.cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route
@@ -145,7 +161,7 @@ async def _accept(call: Call, settings: Settings, responder: Responder) -> None:
     async def begin(send: Produce) -> None:
         await call.replies.ready()  # a location that cannot be served must not be given
         if await call.replay() is None:
-            call.produce(send)
+            call.delivery = send()
 
     with call.shared() as send:
         await call.exchange.request.unless_gone(begin(send))
@@ -162,8 +178,7 @@ async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: R
         with call.replies.expect(call.id) as reply, call.shared() as send:
             if (replayed := await call.replay()) is not None:
                 return replayed
-            await call.produce(send)
-            return await reply
+            return await call.answered(send, reply)
 
     try:
         record = await waiting.run(replied())
@@ -175,6 +190,12 @@ async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: R
         await _respond_accepted(call.exchange, settings, responder, asked)
     else:
         await answer(record, call.exchange, responder, applied(preferences))
+
+
+def _pass_failure_on(reply: asyncio.Future[Record], delivery: asyncio.Future[Delivery]) -> None:
+    """Nobody answers a request that Kafka does not have."""
+    if not delivery.cancelled() and (error := delivery.exception()) is not None and not reply.done():
+        reply.set_exception(error)
 
 
 async def poll(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:

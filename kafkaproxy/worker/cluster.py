@@ -120,13 +120,21 @@ class ClusterWorker:
     # Producing
 
     def send(
-        self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+        self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, patient: bool = False
     ) -> asyncio.Future[Delivery]:
-        """Hand a record over; the future is its acknowledgement. Raise :class:`ProduceError` where nothing was taken."""
-        delivery = self._producer(acks).produce(topic, key, value, headers)
+        """Hand a record over; the future is its acknowledgement. Raise :class:`ProduceError` where nothing was taken.
+
+        A ``patient`` future has to be settled: see :meth:`AckedProducer.produce`.
+        """
+        delivery = self._producer(acks).produce(topic, key, value, headers, patient=patient)
         if topic in self._topics:
             delivery.add_done_callback(self._note_own_write)
         return delivery
+
+    def settle(self, delivery: asyncio.Future[Delivery]) -> None:
+        """Say whether a patient future's record is acknowledged."""
+        for producer in self._producers.values():
+            producer.settle(delivery)
 
     async def produce(self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Delivery:
         """Produce a record and wait for its acknowledgement; raise :class:`ProduceError` where there is none."""

@@ -57,6 +57,9 @@ class AckedProducer:
         self._config = producer_config(cluster, servers, acks, limits)
         self._name = f"{cluster.name}/{acks}"
         self._reports: dict[asyncio.AbstractEventLoop, deque[tuple[asyncio.Future[Delivery], Any, Message]]] = {}
+        self._woken: set[asyncio.AbstractEventLoop] = set()
+        """The loops that are about to take their reports."""
+        self._patient: set[asyncio.Future[Delivery]] = set()
         self._lock = threading.Lock()
         self._down = ""
         """Why no broker can be reached, empty while one can."""
@@ -66,8 +69,14 @@ class AckedProducer:
         self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
         self._thread.start()
 
-    def produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> asyncio.Future[Delivery]:
-        """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`."""
+    def produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, patient: bool = False
+    ) -> asyncio.Future[Delivery]:
+        """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`.
+
+        ``patient``: who waits for something else first need not be woken for an acknowledgement. It is done when
+        :meth:`settle` is called, which has to be; a failure is told at once.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Delivery] = loop.create_future()
 
@@ -80,7 +89,16 @@ class AckedProducer:
             raise ProduceError(ProduceFailure.QUEUE_FULL, str(error)) from error
         except KafkaException as error:
             raise self._error(error.args[0]) from error
+        if patient:
+            with self._lock:
+                self._patient.add(future)
         return future
+
+    def settle(self, future: asyncio.Future[Delivery]) -> None:
+        """Say whether a patient future's record is acknowledged; from here on it is done at once."""
+        with self._lock:
+            self._patient.discard(future)
+        self._hand_over(future.get_loop())
 
     def queued(self) -> int:
         """Return how many records are not acknowledged yet."""
@@ -106,21 +124,25 @@ class AckedProducer:
         error: KafkaError | None,
         message: Message,
     ) -> None:
-        """Queue a report for its loop; only the first of a batch wakes the loop."""
+        """Queue a report for its loop; only the first of a batch that somebody waits for wakes the loop."""
         with self._lock:
-            waiting = self._reports.setdefault(loop, deque())
-            waiting.append((future, error, message))
-            if len(waiting) > 1:
+            self._reports.setdefault(loop, deque()).append((future, error, message))
+            patient = error is None and future in self._patient
+            if patient or loop in self._woken:
                 return
+            self._woken.add(loop)
         try:
             loop.call_soon_threadsafe(self._hand_over, loop)
         except RuntimeError:  # the loop is closed, and whoever waited is gone with it
             with self._lock:
                 self._reports.pop(loop, None)
+                self._woken.discard(loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             reports = self._reports.pop(loop, None) or ()
+            self._woken.discard(loop)
+            self._patient.difference_update(future for future, _, _ in reports)
         for future, error, message in reports:
             if future.done():  # the request was cancelled meanwhile
                 continue

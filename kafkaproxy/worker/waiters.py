@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.tail import StreamTail
@@ -23,6 +23,7 @@ __all__ = ["Hub"]
 _PER_STEP: Final = 500
 _BYTES_PER_STEP: Final = 4 << 20
 T = TypeVar("T")
+P = ParamSpec("P")
 Future = asyncio.Future
 
 
@@ -127,7 +128,7 @@ class Hub:
             self._forget(topic, tail)
 
     @contextlib.contextmanager
-    def exchange(self, name: str, start: Callable[[], Future[T]]) -> Iterator[Callable[[], Future[T]]]:
+    def exchange(self, name: str, start: Callable[P, Future[T]]) -> Iterator[Callable[P, Future[T]]]:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
         Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
@@ -135,9 +136,9 @@ class Hub:
         shared = self._exchanges.setdefault(name, _Shared())
         shared.users += 1
 
-        def outcome() -> Future[T]:
+        def outcome(*args: P.args, **kwargs: P.kwargs) -> Future[T]:
             if shared.work is None:
-                shared.work = start()
+                shared.work = start(*args, **kwargs)
             return shared.work
 
         try:
