@@ -122,6 +122,7 @@ class Topic(ConfigModel):
         verbose_name_plural = _("topics")
         ordering = ["cluster__name", "name"]
         constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="kafkaproxy_topic_unique")]
+        permissions = [("browse_topic", _("Can see the records of topics"))]
 
     def __str__(self) -> str:
         return self.name

@@ -120,6 +120,10 @@ class Route(Ordered):
         verbose_name = _("route")
         verbose_name_plural = _("routes")
         constraints = [models.UniqueConstraint(fields=["entry", "name"], name="kafkaproxy_route_unique")]
+        permissions = [
+            ("try_route", _("Can send trial requests through routes")),
+            ("try_route_as_user", _("Can send trial requests as another user")),
+        ]
 
     def __str__(self) -> str:
         return self.name
