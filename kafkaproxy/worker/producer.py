@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -115,7 +116,14 @@ class AckedProducer:
 
     def _poll(self) -> None:
         while not self._closed.is_set():
-            self._producer.poll(0.1)
+            generation, producer = self._generation, self._producer
+            try:
+                producer.poll(0.1)
+            except KafkaException as error:  # how the client tells of a fatal error
+                self._on_error(generation, error.args[0])
+            except Exception:
+                # Whatever it was: without this thread nobody would hear of a record again.
+                log.exception("producer_failed producer=%s", self._name)
 
     def _report(
         self,
@@ -175,5 +183,12 @@ class AckedProducer:
             self._generation += 1
             log.error("producer_recreated producer=%s error=%s", self._name, error.name())
             old, self._producer = self._producer, self._new_producer()
-        old.purge()
-        threading.Thread(target=old.flush, args=(5,), daemon=True).start()
+        threading.Thread(target=_give_up, args=(old,), name=f"kafkaproxy-give-up-{self._name}", daemon=True).start()
+
+
+def _give_up(producer: Producer) -> None:
+    """Report every record that a producer still has as failed."""
+    producer.purge()
+    while len(producer):
+        with contextlib.suppress(KafkaException):  # it says again that it failed for good
+            producer.flush(1)

@@ -1,0 +1,152 @@
+"""Never a 2xx for a record that was not acknowledged as its route asks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError
+
+from kafkaproxy.consumers.problems import from_produce_error
+from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.errors import ProduceError
+from kafkaproxy.worker.producer import AckedProducer
+from kafkaproxy.worker.types import Acks, ClusterConfig
+from tests.conftest import TopicFactory
+from tests.faults.asking import assert_unavailable, unique, until_put
+from tests.faults.conftest import StartProxy
+from tests.kafka import Broker, Cluster
+from tests.proxy import configuration, gateway, produce
+
+
+@pytest.fixture
+def producer(tmp_path: Path) -> Iterator[AckedProducer]:
+    """A producer whose broker accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        servers = f"127.0.0.1:{silent.getsockname()[1]}"
+        config = ClusterConfig(name="c", client={"bootstrap.servers": servers})
+        made = AckedProducer(config, servers, Acks.IN_SYNC_REPLICAS, Limits(store_dir=tmp_path, produce_timeout=0.5))
+        yield made
+        made.close(0)
+
+
+async def test_each_route_waits_for_the_acknowledgement_it_asks_for(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy
+) -> None:
+    name = topic(name="acks")
+    routes = [produce(f"/{acks}", topic=name, acks=acks, name=acks) for acks in Acks]
+    proxy = start(configuration(kafka.bootstrap, gateway(*routes)))
+    cluster = proxy.runtime.worker.cluster("default")
+    for acks in Acks:
+        assert (await proxy.request("POST", f"/{acks}", content=acks.encode())).status_code == 204
+    assert {record.value for record in kafka.wait_for(name, 3)} == set(Acks)
+    offsets = {acks: (await cluster.produce(acks, name, None, b"x", ())).offset for acks in Acks}
+    assert offsets[Acks.NONE] == -1  # nobody says where it is
+    assert offsets[Acks.LEADER_ONLY] >= 3
+    assert offsets[Acks.IN_SYNC_REPLICAS] >= 3
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (KafkaError.MSG_SIZE_TOO_LARGE, 413),
+        (KafkaError.INVALID_RECORD, 400),
+        (KafkaError.POLICY_VIOLATION, 400),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, 503),
+        (KafkaError._ALL_BROKERS_DOWN, 503),
+        (KafkaError._QUEUE_FULL, 503),
+        (KafkaError.NOT_ENOUGH_REPLICAS, 503),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, 502),
+        (KafkaError._MSG_TIMED_OUT, 504),
+        (KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, 504),  # it is in the log, and may go again
+        (KafkaError.UNKNOWN, 503),
+    ],
+)
+def test_every_refusal_has_its_status(producer: AckedProducer, code: int, status: int) -> None:
+    problem = from_produce_error(producer._error(KafkaError(code)), 7)
+    assert problem.status == status
+    assert (status == 503) == ((b"retry-after", b"7") in problem.fields)
+
+
+def test_a_time_out_while_no_broker_can_be_reached_says_so(producer: AckedProducer) -> None:
+    producer._on_error(0, KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert from_produce_error(producer._error(KafkaError(KafkaError._MSG_TIMED_OUT)), 1).status == 503
+
+
+async def test_a_full_queue_is_503_at_once_and_loses_nothing_it_took(broken_kafka: Broker, start: StartProxy) -> None:
+    name = broken_kafka.create_topic(unique("queue"))
+    routes = gateway(produce("/items", topic=name))
+    proxy = start(configuration(broken_kafka.bootstrap, routes, **{"queue.buffering.max.messages": 10}))
+    await until_put(proxy, "/items", b"first")
+    broken_kafka.pause()
+    requests = [proxy.request("POST", "/items", content=str(number).encode()) for number in range(50)]
+    statuses = asyncio.gather(*requests)
+    acked = proxy.runtime.worker.cluster("default")._producers[Acks.IN_SYNC_REPLICAS]
+    while acked.queued() < 10:  # noqa: ASYNC110 - librdkafka's queue says nothing by itself
+        await asyncio.sleep(0.01)
+    full = await proxy.request("POST", "/items", content=b"one too many")
+    assert_unavailable(full, "produce-queue-full")
+    assert "retry-after" in full.headers
+    broken_kafka.resume()
+    taken = [str(number) for number, response in enumerate(await statuses) if response.status_code == 204]
+    refused = [response for response in await statuses if response.status_code != 204]
+    assert {response.json()["type"] for response in refused} <= {
+        "urn:kafkaproxy:problem:produce-queue-full",
+        "urn:kafkaproxy:problem:produce-timed-out",
+    }
+    await until_put(proxy, "/items", b"last")
+    stored = [record.value for record in broken_kafka.consume(name)]
+    assert stored[0] == "first"
+    assert set(taken) <= set(stored)
+    assert "one too many" not in stored
+
+
+async def test_a_producer_that_fails_for_good_is_replaced(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    # With a guarantee of no gaps, librdkafka takes a record that the broker refuses for a fatal error.
+    name = topic(name="fatal", config={"max.message.bytes": "2000"})
+    proxy = start(configuration(kafka.bootstrap, gateway(produce("/items", topic=name)), **{"enable.gapless.guarantee": True}))
+    await until_put(proxy, "/items", b"before")
+    refused = await proxy.request("POST", "/items", content=b"x" * 5000)
+    assert refused.status_code >= 400
+    await until_put(proxy, "/items", b"after")
+    assert caplog.text.count("producer_recreated producer=default/in_sync_replicas") == 1
+    assert [record.value for record in kafka.consume(name)] == ["before", "after"]
+
+
+class _Report:
+    """A delivered message, as far as the producer looks at it."""
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 0
+
+
+async def test_a_fatal_error_of_the_producer_before_replaces_nothing(producer: AckedProducer) -> None:
+    first = producer._producer
+    fatal = KafkaError(KafkaError._FATAL, "out of order", fatal=True)
+    producer._on_error(0, fatal)
+    second = producer._producer
+    assert second is not first
+    producer._on_error(0, fatal)
+    assert producer._producer is second
+    with pytest.raises(ProduceError):
+        await producer.produce("t", None, b"x", ())
+
+
+async def test_a_report_for_a_request_that_was_cancelled_hurts_nobody(producer: AckedProducer) -> None:
+    loop = asyncio.get_running_loop()
+    gone, there = loop.create_future(), loop.create_future()
+    gone.cancel()
+    producer._report(loop, gone, None, _Report())
+    producer._report(loop, there, None, _Report())
+    assert (await there).offset == 0

@@ -1,0 +1,113 @@
+"""A merge of very many records: whole, in order, and no burden on memory or on the store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import TopicFactory
+from tests.faults.asking import get, items, until, until_body
+from tests.faults.conftest import StartProxy
+from tests.kafka import Cluster
+from tests.proxy import Proxy, configuration
+
+SMALL, LARGE = 10_000, 100_000
+_PADDING = "x" * 150
+
+
+def values(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {"key": str(number), "value": f'{{"number": {number}, "padding": "{_PADDING}"}}'}
+
+
+async def merged_to(proxy: Proxy, send: Callable[[bytes], Awaitable[None]]) -> None:
+    """GET the merge past any client library, which would collect the body."""
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.Future()
+
+    async def forward(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200
+        else:
+            await send(message["body"])
+
+    scope = {"type": "http", "method": "GET", "scheme": "http", "path": "/items", "raw_path": b"/items", "headers": []}
+    await proxy.app({**scope, "query_string": b"", "http_version": "1.1"}, receive, forward)
+
+
+async def peak_of_merge(proxy: Proxy, body: Path) -> int:
+    """Return the most bytes that were allocated at once while the merge went to a file."""
+    with body.open("wb") as file:
+
+        async def write(piece: bytes) -> None:
+            file.write(piece)
+
+        tracemalloc.start()
+        await merged_to(proxy, write)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact"])
+async def test_the_memory_of_a_merge_does_not_grow_with_the_topic(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy, tmp_path: Path, settings: Any, policy: str
+) -> None:
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "READY_TIMEOUT_SECONDS": 60}
+    peaks = {}
+    for count in (SMALL, LARGE):
+        name = topic(name=f"merge-{policy}-{count}", partitions=3, config={"cleanup.policy": policy})
+        where = kafka.produce_many(name, values(count))
+        proxy = start(configuration(kafka.bootstrap, items(name)), folder=str(count))
+        assert (await get(proxy, "/items/0")).status_code == 200
+        body = tmp_path / f"{count}.json"
+        peaks[count] = await peak_of_merge(proxy, body)
+        numbers = [record["number"] for record in json.loads(body.read_bytes())]
+        assert numbers == sorted(range(count), key=where.__getitem__)
+        assert body.stat().st_size > 10 * 1024 * 1024 or count == SMALL
+        proxy.close()
+    assert peaks[LARGE] < peaks[SMALL] + 512 * 1024, peaks
+    assert peaks[LARGE] < 8 * 1024 * 1024, peaks
+
+
+async def test_a_slow_client_holds_no_transaction_and_gets_one_instant(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy
+) -> None:
+    name = topic(name="merge-slowly")
+    kafka.produce_many(name, values(SMALL))
+    proxy = start(configuration(kafka.bootstrap, items(name)))
+    await until(proxy, "/items", lambda response: len(response.json()) == SMALL)
+    stalled, go_on = asyncio.Event(), asyncio.Event()
+    pieces: list[bytes] = []
+
+    async def read_slowly(piece: bytes) -> None:
+        pieces.append(piece)
+        stalled.set()
+        await go_on.wait()
+
+    client = asyncio.create_task(merged_to(proxy, read_slowly))
+    await stalled.wait()
+    store = proxy.runtime.worker.cluster("default").store
+    for _ in range(500):  # ingest has one for an instant now and then
+        if not _reading(store.env.readers()):
+            break
+        await asyncio.sleep(0.01)
+    assert not _reading(store.env.readers())
+    kafka.produce(name, '"late"', key="late")
+    await until_body(proxy, "/items/late", b'"late"')
+    go_on.set()
+    await client
+    assert [record["number"] for record in json.loads(b"".join(pieces))] == list(range(SMALL))
+
+
+def _reading(readers: str) -> list[str]:
+    """Return the lines of LMDB's reader table that are inside a transaction."""
+    return [line for line in readers.splitlines() if re.fullmatch(r"\s*\d+\s+\S+\s+\d+\s*", line)]
