@@ -46,7 +46,7 @@ _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, 
 class Ingest:
     """The writer's side of a cluster.
 
-    ``offer`` is called with a reply topic's records before they are committed, ``wake`` after every commit; both from its
+    ``offer`` is called with a topic's records before they are committed, ``wake`` after every commit; both from its
     thread.
     """
 
@@ -352,6 +352,8 @@ class Ingest:
         ends: list[tuple[str, int]] = []
         for message in messages:
             self._sort(message, batches, ends)
+        for name, batch in batches.items():
+            self._offer(name, batch.records)
         if batches:
             written = self._commit(batches)
             self._note_ends([at for at in ends if at[0] in written])
