@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.base import ConfigAdmin, RowsInline
+from kafkaproxy.admin.browse import BrowseMixin
 from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
 from kafkaproxy.admin.topics import unused_topics
 from kafkaproxy.core.env import MissingVariable, env_names
@@ -34,7 +35,7 @@ class TopicInline(RowsInline):
 
 
 @admin.register(Cluster)
-class ClusterAdmin(SecretsAdminMixin, ConfigAdmin):
+class ClusterAdmin(BrowseMixin, SecretsAdminMixin, ConfigAdmin):
     """Clusters."""
 
     form = SecretsForm

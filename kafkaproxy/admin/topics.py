@@ -13,7 +13,7 @@ from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Route, Topic
 
-__all__ = ["unused_topics"]
+__all__ = ["fixed_topics", "unused_topics"]
 
 
 def unused_topics(topics: Iterable[Topic]) -> Iterator[str]:
@@ -27,10 +27,20 @@ def unused_topics(topics: Iterable[Topic]) -> Iterator[str]:
             yield message % {"topic": topic.name, "cluster": topic.cluster}
 
 
+def fixed_topics(cluster: Cluster) -> set[str]:
+    """Return the topics that rows or routes name without a variable part."""
+    texts = {*_texts(cluster), *cluster.topics.values_list("name", flat=True)}
+    return {text for text in texts if "$" not in text}
+
+
 def _named_in(cluster: Cluster) -> list[re.Pattern[str]]:
+    return [_pattern(text) for text in _texts(cluster)]
+
+
+def _texts(cluster: Cluster) -> set[str]:
     own = Q(cluster=cluster) | Q(cluster=None, entry__gateway__cluster=cluster)
     pairs = Route.objects.filter(own).order_by().values_list("topic", "reply_to").distinct()
-    return [_pattern(text) for text in {text for pair in pairs for text in pair if text}]
+    return {text for pair in pairs for text in pair if text}
 
 
 def _pattern(text: str) -> re.Pattern[str]:

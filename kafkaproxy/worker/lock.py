@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-__all__ = ["WriterLock"]
+__all__ = ["WriterLock", "mark", "prepare", "writer_pid"]
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -51,6 +51,21 @@ class WriterLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def writer_pid(folder: Path) -> int | None:
+    """Return the process that writes the store of ``folder``; None where nobody does."""
+    try:
+        fd = os.open(folder / "writer.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return int(os.read(fd, 20) or 0)
+    finally:
+        os.close(fd)
+    return None
 
 
 def prepare(folder: Path) -> None:

@@ -192,6 +192,24 @@ class Store:
                 size += len(data)
         return records, end
 
+    def last(
+        self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, looks: int, max_bytes: int
+    ) -> tuple[list[Record], bool]:
+        """Return the newest records of a partition, newest first, and whether that is all there are.
+
+        ``key``: only its records. At most ``looks`` records are looked at, ``limit`` and about ``max_bytes`` are returned.
+        """
+        found: list[Record] = []
+        size = 0
+        with self._env.begin(buffers=True) as txn:
+            for seen, (at, data) in enumerate(_range_backwards(txn, self._dbs["records"], topic_id, partition)):
+                if seen >= looks or len(found) >= limit or size >= max_bytes:
+                    return found, False
+                if key is None or codec.decode_key(data)[0] == key:
+                    found.append(codec.decode_record(partition, at, data))
+                    size += len(data)
+        return found, True
+
     def newest(self, state: TopicState, matches: Callable[[Record], bool]) -> Record | None:
         """Return the newest live record that matches; a key's superseded records do not stand in for its newest."""
         best: Record | None = None
