@@ -85,6 +85,7 @@ class ClusterWorker:
 
         Nobody waits longer than the longest wait.
         """
+        self._end_streams()
         if self.ingest is not None:
             self.ingest.close()
         deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
@@ -102,9 +103,7 @@ class ClusterWorker:
     def close(self) -> None:
         """Flush what was handed over, stop the threads, give the store back."""
         self._closed.set()
-        for loop, hub in self._hubs.items():
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(hub.end_streams)
+        self._end_streams()
         for producer in self._producers.values():
             producer.close(self.limits.produce_timeout)
         if self.ingest is not None:
@@ -116,6 +115,11 @@ class ClusterWorker:
         self.pool.shutdown(wait=True)
         self.history.close()
         self.store.close()
+
+    def _end_streams(self) -> None:
+        for loop, hub in self._hubs.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(hub.end_streams)
 
     # Producing
 
