@@ -46,7 +46,7 @@ async def run(
     except Problem as refused:
         await Responder(send, head=request.method == "HEAD").problem(refused, match.route.name)
         return
-    if keep:
+    if keep and match.route.capability is Capability.FETCH:
         standing = table.cors[match.gateway.name].standing(request)
         request.hot = table.hot if standing is None else table.hot.adding(standing)
     request.scope["kafkaproxy"] = (request, match, principals)

@@ -36,8 +36,10 @@ def rendered_overrides(exchange: Exchange) -> list[tuple[str, str]]:
 
 def _oneway_headers(exchange: Exchange) -> Headers:
     """``content-type`` if the request had one, then the overrides, which replace a field of their name (D6)."""
-    overrides = rendered_overrides(exchange)
     content_type = exchange.request.field(b"content-type")
+    overrides = rendered_overrides(exchange)
+    if not overrides:
+        return () if content_type is None else (("content-type", content_type),)
     headers = [(name, value.encode()) for name, value in overrides]
     if content_type is not None and not any(name.lower() == "content-type" for name, _ in overrides):
         headers.insert(0, ("content-type", content_type))

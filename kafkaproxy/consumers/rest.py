@@ -38,10 +38,10 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         request, match, principals = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
+        users = self._worker.users(match.route.cluster)
+        users.add(request)
         try:
-            exchange = Exchange(request, match, principals)
-            with self._worker.using(match.route.cluster, request):
-                await _handler(match)(exchange, self._worker, settings, responder)
+            await _handler(match)(Exchange(request, match, principals), self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:
@@ -49,6 +49,8 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
             if responder.started:
                 raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
             await responder.problem(problem, match.route.name)
+        finally:
+            users.discard(request)
 
 
 def _handler(match: Match) -> Handler:

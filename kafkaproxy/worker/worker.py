@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -50,18 +49,10 @@ class Worker:
             raise TopicUnavailable(Unavailable.MISCONFIGURED, self._errors.get(name, f"No cluster {name!r}."))
         return cluster
 
-    @contextlib.contextmanager
-    def using(self, name: str, user: object) -> Iterator[None]:
-        """Keep the present worker of a cluster alive while ``user`` is under way."""
+    def users(self, name: str) -> set[object]:
+        """Return who uses the present worker of a cluster: while somebody is in there, it is not stopped."""
         cluster = self._clusters.get(name)
-        if cluster is None:
-            yield
-            return
-        cluster.users.add(user)
-        try:
-            yield
-        finally:
-            cluster.users.discard(user)
+        return set() if cluster is None else cluster.users
 
     def clusters(self) -> Mapping[str, ClusterWorker]:
         """Return every cluster's worker."""
