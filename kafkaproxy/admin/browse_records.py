@@ -17,7 +17,7 @@ _MOST_HEX: Final = 1 << 11
 _WHITE: Final = frozenset("\n\r\t")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Content:
     """A key, a header or a value: ``kind`` is null, empty, json, text or hex; ``left_out`` counts bytes that are not shown."""
 

@@ -17,6 +17,7 @@ from kafkaproxy.admin.generic import ModelForm
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
 from kafkaproxy.admin.sentences import route_sentence
+from kafkaproxy.admin.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
 from kafkaproxy.routing.rules import validate_route
 from kafkaproxy.routing.texts import Issue
@@ -100,7 +101,7 @@ class GuardInline(RowsInline):
 
 
 @admin.register(Route)
-class RouteAdmin(LiveAdmin):
+class RouteAdmin(TryItMixin, LiveAdmin):
     """Routes."""
 
     form = RouteForm

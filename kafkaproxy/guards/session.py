@@ -134,7 +134,11 @@ class SessionGuard:
         user: Any = get_user(cast(Any, _Holder(session)))
         if not user.is_authenticated or not user.is_active:
             return _Loaded()
-        principal = ClientPrincipal(
+        return _Loaded(self.principal(user), session.get(CSRF_SESSION_KEY))
+
+    def principal(self, user: Any) -> ClientPrincipal:
+        """Return what a user is to this guard. Blocks on the database."""
+        return ClientPrincipal(
             identity=_attribute(user, self._options["identity"]) or "",
             roles=frozenset(_roles(user)),
             attributes=MappingProxyType(
@@ -145,7 +149,6 @@ class SessionGuard:
                 }
             ),
         )
-        return _Loaded(principal, session.get(CSRF_SESSION_KEY))
 
     def _passes_csrf(self, request: Request, loaded: _Loaded) -> bool:
         """Ask Django's own middleware: cookie or session secret, field, origin and referer."""
