@@ -42,7 +42,7 @@ class Exchange:
         if not principals:
             return []
         names = self.match.route.guard_names.union(each.guard for each in self.match.entry.guarded)
-        return sorted((name, each.identity) for name, each in principals.items() if name in names)
+        return [(name, principals[name].identity) for name in sorted(names) if name in principals]
 
 
 def _checked_key(given: bytes | None) -> str | None:
