@@ -49,7 +49,7 @@ def _answer_on_connection(
     prolonged = False
     for guard, principal in clients.items():
         for session in sessions.of_connection(request.scope, guard, principal.identity):
-            prolonged |= session.prolong(principal)
+            prolonged |= not session.expired(sessions.clock()) and session.prolong(principal)
     return None if prolonged else _refused("No stream of this client on this connection goes on with this credential.")
 
 
@@ -61,7 +61,7 @@ async def _answer_by_id(
     if session_id is None:
         return _refused(f"{CHALLENGE_SESSION} is not one of this site's.")
     state = await sessions.renewals.state(session_id) if local is None else local.state
-    if state is None:
+    if state is None or (state.expires_at is not None and state.expires_at <= sessions.clock()):
         return _refused("The stream of this challenge is over, or is served by a process that shares no cache with this one.")
     principal = _clients(principals).get(state.guard)
     if principal is None:

@@ -170,6 +170,7 @@ def download(url: str, timeout: float, *, allow_http: bool) -> bytes:
     try:
         with _opener(url, line, allow_http=allow_http).open(_request(url), timeout=timeout) as response:
             body: bytes = response.read(MAX_BYTES + 1)
+            missing: int | None = response.length
     except http.client.HTTPException as error:
         raise URLError(type(error).__name__) from None
     finally:
@@ -178,6 +179,8 @@ def download(url: str, timeout: float, *, allow_http: bool) -> bytes:
         raise TimeoutError
     if len(body) > MAX_BYTES:
         raise ValueError("too large")
+    if missing:
+        raise ValueError("truncated")
     return body
 
 

@@ -1,0 +1,367 @@
+"""The kinds that are about the site's own users: ``session`` and ``simplejwt``, with Django's database and middleware."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.middleware.csrf import get_token
+from django.test import Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
+
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.guards.base import check_guard
+from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.guards.session import SessionGuard
+from kafkaproxy.guards.simplejwt import SimpleJwtGuard
+from kafkaproxy.routing.table import GuardConfig
+from tests.tokens import sign
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def user() -> Any:
+    made = get_user_model().objects.create_user("alice", "alice@example.com", "password")
+    made.groups.add(Group.objects.create(name="readers"))
+    made.user_permissions.add(Permission.objects.get(codename="view_route"))
+    return made
+
+
+@pytest.fixture
+def client(user: Any) -> Client:
+    logged_in = Client()
+    logged_in.force_login(user)
+    return logged_in
+
+
+def request(client: Client | None = None, method: str = "GET", **fields: str) -> Request:
+    """Return a request with the client's cookies."""
+    cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items()) if client is not None else ""
+    headers = [(b"host", b"testserver")] + ([(b"cookie", cookies.encode())] if cookies else [])
+    headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+    scope = {"method": method, "scheme": "http", "path": "/items", "raw_path": b"/items", "headers": headers}
+    return Request({"type": "http", "query_string": b"\xff=\xfe", **scope}, None)  # type: ignore[arg-type]
+
+
+def guard(clock: Clock, **options: Any) -> SessionGuard:
+    return SessionGuard(GuardConfig(name="site", kind="session", options=options), clock=clock)
+
+
+async def ask(guard: SessionGuard, asked: Request) -> ClientPrincipal | Refusal:
+    return await guard.authenticate(asked, None)
+
+
+async def queries_of(work: Coroutine[Any, Any, object]) -> int:
+    """Return how many queries it makes, in whatever thread."""
+    captured = CaptureQueriesContext(connection)
+    await sync_to_async(captured.__enter__)()
+    await work
+    await sync_to_async(captured.__exit__)(None, None, None)
+    return await sync_to_async(lambda: len(captured))()
+
+
+class TestASession:
+    """Who is logged in to the site."""
+
+    async def test_groups_and_permissions_are_roles(self, clock: Clock, client: Client, user: Any) -> None:
+        who = await ask(guard(clock), request(client))
+        assert isinstance(who, ClientPrincipal)
+        assert who.identity == str(user.pk)
+        assert who.roles == {"readers", "kafkaproxy.view_route"}
+
+    async def test_identity_and_attributes_are_fields_of_the_user(self, clock: Clock, client: Client) -> None:
+        options = {"identity": "username", "attributes": {"mail": "email", "active": "is_active", "none": "profile.x"}}
+        who = await ask(guard(clock, **options), request(client))
+        assert isinstance(who, ClientPrincipal)
+        assert who.identity == "alice"
+        assert who.attributes == {"mail": "alice@example.com", "active": "true"}
+
+    async def test_nobody_without_a_session(self, clock: Clock) -> None:
+        assert await ask(guard(clock), request()) is Refusal.MISSING
+        for key in ("x" * 32, "../../etc/passwd", "a b", "x" * 5000, "\x00"):
+            answer = await ask(guard(clock), request(cookie=f"sessionid={key}"))
+            assert answer in (Refusal.INVALID, Refusal.MISSING)
+
+    async def test_a_visitor_who_is_not_logged_in_is_nobody(self, clock: Clock) -> None:
+        def visitor() -> Client:
+            visiting = Client()
+            session = visiting.session
+            session["basket"] = 1
+            session.save()
+            return visiting
+
+        assert await ask(guard(clock), request(await sync_to_async(visitor)())) is Refusal.INVALID
+
+    async def test_an_inactive_user_is_nobody(self, clock: Clock, client: Client, user: Any) -> None:
+        user.is_active = False
+        await user.asave()
+        assert await ask(guard(clock), request(client)) is Refusal.INVALID
+
+    async def test_a_changed_password_ends_sessions(self, clock: Clock, client: Client, user: Any) -> None:
+        user.set_password("another")
+        await user.asave()
+        assert await ask(guard(clock), request(client)) is Refusal.INVALID
+        # What Django would do to the session is left to the site: nobody could send the new cookie from here.
+        assert await sync_to_async(lambda: "_auth_user_id" in client.session)()
+
+    async def test_a_rotated_secret_key_leaves_sessions_alone(self, clock: Clock, user: Any) -> None:
+        def log_in() -> Client:
+            logged_in = Client()
+            logged_in.force_login(user)
+            return logged_in
+
+        with override_settings(SECRET_KEY="the old one"):
+            client = await sync_to_async(log_in)()
+        with override_settings(SECRET_KEY="the new one", SECRET_KEY_FALLBACKS=["the old one"]):
+            for _ in range(2):
+                assert isinstance(await ask(guard(clock), request(client)), ClientPrincipal)
+
+    async def test_a_credential_elsewhere_is_not_looked_at(self, clock: Clock, client: Client) -> None:
+        key = client.cookies["sessionid"].value
+        for fields in ({"authorization": f"Bearer {key}"}, {"x_sessionid": key}, {"cookie": f"xsessionid={key}"}):
+            assert await ask(guard(clock), request(**fields)) is Refusal.MISSING
+        assert await guard(clock).authenticate(request(), key) is Refusal.MISSING
+
+    @pytest.mark.parametrize("engine", ["signed_cookies", "cached_db", "cache", "file"])
+    async def test_every_kind_of_session_store_works(self, clock: Clock, user: Any, engine: str, tmp_path: Any) -> None:
+        def log_in() -> Client:
+            logged_in = Client()
+            logged_in.force_login(user)
+            return logged_in
+
+        with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", SESSION_FILE_PATH=str(tmp_path)):
+            client = await sync_to_async(log_in)()
+            assert isinstance(await ask(guard(clock), request(client)), ClientPrincipal)
+            client.cookies["sessionid"] = "tampered" + client.cookies["sessionid"].value
+            assert await ask(guard(clock), request(client)) is Refusal.INVALID
+
+
+class TestHowStaleItMayBe:
+    """The database is left alone for ``cache`` seconds."""
+
+    async def test_the_database_is_asked_once(self, clock: Clock, client: Client) -> None:
+        one = guard(clock)
+        assert await queries_of(ask(one, request(client))) > 0
+        assert await queries_of(ask(one, request(client))) == 0
+        clock.now += 9.9
+        assert await queries_of(ask(one, request(client))) == 0
+        clock.now += 0.1
+        assert await queries_of(ask(one, request(client))) > 0
+
+    async def test_a_change_is_seen_after_that_time(self, clock: Clock, client: Client, user: Any) -> None:
+        one = guard(clock, cache=2)
+        assert isinstance(await ask(one, request(client)), ClientPrincipal)
+        await user.groups.aclear()
+        user.is_active = False
+        await user.asave()
+        clock.now += 1.9
+        assert isinstance(await ask(one, request(client)), ClientPrincipal)
+        clock.now += 0.1
+        assert await ask(one, request(client)) is Refusal.INVALID
+
+    async def test_a_logout_in_this_process_is_seen_at_once(self, clock: Clock, client: Client) -> None:
+        one, asked = guard(clock), request(client)
+        assert isinstance(await ask(one, asked), ClientPrincipal)
+        await sync_to_async(client.logout)()
+        assert await ask(one, asked) is Refusal.INVALID
+
+    async def test_a_stream_asks_again(self, clock: Clock, client: Client) -> None:
+        one, asked = guard(clock), request(client)
+        who = await ask(one, asked)
+        assert isinstance(who, ClientPrincipal)
+        assert who.expires_at == clock.now + 10
+        assert who.renew is not None
+        clock.now += 10
+        again = await who.renew()
+        assert again is not None
+        assert again.expires_at == clock.now + 10
+        await sync_to_async(client.session.flush)()
+        clock.now += 10
+        assert await who.renew() is None
+
+    async def test_without_a_cache_a_stream_still_takes_its_time(self, clock: Clock, client: Client) -> None:
+        one = guard(clock, cache=0)
+        who = await ask(one, request(client))
+        assert isinstance(who, ClientPrincipal)
+        assert who.expires_at == clock.now + 5
+        assert await queries_of(ask(one, request(client))) > 0
+
+
+class TestCrossSiteForgery:
+    """What changes something has to come from the site's own pages."""
+
+    @pytest.fixture
+    def secret(self, client: Client) -> str:
+        made = RequestFactory().get("/")
+        token = get_token(made)
+        client.cookies["csrftoken"] = made.META["CSRF_COOKIE"]
+        return token
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY"])
+    async def test_without_the_token_it_is_refused(self, clock: Clock, client: Client, secret: str, method: str) -> None:
+        one = guard(clock)
+        assert await ask(one, request(client, method)) is Refusal.FORBIDDEN
+        assert await ask(one, request(client, method, x_csrftoken="x" * 64)) is Refusal.FORBIDDEN
+        assert await ask(one, request(client, method, content_type="multipart/form-data; boundary=x")) is Refusal.FORBIDDEN
+        assert isinstance(await ask(one, request(client, method, x_csrftoken=secret)), ClientPrincipal)
+        cookie = client.cookies["csrftoken"].value
+        assert isinstance(await ask(one, request(client, method, x_csrftoken=cookie)), ClientPrincipal)
+
+    async def test_a_token_without_the_cookie_is_refused(self, clock: Clock, client: Client, secret: str) -> None:
+        del client.cookies["csrftoken"]
+        assert await ask(guard(clock), request(client, "POST", x_csrftoken=secret)) is Refusal.FORBIDDEN
+
+    async def test_a_foreign_origin_is_refused_whatever_it_brings(self, clock: Clock, client: Client, secret: str) -> None:
+        one = guard(clock)
+        evil = request(client, "POST", x_csrftoken=secret, origin="https://evil.example")
+        assert await ask(one, evil) is Refusal.FORBIDDEN
+        own = request(client, "POST", x_csrftoken=secret, origin="http://testserver")
+        assert isinstance(await ask(one, own), ClientPrincipal)
+        with override_settings(CSRF_TRUSTED_ORIGINS=["https://evil.example"]):
+            assert isinstance(await ask(guard(clock), evil), ClientPrincipal)
+
+    async def test_reading_needs_no_token(self, clock: Clock, client: Client) -> None:
+        for method in ("GET", "HEAD"):
+            assert isinstance(await ask(guard(clock), request(client, method)), ClientPrincipal)
+
+    async def test_the_secret_may_be_in_the_session(self, clock: Clock, client: Client) -> None:
+        with override_settings(CSRF_USE_SESSIONS=True):
+
+            def store() -> str:
+                made = RequestFactory().get("/")
+                token = get_token(made)
+                session = client.session
+                session["_csrftoken"] = made.META["CSRF_COOKIE"]
+                session.save()
+                return token
+
+            token = await sync_to_async(store)()
+            one = guard(clock)
+            assert isinstance(await ask(one, request(client, "POST", x_csrftoken=token)), ClientPrincipal)
+            assert await ask(one, request(client, "POST")) is Refusal.FORBIDDEN
+            assert await ask(one, request(client, "POST", x_csrftoken="y" * 64)) is Refusal.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"identity": "password"}, "password is nothing"),
+        ({"attributes": {"hash": "user.password"}}, "nothing that a record"),
+        ({"identity": "_state"}, "nothing that a record"),
+        ({"cache": -1}, "cache: Write a number"),
+        ({"challenge": 3}, "challenge is not an option. Known are attributes, cache, identity."),
+    ],
+)
+def test_options_of_session_are_checked(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        check_guard("session", options)
+
+
+class TestSimpleJwt:
+    """Tokens that the site itself issues."""
+
+    @pytest.fixture
+    def site(self, clock: Clock) -> SimpleJwtGuard:
+        clock.now = time.time()
+        return SimpleJwtGuard(
+            GuardConfig(name="site", kind="simplejwt", options={"roles": "groups", "challenge": 5}), clock=clock
+        )
+
+    @staticmethod
+    def issue(user: Any, kind: str = "AccessToken", **claims: Any) -> str:
+        from rest_framework_simplejwt import tokens
+
+        issued = getattr(tokens, kind).for_user(user)
+        for name, value in claims.items():
+            issued[name] = value
+        return str(issued)
+
+    async def ask(self, site: SimpleJwtGuard, credential: str | None) -> ClientPrincipal | Refusal:
+        return await site.authenticate(request(), credential)
+
+    async def test_an_access_token_names_the_user(self, site: SimpleJwtGuard, user: Any) -> None:
+        who = await self.ask(site, self.issue(user, groups=["readers"]))
+        assert isinstance(who, ClientPrincipal)
+        assert (who.identity, who.roles) == (str(user.pk), {"readers"})
+        assert who.expires_at is not None
+        assert who.challenge_at == who.expires_at - 5
+        assert time.time() < who.expires_at <= time.time() + 300
+
+    async def test_no_database_is_asked(self, site: SimpleJwtGuard, user: Any) -> None:
+        credential = self.issue(user)
+        assert await queries_of(self.ask(site, credential)) == 0
+
+    async def test_what_is_refused(self, site: SimpleJwtGuard, user: Any) -> None:
+        assert await self.ask(site, None) is Refusal.MISSING
+        good = self.issue(user)
+        head, payload, signature = good.split(".")
+        bad = [
+            self.issue(user, "RefreshToken"),
+            self.issue(user, "SlidingToken"),
+            self.issue(user, exp=int(time.time()) - 1),
+            self.issue(user, exp="soon"),
+            self.issue(user, exp=10**30),
+            sign({"token_type": "access", "user_id": "1", "jti": "x", "exp": time.time() + 60}, "HS256"),
+            sign({"token_type": "access", "user_id": "1", "jti": "x", "exp": time.time() + 60}, "RS256"),
+            f"{head}.{payload}.",
+            f"{head}.{payload}.{signature[:-2]}AA",
+            f"{good}=",
+            "",
+            "x",
+        ]
+        for credential in bad:
+            assert await self.ask(site, credential) is Refusal.INVALID, credential
+        assert isinstance(await self.ask(site, good), ClientPrincipal)
+
+    async def test_the_sites_settings_count(self, user: Any, clock: Clock) -> None:
+        from rest_framework_simplejwt.tokens import SlidingToken
+
+        credential = str(SlidingToken.for_user(user))
+        config = GuardConfig(name="site", kind="simplejwt", options={})
+        with override_settings(
+            SIMPLE_JWT={"AUTH_TOKEN_CLASSES": ["rest_framework_simplejwt.tokens.SlidingToken"], "USER_ID_CLAIM": "user_id"}
+        ):
+            who = await SimpleJwtGuard(config, clock=clock).authenticate(request(), credential)
+        assert isinstance(who, ClientPrincipal)
+        assert await SimpleJwtGuard(config, clock=clock).authenticate(request(), credential) is Refusal.INVALID
+
+    async def test_it_is_verified_again_after_a_minute_and_never_outlives_its_end(
+        self, site: SimpleJwtGuard, user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from rest_framework_simplejwt.tokens import AccessToken
+
+        credential = self.issue(user)
+        assert isinstance(await self.ask(site, credential), ClientPrincipal)
+        monkeypatch.setattr(AccessToken, "lifetime", timedelta(0))
+        monkeypatch.setattr(AccessToken, "token_type", "another")
+        assert isinstance(await self.ask(site, credential), ClientPrincipal)
+        clock.now += 60
+        assert await self.ask(site, credential) is Refusal.INVALID
+
+    def test_options_are_checked(self) -> None:
+        check_guard("simplejwt", {"roles": "groups", "identity": "sub", "attributes": {"a": "b"}, "challenge": 10, "cache": 5})
+        with pytest.raises(ValidationError, match="issuer is not an option"):
+            check_guard("simplejwt", {"issuer": "x"})
