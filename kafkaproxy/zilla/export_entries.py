@@ -173,8 +173,9 @@ def _end_of_group(entries: Sequence[EntryPlan], start: int) -> int:
     if end == len(entries) or levels_of(entries[end]) != first[:1] or not _is_stream_or_barrier(entries[end]):
         return start + 1
     outer = entries[end].guarded
+    serves = any(each.routes for each in entries[start : end + 1])  # or an import would not look at the sse server
     exact = all(merge_guards(outer, each.guarded) == each.guarded for each in entries[start:end])
-    return end + 1 if exact else start + 1
+    return end + 1 if serves and exact else start + 1
 
 
 def _is_behind_sse(entry: EntryPlan, outer: Rows) -> bool:
