@@ -60,6 +60,7 @@ class _Wrapped:
     async def _say(self, kind: str) -> MutableMapping[str, Any] | None:
         """Send a message and return the answer; None where the application has ended, or never knew the protocol."""
         if self._task.done():
+            self._take_exception()
             return None
         await self._to_inner.put({"type": kind})
         answer = asyncio.ensure_future(self._from_inner.get())
@@ -67,6 +68,10 @@ class _Wrapped:
         if answer.done():
             return answer.result()
         answer.cancel()
-        if (error := self._task.exception()) is not None:
-            log.debug("wrapped application without lifespan: %s", error)
+        self._take_exception()
         return None
+
+    def _take_exception(self) -> None:
+        """An application that does not know the protocol ends it with an exception; that is no error."""
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            log.debug("wrapped application without lifespan: %s", error)

@@ -158,7 +158,12 @@ async def _answer(
     preferences: Preferences,
 ) -> None:
     if record is None or record.value is None:
-        raise Problem(404, "no-record", "There is no record here, or it was deleted.", applied(preferences))
+        raise Problem(
+            404,
+            "no-record",
+            "There is no record here, or it was deleted. Write one first, or wait for one with prefer: wait=N.",
+            applied(preferences),
+        )
     fields = _representation_fields(exchange, state, record) + applied(preferences)
     if validator is not None and validator.matches(_etag(state, record)):
         await responder.respond(304, [field for field in fields if field[0] != b"content-type"])

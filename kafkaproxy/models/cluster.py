@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from kafkaproxy.core.env import env_names
 from kafkaproxy.models.base import ChildManager, ConfigModel, Named, NamedManager
 from kafkaproxy.validators import validate_topic_name
 
@@ -77,6 +78,17 @@ class Cluster(Named):
             isinstance(value, (str, int, float, bool)) for value in self.options.values()
         ):
             raise ValidationError({"options": _('Write a JSON object of names and plain values: {"name": "value"}.')})
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Ask librdkafka, which connects to nothing for it. What the environment fills in is looked at when it is used."""
+        from kafkaproxy.worker.client import check_client
+
+        fixed = {name: value for name, value in self.options.items() if not (isinstance(value, str) and env_names(value))}
+        try:
+            check_client(fixed)
+        except ValueError as error:
+            raise ValidationError({"options": str(error)}) from error
 
 
 class Topic(ConfigModel):

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from confluent_kafka import Consumer, KafkaException, Producer
+
 from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.types import Acks, ClusterConfig
 
-__all__ = ["Limits", "admin_config", "consumer_config", "producer_config"]
+__all__ = ["RESERVED", "Limits", "admin_config", "check_client", "consumer_config", "producer_config"]
 
 _ACKS: Final[Mapping[Acks, str]] = {Acks.NONE: "0", Acks.LEADER_ONLY: "1", Acks.IN_SYNC_REPLICAS: "all"}
 # What belongs to a producer or a consumer only: librdkafka complains when the other one gets it.
@@ -22,6 +24,16 @@ _PRODUCER_ONLY: Final = (
 _CONSUMER_ONLY: Final = (
     *("auto.", "check.crcs", "enable.auto", "enable.partition", "fetch.", "group.", "isolation.", "queued.", "session."),
 )
+
+RESERVED: Final = frozenset(
+    # What our own promises rest on: acknowledgements, where reading begins and what it reads.
+    {"acks", "request.required.acks", "enable.idempotence", "partitioner", "message.timeout.ms", "delivery.timeout.ms"}
+    | {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "enable.partition.eof", "isolation.level"}
+    | {"group.id", "group.protocol", "group.instance.id", "transactional.id", "allow.auto.create.topics"}
+    # What loads code or runs commands.
+    | {"plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"}
+)
+"""Options that a cluster cannot set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +99,23 @@ def admin_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
     """Return the configuration of the admin client."""
     given = _given(cluster, _PRODUCER_ONLY + _CONSUMER_ONLY)
     return {**_common(servers), **given, "bootstrap.servers": servers}
+
+
+def check_client(options: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for options that librdkafka does not take, or that are not the configuration's to set.
+
+    Nothing is connected to: the check leaves the servers out.
+    """
+    reserved = sorted(name for name in options if name in RESERVED or name.startswith("test."))
+    if reserved:
+        raise ValueError(f"{', '.join(reserved)} cannot be set here: leave it out.")
+    given = {name: value for name, value in options.items() if name != "bootstrap.servers"}
+    quiet = {"log_level": 0}
+    try:
+        Producer({**{name: value for name, value in given.items() if not name.startswith(_CONSUMER_ONLY)}, **quiet})
+        Consumer({"group.id": "check", **{n: v for n, v in given.items() if not n.startswith(_PRODUCER_ONLY)}, **quiet}).close()
+    except KafkaException as error:
+        raise ValueError(str(error.args[0].str())) from None
 
 
 def _common(servers: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kafkaproxy.worker.client import Limits, admin_config, consumer_config
+from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
@@ -32,12 +32,14 @@ log = logging.getLogger("kafkaproxy.worker")
 _WANT_SECONDS: Final = 60.0
 _OWN_WRITES_SECONDS: Final = 1.0
 _RETIRING_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.5
 
 
 class ClusterWorker:
     """Produces to a cluster and reads its topics. Start and close it from any thread; use it from event loops."""
 
     def __init__(self, config: ClusterConfig, limits: Limits) -> None:
+        check_client(config.client)
         self.config = config
         self.limits = limits
         folder = limits.store_dir / config.name
@@ -192,7 +194,12 @@ class ClusterWorker:
         return False
 
     def stamp(self, name: str) -> object:
-        """Return the topic's stamp. Take it *before* reading what is to be kept under it."""
+        """Return the topic's stamp. Take it *before* reading what is to be kept under it.
+
+        A topic that only requests name has none that lasts: clients could name any number.
+        """
+        if name not in self.config.topics:
+            return object()
         return self.stamps.setdefault(name, object())
 
     async def ready(self, name: str, role: Role, patience: float) -> TopicState:
@@ -240,29 +247,27 @@ class ClusterWorker:
 
     async def _ask(self, name: str, role: Role) -> None:
         """Ask the writer for a topic that no configuration names, and say from time to time that it is still used."""
+        known = self.config.topics.get(name)
+        if known is not None and role in known.roles:
+            return
         now = time.time()
-        if self._is_wanted(name, role, now):
+        if now - self._asked.get((name, role), 0) < min(_WANT_SECONDS, self.limits.topic_idle / 3):
             return
         if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self.pool, self.store.want, name, frozenset({role}), now)
+        if len(self._asked) > 4 * self.limits.max_topics:
+            self._asked.clear()
         self._asked[name, role] = now
         if self.ingest is not None:
             self.ingest.nudge()
         self._wake_socket.wake_others()
 
-    def _is_wanted(self, name: str, role: Role, now: float) -> bool:
-        known = self.config.topics.get(name)
-        asked = self._asked.get((name, role), 0)
-        return (known is not None and role in known.roles) or now - asked < min(_WANT_SECONDS, self.limits.topic_idle / 3)
-
     def keep(self, name: str, role: Role) -> None:
-        """Say that a topic which only requests name is still used: a stream asks once and stays."""
-        now = time.time()
-        if not self._is_wanted(name, role, now) and not self._closed.is_set():
-            self._asked[name, role] = now
-            self.pool.submit(self.store.want, name, frozenset({role}), now)
+        """Say that a topic is still used: a stream asks for it once and stays."""
+        if name not in self.config.topics and not self._closed.is_set():
+            self._note_use(name, role)
 
     def look_again(self) -> None:
         """Ask Kafka about the topics now, not at the next turn."""
@@ -341,14 +346,22 @@ class ClusterWorker:
             if version == self._topics_version:
                 return False
             self._topics_version = version
-            self._topics = self.store.topics()
+            before, self._topics = self._topics, self.store.topics()
+            for name in list(self._own_writes):
+                if name in before and before[name].key != (self._topics[name].key if name in self._topics else b""):
+                    self._own_writes.pop(name, None)  # of a topic that is no more
             return True
 
     def _listen(self) -> None:
+        seen = 0
         while not self._closed.is_set():
-            self._wake_socket.wait()
+            woken = self._wake_socket.wait(_LOOK_SECONDS)
             if self._closed.is_set():
                 return
+            # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
+            seen, before = self.store.transaction(), seen
+            if not woken and seen == before:
+                continue
             if self.ingest is not None and self.ingest.writing:
                 self.ingest.nudge()
             self._wake_here()

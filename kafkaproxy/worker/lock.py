@@ -68,9 +68,20 @@ def writer_pid(folder: Path) -> int | None:
     return None
 
 
+def _make_private(folder: Path) -> None:
+    """Make the folder and the one around it; refuse what another user made, or may change: it says what we serve."""
+    for each in (folder.parent, folder):
+        each.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = each.stat()
+        if found.st_uid not in (0, os.getuid()) or (found.st_mode & 0o002 and not found.st_mode & 0o1000):
+            raise PermissionError(
+                f"The store's folder {each} belongs to, or can be changed by, another user: give it to this one."
+            )
+
+
 def prepare(folder: Path) -> None:
     """Create the folder; delete what a crash of the machine may have torn. Call before the store is opened."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(folder)
     fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

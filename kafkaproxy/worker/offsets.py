@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
@@ -14,7 +15,8 @@ from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 __all__ = ["LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
-_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)  # noqa: SLF001
+# librdkafka answers _NOENT where it cannot find the leader of a partition: there is none, or it has yet to learn of it.
+_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)  # noqa: SLF001
 Spec = Literal["earliest", "latest"] | int
 """Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
 Key = tuple[asyncio.AbstractEventLoop, str, int, Spec]
@@ -30,11 +32,18 @@ class LogOffsets:
         self._next: dict[Key, asyncio.Future[dict[int, int]]] = {}
 
     async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
-        """Return partition → offset, from a question that was asked after this call; -1: no record is that young.
+        """Return partition → offset, from a question that was asked after this call; -1: no record is that young."""
+        return await self._share((asyncio.get_running_loop(), topic, partitions, spec))
 
-        A question that is under way may have been answered before the caller's moment: later callers share the next one.
+    async def partitions(self, topic: str) -> list[int]:
+        """Return the topic's partitions, from a question that was asked after this call."""
+        return sorted(await self._share((asyncio.get_running_loop(), topic, 0, "latest")))
+
+    async def _share(self, key: Key) -> dict[int, int]:
+        """Return the answer to a question.
+
+        One that is under way may have been answered before the caller's moment: later callers share the next one.
         """
-        key = (asyncio.get_running_loop(), topic, partitions, spec)
         running = self._running.get(key)
         if running is None:
             return await asyncio.shield(self._begin(key))
@@ -43,19 +52,10 @@ class LogOffsets:
             following = self._next[key] = asyncio.ensure_future(self._after(running, key))
         return await asyncio.shield(following)
 
-    async def has_partition(self, topic: str, partition: int) -> bool:
-        """Whether the topic has that partition by now."""
-        try:
-            await self._question(topic, [partition], "latest")
-        except TopicUnavailable as error:
-            if error.reason is Unavailable.UNKNOWN_TOPIC:
-                return False
-            raise
-        return True
-
     def _begin(self, key: Key) -> asyncio.Future[dict[int, int]]:
         _, topic, partitions, spec = key
-        task = self._running[key] = asyncio.ensure_future(self._question(topic, range(partitions), spec))
+        question = self._offsets(topic, partitions, spec) if partitions else self._partitions(topic)
+        task = self._running[key] = asyncio.ensure_future(question)
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
 
@@ -64,18 +64,31 @@ class LogOffsets:
         self._next.pop(key, None)
         return await self._begin(key)
 
-    async def _question(self, topic: str, partitions: Iterable[int], spec: Spec) -> dict[int, int]:
+    async def _offsets(self, topic: str, partitions: int, spec: Spec) -> dict[int, int]:
+        request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
+        futures = self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
+        with _as_unavailable():
+            results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
+        return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
+
+    async def _partitions(self, topic: str) -> dict[int, int]:
+        future = self._client().describe_topics(TopicCollection([topic]), request_timeout=_PATIENCE)[topic]
+        with _as_unavailable():
+            return dict.fromkeys((each.id for each in (await asyncio.wrap_future(future)).partitions), 0)
+
+    def _client(self) -> AdminClient:
         if self._admin is None:
             self._admin = AdminClient(self._config)
-        request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in partitions}
-        futures = self._admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
-        try:
-            results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
-        except KafkaException as error:
-            code = error.args[0].code()
-            reason = Unavailable.UNKNOWN_TOPIC if code in _UNKNOWN else Unavailable.UNREACHABLE
-            raise TopicUnavailable(reason, str(error.args[0].name())) from error
-        return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
+        return self._admin
+
+
+@contextlib.contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        reason = Unavailable.UNKNOWN_TOPIC if error.args[0].code() in _UNKNOWN else Unavailable.UNREACHABLE
+        raise TopicUnavailable(reason, str(error.args[0].name())) from error
 
 
 def _offset_spec(spec: Spec) -> Any:

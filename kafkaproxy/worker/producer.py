@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from kafkaproxy.metrics import BROKER_UP, RECORDS
 from kafkaproxy.worker.client import Limits, producer_config
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.repeats import librdkafka_log
@@ -57,6 +58,8 @@ class AckedProducer:
     def __init__(self, cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> None:
         self._config = producer_config(cluster, servers, acks, limits)
         self._name = f"{cluster.name}/{acks}"
+        self._cluster = cluster.name
+        self._acknowledged = RECORDS.cell(cluster.name, "acknowledged")
         self._reports: dict[asyncio.AbstractEventLoop, deque[tuple[asyncio.Future[Delivery], Any, Message]]] = {}
         self._woken: set[asyncio.AbstractEventLoop] = set()
         """The loops that are about to take their reports."""
@@ -155,11 +158,16 @@ class AckedProducer:
             if future.done():  # the request was cancelled meanwhile
                 continue
             if error is None:
-                self._down = ""
+                self._acknowledged.value += 1
+                if self._down:
+                    self._down = ""
+                    BROKER_UP.cell(self._cluster).value = 1
                 offset = message.offset()
                 future.set_result(Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset))
             else:
-                future.set_exception(self._error(error))
+                failure = self._error(error)
+                RECORDS.cell(self._cluster, failure.reason).value += 1
+                future.set_exception(failure)
 
     def _error(self, error: KafkaError) -> ProduceError:
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
@@ -171,6 +179,7 @@ class AckedProducer:
         """Note a state that no single record tells; librdkafka goes on trying by itself."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self._down = error.str()
+            BROKER_UP.cell(self._cluster).value = 0
         if error.fatal():
             self._recreate(generation, error)
         librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())

@@ -104,6 +104,11 @@ class Store:
         """Return a database handle by its name."""
         return self._dbs[name]
 
+    def transaction(self) -> int:
+        """Return the number of the last transaction, of any process."""
+        last: int = self._env.info()["last_txnid"]
+        return last
+
     def close(self) -> None:
         """Give the environment back; it closes with its last user."""
         _release(self.path)
@@ -326,7 +331,14 @@ def _open(path: Path, max_bytes: int) -> lmdb.Environment:
 
 def _open_env(path: Path, max_bytes: int) -> lmdb.Environment:
     attempt = partial(
-        lmdb.open, str(path), map_size=max_bytes, max_dbs=len(DATABASES), max_readers=1024, sync=False, metasync=False
+        lmdb.open,
+        str(path),
+        map_size=max_bytes,
+        mode=0o600,
+        max_dbs=len(DATABASES),
+        max_readers=1024,
+        sync=False,
+        metasync=False,
     )
     try:
         return attempt()

@@ -238,7 +238,7 @@ class Hub:
     def _is_cut_short(self, stream: StreamTail) -> bool:
         """Whether the log, read to its end, ends before what was streamed of it."""
         reached = self._store.next_offsets(stream.topic_id)
-        return any(reached.get(partition, 0) < offset for partition, offset in stream.positions.items())
+        return any(partition in reached and reached[partition] < offset for partition, offset in stream.positions.items())
 
     def _advance_tail(self, tail: _Tail) -> bool:
         """Read what is new in a topic; return whether there is still more."""

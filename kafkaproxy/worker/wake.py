@@ -1,6 +1,7 @@
 """Waking the other processes of the host: an empty datagram to each one's socket. The store is the truth.
 
-Sockets lie in a short path of their own, since a Unix socket's path has room for about 100 bytes and a store's may be longer.
+Sockets lie next to the store where its path is short enough for one (there is room for about 100 bytes), else in the temporary
+folder. A process that gets no datagrams all the same looks at the store now and then.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ __all__ = ["WakeSocket", "socket_folder"]
 
 _numbers = itertools.count()
 _TICK: Final = 1_000_000_000
+_ROOM: Final = 80
+"""Bytes for the folder: what a socket's path may have, less a process id and a number."""
 
 
 def socket_folder(store: Path) -> Path:
     """Return where the sockets of the processes that share a store lie."""
+    beside = store.resolve() / "wake"
+    if len(os.fsencode(beside)) <= _ROOM:
+        return beside
     digest = hashlib.blake2b(str(store.resolve()).encode(), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"kafkaproxy-wake-{os.getuid()}" / digest
 
@@ -43,12 +49,17 @@ class WakeSocket:
         self._listed = -1
         """The folder's time of change under which ``_others`` was listed; -1 where it may have changed again since."""
 
-    def wait(self) -> None:
-        """Block until somebody wakes; datagrams that wait all say the same and are taken together."""
-        self._socket.recv(16)
+    def wait(self, seconds: float) -> bool:
+        """Block until somebody wakes, or for ``seconds``; say which. Datagrams that wait all say the same: all are taken."""
+        self._socket.settimeout(seconds)
+        try:
+            self._socket.recv(16)
+        except TimeoutError:
+            return False
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(16, socket.MSG_DONTWAIT)
+        return True
 
     def wake(self) -> None:
         """Wake this process's own :meth:`wait`."""
@@ -79,8 +90,8 @@ class WakeSocket:
     def _send(self, path: str) -> None:
         try:
             self._sender.sendto(b"\0", path)
-        except BlockingIOError:
-            pass  # its buffer is full of datagrams that say the same
         except (ConnectionRefusedError, FileNotFoundError):  # its process is dead
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        except OSError:  # its buffer is full of datagrams that say the same, or it is not ours to wake: it looks by itself
+            pass

@@ -16,6 +16,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
+from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import Unavailable
 
 __all__ = ["TopicInfo", "Watcher"]
@@ -24,6 +25,7 @@ log = logging.getLogger("kafkaproxy.watcher")
 
 _PATIENCE: Final = 8.0
 _POLICY_SECONDS: Final = 300.0
+_UNKNOWN_POLICY_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.5
 """Between two attempts to reach a cluster; each of them waits :data:`_PATIENCE` by itself."""
 
@@ -105,8 +107,10 @@ class Watcher:
             reason = error.args[0].name() if isinstance(error, KafkaException) else "timeout"
             log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, reason)
             self._down = True
+            BROKER_UP.cell(self._cluster).value = 0
             return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
         self._down = False
+        BROKER_UP.cell(self._cluster).value = 1
         return cluster_id, [self._with_offsets(admin, each) for each in found]
 
     def _cluster_id(self, admin: AdminClient) -> str:
@@ -138,7 +142,7 @@ class Watcher:
     def _policy(self, admin: AdminClient, name: str, topic_id: str) -> str | None:
         """Return ``cleanup.policy``, asked again every few minutes and for every new topic id."""
         asked, policy = self._policies.get(f"{name}/{topic_id}", (-_POLICY_SECONDS, None))
-        if time.monotonic() - asked < _POLICY_SECONDS:
+        if time.monotonic() - asked < (_UNKNOWN_POLICY_SECONDS if policy is None else _POLICY_SECONDS):
             return policy
         resource = ConfigResource(ResourceType.TOPIC, name)
         for future in admin.describe_configs([resource], request_timeout=_PATIENCE).values():

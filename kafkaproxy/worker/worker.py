@@ -79,7 +79,13 @@ class Worker:
                 return
             self._retire(name)
         log.info("cluster_started cluster=%s pid=%s", name, os.getpid())
-        cluster = ClusterWorker(config, self.limits)
+        try:
+            cluster = ClusterWorker(config, self.limits)
+        except Exception as error:
+            # One cluster that cannot be used must not keep the others, or the site, from being served.
+            log.exception("cluster_unusable cluster=%s", name)
+            self._errors[name] = f"{type(error).__name__}: {error}"
+            return
         cluster.start()
         self._clusters[name] = cluster
 

@@ -33,9 +33,15 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         worker = Worker(replace(limits(get_settings()), ingest=True))
         configuration = live()
+        taking = threading.Lock()
+
+        def follow(_configuration: object = None) -> None:
+            with taking:  # the newest, whoever comes last
+                worker.configure(configuration.current.clusters)
+
         configuration.start()
-        configuration.subscribe(lambda new: worker.configure(new.clusters))
-        worker.configure(configuration.current.clusters)
+        configuration.subscribe(follow)
+        follow()
         self.stdout.write(_("Reading topics into %s. Stop with Ctrl-C.") % get_settings().store_dir)
         stop.wait()
         configuration.stop()
