@@ -104,7 +104,10 @@ class Gateway(Named, Ordered):
         verbose_name = _("gateway")
         verbose_name_plural = _("gateways")
         ordering = ["position", "name"]
-        permissions = [("watch_gateway", _("Can watch streams, requests and errors live"))]
+        permissions = [
+            ("watch_gateway", _("Can watch streams, requests and errors live")),
+            ("import_gateway", _("Can import a zilla.yaml: gateways, clusters, guards")),
+        ]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Compare names as HTTP does: the special request field is kept in lower case."""
