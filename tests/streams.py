@@ -107,11 +107,12 @@ class EventStream:
     body: bytes = b""
     ended: bool = False
     _pending: list[Event] = field(default_factory=list)
+    _taken: str = ""
 
     @property
     def last_event_id(self) -> str:
-        """What to resume from."""
-        return self.parser.last_event_id
+        """What to resume from to get what was not taken yet."""
+        return self._taken if self._pending else self.parser.last_event_id
 
     async def more(self) -> bool:
         """Read a piece; False at the end of the stream."""
@@ -127,7 +128,9 @@ class EventStream:
         while not self._pending:
             if not await self.more():
                 raise EOFError(f"the stream ended after {self.body[-200:]!r}")
-        return self._pending.pop(0)
+        event = self._pending.pop(0)
+        self._taken = event.id
+        return event
 
     async def take(self, count: int) -> list[Event]:
         """Return the next events."""

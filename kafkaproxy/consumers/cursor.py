@@ -97,9 +97,11 @@ class Cursor:
         self._set(partition, reached)
         return frames
 
-    def _begin_anew(self, tail: StreamTail) -> bytes:
+    def _begin_anew(self, tail: StreamTail) -> bytes | None:
         """Offsets lost their meaning: all of the new log is read, and what the old one still had is lost."""
         starts = {partition: each.log_start for partition, each in self._cluster.store.progress(tail.topic_id).items()}
+        if not starts:  # it is not being read yet
+            return None
         lost = [
             {"partition": partition, "from": offset, "to": starts.get(partition, 0)}
             for partition, offset in self._position.items()

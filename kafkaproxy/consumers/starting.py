@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from kafkaproxy.consumers.http import Request
@@ -14,10 +16,14 @@ from kafkaproxy.core.eventids import BadEventId, parse_event_id
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.offsets import Spec
+from kafkaproxy.worker.store import Progress, TopicState
+from kafkaproxy.worker.types import Role
 
 __all__ = ["Start", "last_position", "resolve_start"]
 
+_AGAIN_SECONDS: Final = 0.5
+_BOTH: Final[tuple[Spec, Spec]] = ("earliest", "latest")
 Offsets = Mapping[int, int]
 
 
@@ -57,53 +63,63 @@ def _parameter(query: bytes, name: str) -> str | None:
 
 
 async def resolve_start(
-    cluster: ClusterWorker, state: TopicState, route: Route, last: Offsets | None, seconds: float
+    cluster: ClusterWorker, name: str, route: Route, last: Offsets | None, seconds: float
 ) -> tuple[TopicState, Start]:
     """Fix the position. It is Kafka's own word, not the store's, which may lag behind another instance."""
-    if last is not None:
-        state = await _knowing(cluster, state, max(last, default=-1), seconds)
-    earliest, latest = await _bounds(cluster, state, last)
+    deadline = time.monotonic() + seconds
+    state = await cluster.ready(name, Role.STREAM, seconds)
+    while (bounds := await _bounds(cluster, state, last)) is None:
+        if time.monotonic() > deadline:
+            raise TopicUnavailable(Unavailable.NOT_READ_YET)
+        cluster.look_again()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(cluster.hub().states_changed(), _AGAIN_SECONDS)
+        state = await cluster.ready(name, Role.STREAM, seconds)
+    earliest, latest = bounds
     if last is not None:
         return state, _resume(last, earliest, latest)
     match route.start:
         case "latest":
             return state, Start(dict(latest))
         case "timestamp":
-            since = await cluster.offsets.ask(state.name, state.partitions, route.start_timestamp or 0)
+            since = await cluster.offsets.ask(name, state.partitions, route.start_timestamp or 0)
             return state, Start({each: offset if offset >= 0 else latest[each] for each, offset in since.items()})
         case _:
             return state, Start(dict(earliest))
 
 
-async def _knowing(cluster: ClusterWorker, state: TopicState, partition: int, seconds: float) -> TopicState:
-    """Wait until the worker knows of a partition that the client's id knows of: the topic grew, and others learned it first."""
-    if partition < state.partitions or not await cluster.offsets.has_partition(state.name, partition):
-        return state
-    cluster.look_again()
-    try:
-        async with asyncio.timeout(seconds):
-            while (grown := cluster.topics()[state.name]).partitions <= partition:
-                await cluster.hub().states_changed()
-    except TimeoutError:
-        raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
-    return grown
+async def _bounds(cluster: ClusterWorker, state: TopicState, last: Offsets | None) -> tuple[Offsets, Offsets] | None:
+    """Return where the partitions begin and end; None where Kafka has another log than the worker knows of.
+
+    It grew, was cut short, or the topic was made anew: the worker will find out. While Kafka is away it is what the store
+    knows, if that covers ``last``.
+    """
+    known = cluster.store.progress(state.key)  # before Kafka is asked: it cannot know less of the same log
+    asks = [cluster.offsets.ask(state.name, state.partitions, spec) for spec in _BOTH]
+    outcomes = await asyncio.gather(_partitions(cluster, state), *asks, return_exceptions=True)
+    for error in (each for each in outcomes if isinstance(each, BaseException)):
+        if not isinstance(error, TopicUnavailable):
+            raise error
+        if error.reason is Unavailable.UNREACHABLE:
+            return _stored(known, last, error)
+    match outcomes:
+        case [int() as count, dict() as earliest, dict() as latest]:
+            is_known = all(row.next_offset <= latest.get(each, 0) for each, row in known.items())
+            has_grown = state.partitions <= max(last or (), default=-1) < count
+            return (earliest, latest) if is_known and not has_grown and state.partitions <= count else None
+        case _:
+            return None
 
 
-async def _bounds(cluster: ClusterWorker, state: TopicState, last: Offsets | None) -> tuple[Offsets, Offsets]:
-    """Return where the partitions begin and end; while Kafka is away, what the store knows, if that covers ``last``."""
-    questions = [cluster.offsets.ask(state.name, state.partitions, spec) for spec in ("earliest", "latest")]
-    try:
-        earliest, latest = await asyncio.gather(*questions)
-    except TopicUnavailable as error:
-        known = cluster.store.progress(state.key)
-        beyond = last is not None and any(each not in known or last[each] > known[each].next_offset for each in last)
-        if error.reason is not Unavailable.UNREACHABLE or beyond:
-            raise
-        earliest, latest = (
-            {each: row.log_start for each, row in known.items()},
-            {each: row.next_offset for each, row in known.items()},
-        )
-    return earliest, latest
+def _stored(known: Mapping[int, Progress], last: Offsets | None, error: TopicUnavailable) -> tuple[Offsets, Offsets]:
+    if last is not None and any(each not in known or last[each] > known[each].next_offset for each in last):
+        raise error
+    return {each: row.log_start for each, row in known.items()}, {each: row.next_offset for each, row in known.items()}
+
+
+async def _partitions(cluster: ClusterWorker, state: TopicState) -> int:
+    """Return how many partitions there are; the embedded broker, which does not tell, never makes more."""
+    return state.partitions if cluster.config.embedded else len(await cluster.offsets.partitions(state.name))
 
 
 def _resume(last: Offsets, earliest: Offsets, latest: Offsets) -> Start:

@@ -18,7 +18,6 @@ from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.streams import Streams
 from kafkaproxy.worker.group import Framing
-from kafkaproxy.worker.types import Role
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["StreamConsumer"]
@@ -61,8 +60,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         last = last_position(request, settings.max_event_id_bytes)
         cluster = self._worker.cluster(route.cluster)
         seconds = settings.ready_timeout_seconds
-        state = await cluster.ready(render_topic(route.topic, context), Role.STREAM, seconds)
-        state, start = await resolve_start(cluster, state, route, last, seconds)
+        state, start = await resolve_start(cluster, render_topic(route.topic, context), route, last, seconds)
         view = (render_filters(route.filters, context), Framing(route.event_id_key, route.base64))
         return OpenStream(request, send, settings, cluster, state, start, view)
 
