@@ -330,7 +330,8 @@ def _candidates(gateways: Iterable[Gateway]) -> Iterator[Candidate]:
 def _route_candidates(place: tuple[int, int, int], route: Route) -> Iterator[Candidate]:
     polls = route.async_location is not None
     if polls:  # the location of a reply answers GET, whether or not a condition says so, before anything else does
-        yield Candidate(order=(*place, -1), template=route.async_location, methods=frozenset({"GET"}), route=route, poll=True)
+        methods = frozenset({"GET", "HEAD"})
+        yield Candidate(order=(*place, -1), template=route.async_location, methods=methods, route=route, poll=True)
     for number, condition in enumerate(route.conditions or (_ANY,)):
         methods = served_methods(route.capability, condition.method)
         if polls:  # a GET that is no poll would otherwise become a record
