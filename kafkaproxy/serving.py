@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kafkaproxy import metrics
 from kafkaproxy.conf import get_settings
 from kafkaproxy.consumers.http import Request, Responder, Send
 from kafkaproxy.consumers.problems import Problem, retry_after
@@ -41,6 +42,7 @@ async def run(
     running: Runtime, table: Table, match: Match, principals: Principals, request: Request, send: Send, *, keep: bool
 ) -> None:
     """Let a consumer serve the match. ``keep``: the next request of this line gets the same."""
+    send = metrics.counting(send, metrics.answers(match.gateway.name, match.route.name, match.route.capability))
     try:
         send = _adorned(table, match.gateway, principals, request, send)
     except Problem as refused:
@@ -116,6 +118,7 @@ async def _answer(running: Runtime, table: Table, streams: list[Found], request:
 
 
 async def _refuse(table: Table, outcome: Refused | NotAllowed, principals: Principals, request: Request, send: Send) -> None:
+    send = metrics.counting(send, metrics.answers(outcome.gateway.name))
     try:
         send = _adorned(table, outcome.gateway, principals, request, send)
         problem = _not_allowed(outcome, request) if isinstance(outcome, NotAllowed) else _refusal(table, outcome, principals)

@@ -65,6 +65,10 @@ class Streams:
         finally:
             del self._open[stream]
 
+    def watch(self) -> None:
+        """Notice that the server stops, though no stream is open."""
+        self._watch_signals()
+
     def drain(self) -> None:
         """End every stream, each at its own moment, so that clients do not all come back at once. From any thread."""
         if self.draining:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from kafkaproxy import metrics
 from kafkaproxy.consumers.http import Request, Scope, Send
 from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.routing.matching import Match
@@ -28,9 +29,10 @@ Line = tuple[bytes, str, bytes]
 class _Kept:
     """An answer, and what it was read under."""
 
-    __slots__ = ("_body", "_etag", "_fields", "_not_modified", "cluster", "stamp", "topic")
+    __slots__ = ("_answers", "_body", "_etag", "_fields", "_not_modified", "cluster", "stamp", "topic")
 
-    def __init__(self, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+    def __init__(self, match: Match, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+        self._answers = metrics.answers(match.gateway.name, match.route.name, match.route.capability)
         self.cluster = cluster
         self.topic = topic
         self.stamp = stamp
@@ -46,9 +48,11 @@ class _Kept:
     async def respond(self, scope: Scope, send: Send) -> None:
         """Send 200, or 304 to who has it."""
         if any(name == b"if-none-match" for name, _ in scope["headers"]):
+            self._answers[3].value += 1
             await send({"type": "http.response.start", "status": 304, "headers": self._not_modified.copy()})
             await send({"type": "http.response.body", "body": b""})
             return
+        self._answers[2].value += 1
         await send({"type": "http.response.start", "status": 200, "headers": self._fields.copy()})
         await send({"type": "http.response.body", "body": self._body})
 
@@ -85,7 +89,7 @@ class HotFetches:
             return
         line = (raw, request.scheme, request.field(b"host") or b"")
         self._drop(line)
-        self._kept[line] = _Kept(cluster, topic, stamp, fields, body)
+        self._kept[line] = _Kept(request.scope["kafkaproxy"][1], cluster, topic, stamp, fields, body)
         self._bytes += _size(line, body)
         while self._bytes > _MAX_BYTES:
             self._drop(next(iter(self._kept)))

@@ -56,9 +56,10 @@ class WakeSocket:
             self._socket.recv(16)
         except TimeoutError:
             return False
+        self._socket.setblocking(False)  # a socket with a time-out waits for it, whatever the flags say
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._socket.recv(16, socket.MSG_DONTWAIT)
+                self._socket.recv(16)
         return True
 
     def wake(self) -> None:

@@ -1,0 +1,120 @@
+"""What is counted. Declared here and nowhere else; labels come from closed sets: names of the configuration, never paths.
+
+Recording is adding one to an integer that was looked up before (:class:`Cell`). Increments of several threads at once may
+lose one; nothing here is worth a lock on the request path. Everything counts for one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+__all__ = ["BROKER_UP", "RECORDS", "RESPONSES", "Cell", "Metric", "answers", "counting", "render"]
+
+_CLASSES: Final = ("", "", "2xx", "3xx", "4xx", "5xx")
+"""By the first digit of a status; nobody answers with the first two."""
+Labels = tuple[str, ...]
+Answers = tuple["Cell", ...]
+"""The cells of a route, by the first digit of the status."""
+
+
+class Cell:
+    """One number: add to ``value``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Metric:
+    """A counter or a gauge, with a cell for each combination of labels that was met."""
+
+    def __init__(self, kind: str, name: str, text: str, labels: Labels) -> None:
+        self.kind = kind
+        self.name = name
+        self.text = text
+        self.labels = labels
+        self.cells: dict[Labels, Cell] = {}
+
+    def cell(self, *labels: str) -> Cell:
+        """Return the cell of these labels."""
+        cell = self.cells.get(labels)
+        return self.cells.setdefault(labels, Cell()) if cell is None else cell
+
+
+RESPONSES: Final = Metric(
+    "counter",
+    "kafkaproxy_responses_total",
+    "Responses by route and class of status. Without a route: refused before one was chosen.",
+    ("gateway", "route", "capability", "status"),
+)
+RECORDS: Final = Metric(
+    "counter",
+    "kafkaproxy_records_produced_total",
+    "Records handed to Kafka, by outcome: acknowledged, or why not.",
+    ("cluster", "outcome"),
+)
+BROKER_UP: Final = Metric(
+    "gauge",
+    "kafkaproxy_broker_up",
+    "Whether Kafka answered last time it was asked: 1, or 0.",
+    ("cluster",),
+)
+_DECLARED: Final = (RESPONSES, RECORDS, BROKER_UP)
+_GAUGES: Final[Mapping[str, str]] = {
+    "kafkaproxy_streams_open": "Open event streams.",
+    "kafkaproxy_requests_waiting": "Requests that wait for a reply or a change.",
+}
+
+_answers: dict[Labels, Answers] = {}
+
+
+def answers(gateway: str, route: str = "", capability: str = "") -> Answers:
+    """Return the cells of a route's answers."""
+    key = (gateway, route, capability)
+    cells = _answers.get(key)
+    if cells is None:
+        cells = _answers.setdefault(key, tuple(RESPONSES.cell(*key, each) if each else Cell() for each in _CLASSES))
+    return cells
+
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+def counting(send: Send, cells: Answers) -> Send:
+    """Return ``send`` that counts the status of the response."""
+
+    def counted(message: Any) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            cells[min(message["status"] // 100, 5)].value += 1
+        return send(message)
+
+    return counted
+
+
+def render(*, streams: int, waiting: int) -> str:
+    """Return everything in Prometheus' text format, version 0.0.4."""
+    lines: list[str] = []
+    for metric in _DECLARED:
+        rows = ((_labelled(metric.name, metric.labels, each), cell.value) for each, cell in sorted(metric.cells.items()))
+        lines += _family(metric.name, metric.kind, metric.text, rows)
+    for (name, text), value in zip(_GAUGES.items(), (streams, waiting), strict=True):
+        lines += _family(name, "gauge", text, [(name, value)])
+    return "\n".join(lines) + "\n"
+
+
+def _family(name: str, kind: str, text: str, rows: Iterable[tuple[str, int]]) -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    for series, value in rows:
+        yield f"{series} {value}"
+
+
+def _labelled(name: str, labels: Labels, values: Labels) -> str:
+    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in zip(labels, values, strict=True))
+    return f"{name}{{{pairs}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
