@@ -181,7 +181,12 @@ class TestCleaning:
             ({"options": ["x"]}, {"options"}),
             ({"options": {"a": {"b": 1}}}, {"options"}),
             ({"options": {"a": None}}, {"options"}),
-            ({"options": {"a": 1, "b": "x", "c": True, "d": 0.5}}, set()),
+            ({"options": {"fetch.min.bytes": 2, "client.rack": "x", "socket.nagle.disable": True, "linger.ms": 0.5}}, set()),
+            ({"options": {"linger.ms": "${{env.LINGER}}"}}, set()),
+            ({"options": {"no.such.option": "x"}}, {"options"}),
+            ({"options": {"linger.ms": "soon"}}, {"options"}),
+            ({"options": {"acks": "0"}}, {"options"}),
+            ({"options": {"plugin.library.paths": "/tmp/evil"}}, {"options"}),
             ({"name": "1 bad"}, {"name"}),
         ],
     )
