@@ -15,7 +15,10 @@ from kafkaproxy.admin.actions import SwitchAdmin
 from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, hidden_entries
 from kafkaproxy.admin.base import StackedRowsInline
 from kafkaproxy.admin.drafts import stored_rows
+from kafkaproxy.admin.exports import ExportMixin
+from kafkaproxy.admin.imports import ImportMixin
 from kafkaproxy.admin.linked import LinkedForm
+from kafkaproxy.admin.live import LiveMixin
 from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
 from kafkaproxy.models import AccessControl, Gateway, Route
 from kafkaproxy.validators import validate_field_name, validate_method
@@ -35,11 +38,12 @@ class AccessControlInline(StackedRowsInline):
 
 
 @admin.register(Gateway)
-class GatewayAdmin(SwitchAdmin):
+class GatewayAdmin(ImportMixin, ExportMixin, LiveMixin, SwitchAdmin):
     """Gateways."""
 
     form = LinkedForm
     inlines = [AccessControlInline]
+    actions = [*SwitchAdmin.actions, "export_zilla"]
     list_display = ["name", "position", "enabled", "cluster", "entry_count", "route_count", "cors"]
     list_editable = ["position", "enabled"]
     list_filter = ["enabled", "cluster", "guard"]

@@ -26,7 +26,7 @@ from kafkaproxy.models import (
 )
 from kafkaproxy.zilla.items import CLUSTER_FIELDS, CREDENTIAL_FIELDS, GATEWAY_FIELDS, ROUTE_FIELDS, Fields
 
-__all__ = ["delete", "read_cluster", "read_rows", "topic_defaults", "write"]
+__all__ = ["delete", "find", "read_cluster", "read_rows", "topic_defaults", "write"]
 
 _CONDITION_FIELDS: Final = ("level", "scheme", "authority", "path", "method", "headers")
 _ACCESS_FIELDS: Final = (
@@ -124,10 +124,16 @@ def write(kind: str, key: str, fields: Fields) -> None:
     writer(key.split("/"), fields)
 
 
+def find(kind: str, key: str) -> Any:
+    """Return the row of a key, or None."""
+    lookups = dict(zip(_LOOKUPS[kind], key.split("/"), strict=True))
+    return _MODELS[kind].objects.filter(**lookups).first()
+
+
 def delete(kind: str, key: str) -> None:
     """Remove the row of a key, and all that belongs to it."""
-    lookups = dict(zip(_LOOKUPS[kind], key.split("/"), strict=True))
-    for row in _MODELS[kind].objects.filter(**lookups):
+    row = find(kind, key)
+    if row is not None:
         row.delete()
 
 
