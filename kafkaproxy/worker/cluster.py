@@ -162,8 +162,7 @@ class ClusterWorker:
             with self._producers_lock:
                 producer = self._producers.get(acks)
                 if producer is None:
-                    producer = AckedProducer(self.config, self.servers, acks, self.limits)
-                    self._producers[acks] = producer
+                    producer = self._producers[acks] = AckedProducer(self.config, self.servers, acks, self.limits)
         return producer
 
     # Reading

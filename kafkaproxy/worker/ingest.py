@@ -40,6 +40,7 @@ _IDLE: Final = 0.05
 _WANTED_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 0.5
 _FULL_SECONDS: Final = 5.0
+_FAILED_SECONDS: Final = 2.0
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)  # noqa: SLF001
 
 
@@ -125,6 +126,7 @@ class Ingest:
             except Exception:
                 # Whatever it was, a thread that died would leave the store without a writer for good.
                 log.exception("ingest_failed cluster=%s", self._cluster.name)
+                self._closed.wait(_FAILED_SECONDS)
             finally:
                 self._stop_clients()
                 self._lock.release()

@@ -36,7 +36,7 @@ class Worker:
             if self._closed:
                 return
             for name in [name for name in self._clusters if name not in clusters]:
-                self._retire(name)
+                self._retire(name, self._clusters.pop(name))
             self._errors = {name: each.error for name, each in clusters.items() if each.error}
             for name, config in clusters.items():
                 if not config.error:
@@ -77,8 +77,6 @@ class Worker:
             if same and running.config.correlation_headers == config.correlation_headers:
                 running.configure(config)
                 return
-            self._retire(name)
-        log.info("cluster_started cluster=%s pid=%s", name, os.getpid())
         try:
             cluster = ClusterWorker(config, self.limits)
         except Exception as error:
@@ -86,12 +84,14 @@ class Worker:
             log.exception("cluster_unusable cluster=%s", name)
             self._errors[name] = f"{type(error).__name__}: {error}"
             return
+        log.info("cluster_started cluster=%s pid=%s", name, os.getpid())
         cluster.start()
         self._clusters[name] = cluster
+        if running is not None:
+            self._retire(name, running)
 
-    def _retire(self, name: str) -> None:
-        """Let requests that are under way finish on the old connections, and new ones begin elsewhere."""
-        cluster = self._clusters.pop(name)
+    def _retire(self, name: str, cluster: ClusterWorker) -> None:
+        """Let requests that are under way finish on the old connections; new ones already begin elsewhere."""
         self._retiring = {each: thread for each, thread in self._retiring.items() if thread.is_alive()}
         thread = threading.Thread(target=cluster.retire, name=f"kafkaproxy-retire-{name}", daemon=True)
         self._retiring[cluster] = thread
