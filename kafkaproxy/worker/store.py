@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import lmdb
 
 from kafkaproxy.worker import codec
+from kafkaproxy.worker.environments import close_environment, open_environment
 from kafkaproxy.worker.types import Record, Role
 
 __all__ = ["FORMAT", "Progress", "Store", "TopicState"]
@@ -92,8 +89,8 @@ class Store:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.path = folder / f"store-{FORMAT}"
-        self._env = _open(self.path, max_bytes)
-        self._dbs = {name: self._env.open_db(name.encode()) for name in DATABASES}
+        opened = open_environment(self.path, max_bytes, DATABASES)
+        self._env, self._dbs = opened.env, opened.dbs
 
     @property
     def env(self) -> lmdb.Environment:
@@ -111,7 +108,7 @@ class Store:
 
     def close(self) -> None:
         """Give the environment back; it closes with its last user."""
-        _release(self.path)
+        close_environment(self.path)
 
     def topics(self) -> dict[str, TopicState]:
         """Return every topic the store knows, by name."""
@@ -310,48 +307,3 @@ def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition:
     while found and cursor.key()[: len(prefix)] == prefix:
         yield codec.position(cursor.key())[1], cursor.value()
         found = cursor.prev()
-
-
-# LMDB must not be opened twice by one process, and not be carried across a fork: one registry, keyed by process.
-_open_envs: dict[tuple[int, Path], tuple[lmdb.Environment, int]] = {}
-_open_lock = threading.Lock()
-
-
-def _open(path: Path, max_bytes: int) -> lmdb.Environment:
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _open_lock:
-        env, users = _open_envs.get((os.getpid(), path), (None, 0))
-        if env is None:
-            # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the
-            # writer starts afresh (see kafkaproxy.worker.lock).
-            env = _open_env(path, max_bytes)
-        _open_envs[(os.getpid(), path)] = (env, users + 1)
-        return env
-
-
-def _open_env(path: Path, max_bytes: int) -> lmdb.Environment:
-    attempt = partial(
-        lmdb.open,
-        str(path),
-        map_size=max_bytes,
-        mode=0o600,
-        max_dbs=len(DATABASES),
-        max_readers=1024,
-        sync=False,
-        metasync=False,
-    )
-    try:
-        return attempt()
-    except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-        log.error("store_unreadable path=%s error=%s: it is made anew from Kafka", path, error)
-        shutil.rmtree(path)
-        return attempt()
-
-
-def _release(path: Path) -> None:
-    with _open_lock:
-        env, users = _open_envs.pop((os.getpid(), path))
-        if users > 1:
-            _open_envs[(os.getpid(), path)] = (env, users - 1)
-        else:
-            env.close()

@@ -1,6 +1,7 @@
 """One instance of the proxy as a server process: ``uvicorn tests.faults.instance:application``.
 
-``INSTANCE_BOOTSTRAP``, ``INSTANCE_TOPIC`` and ``INSTANCE_STORE`` say what it serves, ``INSTANCE_SETTINGS`` holds settings (JSON).
+``INSTANCE_BOOTSTRAP``, ``INSTANCE_TOPIC`` and ``INSTANCE_STORE`` say what it serves; ``INSTANCE_SETTINGS`` are settings
+(JSON, of ``KAFKAPROXY``).
 """
 
 from __future__ import annotations

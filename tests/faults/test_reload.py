@@ -39,8 +39,7 @@ async def test_no_request_fails_while_the_cluster_changes(kafka: Cluster, topic:
             response = await proxy.request("PUT", f"/items/{number}", content=value.encode())
             statuses.append(response.status_code)
             written.append(value)
-            for path in (f"/items/{number}", "/items"):
-                statuses.append((await get(proxy, path)).status_code)
+            statuses.extend([(await get(proxy, path)).status_code for path in (f"/items/{number}", "/items")])
 
     users = [asyncio.create_task(use(number)) for number in range(4)]
     for number in range(4):
