@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,16 +106,22 @@ async def test_a_full_queue_is_503_at_once_and_loses_nothing_it_took(broken_kafk
 
 
 async def test_a_producer_that_fails_for_good_is_replaced(
-    kafka: Cluster, topic: TopicFactory, start: StartProxy, caplog: pytest.LogCaptureFixture
+    kafka: Cluster, topic: TopicFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # With a guarantee of no gaps, librdkafka takes a record that the broker refuses for a fatal error.
     name = topic(name="fatal", config={"max.message.bytes": "2000"})
-    proxy = start(configuration(kafka.bootstrap, gateway(produce("/items", topic=name)), **{"enable.gapless.guarantee": True}))
-    await until_put(proxy, "/items", b"before")
-    refused = await proxy.request("POST", "/items", content=b"x" * 5000)
-    assert refused.status_code >= 400
-    await until_put(proxy, "/items", b"after")
-    assert caplog.text.count("producer_recreated producer=default/in_sync_replicas") == 1
+    config = ClusterConfig(name="c", client={"enable.gapless.guarantee": True})
+    producer = AckedProducer(config, kafka.bootstrap, Acks.IN_SYNC_REPLICAS, Limits(store_dir=tmp_path))
+    await producer.produce(name, None, b"before", ())
+    with pytest.raises(ProduceError):
+        await producer.produce(name, None, b"x" * 5000, ())
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(ProduceError):
+                await producer.produce(name, None, b"after", ())
+                break
+    producer.close(10)
+    assert caplog.text.count("producer_recreated producer=c/in_sync_replicas") == 1
     assert [record.value for record in kafka.consume(name)] == ["before", "after"]
 
 
