@@ -119,8 +119,10 @@ class TestSettings:
 
     def test_sockets_whose_path_is_too_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "x" * 60)
-        with override_settings(KAFKAPROXY={"STORE_DIR": tmp_path}):
+        with override_settings(KAFKAPROXY={"STORE_DIR": tmp_path / ("y" * 60)}):
             assert ids() == ["W006"]
+        with override_settings(KAFKAPROXY={"STORE_DIR": "/tmp/kafkaproxy-short"}):  # they lie next to the store then
+            assert ids() == []
 
     def test_a_site_for_wsgi(self) -> None:
         with override_settings(ASGI_APPLICATION=None):
