@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
-from django.test import Client
+from django.test import AsyncClient, Client
+from django.urls import reverse
 
 from kafkaproxy import models, runtime
 from kafkaproxy.core.paths import PathTemplate
@@ -297,3 +299,27 @@ def test_a_trial_leaves_nothing_for_real_requests(
     scope = {"method": "GET", "raw_path": b"/items/1", "scheme": "https", "headers": [(b"host", b"example.com")]}
     assert table.hot.find(scope) is None
     assert table.plans.find(scope) is None
+
+
+async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_the_database(
+    serving: Any, kafka: Cluster, topic: TopicFactory, kcat_consume: Any
+) -> None:
+    name = topic()
+    route = produce("PUT /items", topic=name, key="${guarded['who'].identity}", guarded={"who": []})
+    config = configuration(kafka.bootstrap, gateway(route))
+    who = GuardConfig(name="who", kind="session", options={"cache": 0, "identity": "username"})
+    proxy = serving(replace(config, guards={"who": who}))
+    client = AsyncClient()
+    await client.aforce_login(await User.objects.acreate(username="boss", is_staff=True, is_superuser=True))
+    cookie = f"cookie: sessionid={client.cookies['sessionid'].value}"
+    form = {"target": "/items", "scheme": "https", "host": "example.com", "seconds": 5, "client": "anonymous"}
+    url = reverse("admin:kafkaproxy_route_try_any")
+
+    pasted = await client.post(url, {**form, "method": "PUT", "fields_text": cookie})
+    assert pasted.context["trial"].status == 403  # the session is read, and a cookie alone is no CSRF token
+    myself = await client.post(url, {**form, "method": "PUT", "client": "user"})
+    assert myself.context["trial"].status == 204
+
+    assert [record.key for record in kcat_consume(name)] == ["boss"]
+    (worker,) = proxy.runtime.worker.clusters().values()
+    assert set(worker._hubs) <= {asyncio.get_running_loop()}
