@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import ConsoleMessage, Page, async_playwright
 
 OpenPage = Callable[..., Awaitable[Page]]
 
@@ -21,11 +21,17 @@ _FLAGS: Final = [
     "--no-first-run",
     "--no-sandbox",
 ]
+# A refused request is an answer that tests ask for; Chromium reports it all the same.
+_EXPECTED: Final = ("the server responded with a status of",)
+_BLOCKED: Final = ("has been blocked by CORS policy", "net::ERR_FAILED")
 
 
 @pytest.fixture
 async def open_page() -> AsyncIterator[OpenPage]:
-    """Open a page: ``await open_page(url, width=, scheme=)``. What its console says and its errors fail the test."""
+    """Open a page: ``await open_page(url, width=, scheme=, blocked=)``. What its console says and its errors fail the test.
+
+    ``blocked``: other origins may refuse what the page asks for.
+    """
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
         pytest.skip("no Chromium: install it, or set CHROMIUM to its path")
@@ -33,15 +39,20 @@ async def open_page() -> AsyncIterator[OpenPage]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=_FLAGS)
 
-        async def open_one(url: str, *, width: int = 1280, scheme: Any = "light") -> Page:
+        async def open_one(url: str, *, width: int = 1280, scheme: Any = "light", blocked: bool = False) -> Page:
             context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             page = await context.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+            expected = (*_EXPECTED, *_BLOCKED) if blocked else _EXPECTED
+            page.on("console", lambda message: complaints.extend(_unexpected(message, expected)))
             await page.goto(url)
             return page
 
         yield open_one
         await browser.close()
-    # A refused request is an answer that tests ask for; Chromium reports it all the same.
-    assert [each for each in complaints if "the server responded with a status of" not in each] == []
+    assert complaints == []
+
+
+def _unexpected(message: ConsoleMessage, expected: tuple[str, ...]) -> list[str]:
+    """Return an error that no test asked for."""
+    return [message.text] if message.type == "error" and not any(each in message.text for each in expected) else []
