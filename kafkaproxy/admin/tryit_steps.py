@@ -79,10 +79,10 @@ class Explainer:
         chosen = ""
         for entry in gateway.entries:
             told = self._entry(entry, principals, chosen)
-            chosen = chosen or (entry.name if told.chosen else "")
             steps.entries.append(told)
-            if any(step.served for step in told.routes) or self._is_refused(entry, told, principals):
+            if any(step.served for step in told.routes) or (not chosen and self._is_refused(entry, told, principals)):
                 self._decided = gateway.name
+            chosen = chosen or (entry.name if told.chosen else "")
         return steps
 
     def _is_refused(self, entry: Entry, told: EntrySteps, principals: Principals) -> bool:
