@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import Error as DatabaseProblem
 from django.db import router
 from django.utils.module_loading import import_string
@@ -104,7 +104,7 @@ def check_application(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_configuration(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> list[checks.CheckMessage]:
-    """W010 to W016: the stored configuration, where Django says that the database may be asked."""
+    """W010 to W017: the stored configuration, where Django says that the database may be asked."""
     from kafkaproxy.models import ConfigVersion
     from kafkaproxy.routing.review import review_configuration
 
@@ -112,7 +112,7 @@ def check_configuration(*, databases: Sequence[str] | None = None, **_kwargs: An
         return []
     try:
         findings = review_configuration(os.environ)
-        embedded = list(_check_embedded())
+        others = [*_check_embedded(), *_check_guards()]
     except DatabaseProblem:  # not migrated yet
         return []
     return [
@@ -120,7 +120,7 @@ def check_configuration(*, databases: Sequence[str] | None = None, **_kwargs: An
             _warning(_ID_OF_ISSUE[each.issue.code], _told(each.where, each.issue.field, each.issue.message), None)
             for each in findings
         ),
-        *embedded,
+        *others,
     ]
 
 
@@ -159,6 +159,18 @@ def _check_embedded() -> Iterator[checks.CheckMessage]:
             message = _("%(name)s is the embedded broker, which forgets every record when its process ends.")
             hint = _("Write the addresses of a Kafka cluster, unless this is a demo.")
             yield _warning("W016", message % {"name": cluster.name}, hint)
+
+
+def _check_guards() -> Iterator[checks.CheckMessage]:
+    from kafkaproxy.guards.base import check_guard
+    from kafkaproxy.models import Guard
+
+    for guard in Guard.objects.all():
+        try:
+            check_guard(guard.kind, guard.options if isinstance(guard.options, dict) else {})
+        except ValidationError as error:
+            message = _("%(name)s cannot be used, so it refuses everybody: %(problems)s")
+            yield _warning("W017", message % {"name": guard.name, "problems": " ".join(error.messages)}, None)
 
 
 def _told(where: str, field: str, message: str) -> str:

@@ -59,7 +59,9 @@ def many_routes(entry: Entry, count: int) -> None:
 @transaction.atomic
 def everything() -> None:
     """Make at least one row of every model, each field with a value of its own."""
-    guard = Guard.objects.create(name="jwt", options={"issuer": "${{env.ISSUER}}", "keys": [{"kid": "${{env.KID}}"}]})
+    guard = Guard.objects.create(
+        name="jwt", options={"issuer": "${{env.ISSUER}}", "audience": "shop", "keys": [{"kid": "${{env.KID}}"}]}
+    )
     cluster = Cluster.objects.create(
         name="main",
         bootstrap_servers="${{env.SERVERS}}, other:9092 ,",

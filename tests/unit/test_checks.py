@@ -38,6 +38,7 @@ IDS = [
     "kafkaproxy.W014",
     "kafkaproxy.W015",
     "kafkaproxy.W016",
+    "kafkaproxy.W017",
 ]
 
 
@@ -227,7 +228,7 @@ class TestConfiguration:
             lambda: EntryCondition.objects.create(entry=Entry.objects.get(), headers=["x"]),
             lambda: EntryCondition.objects.create(entry=Entry.objects.get(), path="/{"),
             lambda: Route.objects.update(capability="nonsense"),
-            lambda: Gateway.objects.update(guard=Guard.objects.create(name="g"), credentials_headers=["x"]),
+            lambda: Gateway.objects.update(guard=Guard.objects.create(name="g", kind="session"), credentials_headers=["x"]),
         ],
     )
     def test_what_no_form_would_save_is_named(self, damage: Any) -> None:
@@ -255,6 +256,25 @@ class TestConfiguration:
             "shop: The environment variable HOST",
             "shop: The environment variable ROLE",
         ]
+
+    def test_a_guard_that_cannot_be_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Guard.objects.create(name="odd", kind="jtw")
+        Guard.objects.create(name="shut", options={"issuer": "https://auth.example"})
+        fine = {"issuer": "https://auth.example", "audience": "shop"}
+        Guard.objects.create(name="fine", options=fine)
+        assert configuration() == [
+            (
+                "W017",
+                "odd cannot be used, so it refuses everybody: "
+                + "jtw is not a kind of guard. Did you mean jwt? Known are jwt, session, simplejwt.",
+            ),
+            ("W017", "shut cannot be used, so it refuses everybody: audience: Write this option."),
+        ]
+        monkeypatch.setattr("jwt.algorithms.has_crypto", False)
+        Guard.objects.exclude(name="fine").delete()
+        ((number, message),) = configuration()
+        assert number == "W017"
+        assert "pip install 'kafkaproxy[crypto]'" in message
 
     def test_an_unknown_guard(self) -> None:
         add_route(gateway("shop"), "r", "/x", topic="${guarded['gone'].identity}")

@@ -135,7 +135,7 @@ class TestEverything:
 
     def test_guards_keep_their_options_resolved(self, table: Configuration) -> None:
         assert table.guards["jwt"].kind == "jwt"
-        assert table.guards["jwt"].options == {"issuer": "https://issuer", "keys": [{"kid": "k1"}]}
+        assert table.guards["jwt"].options == {"issuer": "https://issuer", "audience": "shop", "keys": [{"kid": "k1"}]}
 
     def test_clusters_become_client_options(self, table: Configuration) -> None:
         main = table.clusters["main"]
