@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
@@ -22,7 +22,9 @@ FINGERPRINT_PARTITION: Final = -2
 DIGEST_PARTITION: Final = -3
 # RFC 9110 section 8.8.3: etagc; what is outside is percent-encoded, so that any record header makes a valid tag.
 _ETAGC_SAFE: Final = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
-_ENTITY_TAG: Final = re.compile(r'\s*(?:(W/)?"([^"]*)"|([^",\s][^,]*?))\s*(?:,|$)')
+# A member of a list: an entity tag, or whatever stands up to the next comma. Possessive throughout: a field line is as long as
+# the server lets it be, and backtracking over it would hold up every other request.
+_MEMBER: Final = re.compile(r'[ \t,]*+(?:(?:W/)?"([^"]*+)"(?=[ \t]*+(?:,|$))|([^,]++))')
 
 
 def fingerprint(topic_id: bytes) -> int:
@@ -61,7 +63,7 @@ def parse_if_none_match(values: Iterable[str]) -> Validator | None:
     tags = list(_entity_tags(values))
     if not tags:
         return None
-    return Validator(any="*" in tags, tags=frozenset(tags))
+    return Validator(any=("*", False) in tags, tags=frozenset(tag for tag, _ in tags))
 
 
 def parse_if_match(values: Iterable[str]) -> str | None:
@@ -70,7 +72,7 @@ def parse_if_match(values: Iterable[str]) -> str | None:
     A tag that is not one of ours is the service's own, and ``*`` is ``*``: both as they are. None where our tags are all there
     is, and none of them holds an etag of the record.
     """
-    for tag in _entity_tags(values):
+    for tag, _ in _entity_tags(values):
         position, slash, own = tag.partition("/")
         if not _is_progress(position):
             return tag
@@ -87,7 +89,9 @@ def _is_progress(text: str) -> bool:
     return True
 
 
-def _entity_tags(values: Iterable[str]) -> Iterable[str]:
+def _entity_tags(values: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the opaque tags, and whether each was quoted."""
     for value in values:
-        for found in _ENTITY_TAG.finditer(value):
-            yield found[2] if found[2] is not None else found[3]
+        for found in _MEMBER.finditer(value.strip(" \t,")):
+            quoted, bare = found.groups()
+            yield (quoted, True) if quoted is not None else (bare.rstrip(" \t"), False)
