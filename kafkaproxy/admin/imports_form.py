@@ -21,16 +21,16 @@ _DEFAULT_FILE: Final = "zilla.yaml"
 class ImportForm(forms.Form):
     """What to import, and how. ``cleaned_data["text"]`` is the text, wherever it came from."""
 
-    file = forms.FileField(label=gettext_lazy("file"), required=False, help_text=gettext_lazy("It replaces the text below."))
+    file = forms.FileField(label=gettext_lazy("File"), required=False, help_text=gettext_lazy("It replaces the text below."))
     text = forms.CharField(
-        label=gettext_lazy("text"),
+        label=gettext_lazy("Text"),
         required=False,
         strip=False,
         widget=forms.Textarea({"rows": 14, "class": "kp-code kp-yaml", "spellcheck": "false", "wrap": "off"}),
         help_text=gettext_lazy("A zilla.yaml of either dialect, a part of one, or a Compose file that holds one."),
     )
     gateway = forms.CharField(
-        label=gettext_lazy("gateway"),
+        label=gettext_lazy("Gateway"),
         required=False,
         max_length=100,
         validators=[validate_name],
@@ -38,7 +38,7 @@ class ImportForm(forms.Form):
     )
     cluster = forms.ModelChoiceField(
         Cluster.objects.all(),
-        label=gettext_lazy("cluster"),
+        label=gettext_lazy("Cluster"),
         required=False,
         help_text=gettext_lazy("For a part of a file that does not say where Kafka is."),
     )

@@ -93,7 +93,7 @@ def _route(plan: RoutePlan, subject: str, dialect: int, remarks: Remarks) -> Rou
             remarks.refuse(subject, f"{name} has a name twice, and Zilla's is a mapping.", "Keep one of them.")
     if plan.correlation_header and dialect == 1:
         message = "Zilla 1.x has no correlation-id for a single route; it is left out."
-        remarks.lose(subject, message, "Use --dialect 2, or the gateway's correlation id header.")
+        remarks.lose(subject, message, "Choose dialect 2, or use the gateway's correlation id header.")
         plan = replace(plan, correlation_header="")
     if plan.capability != "stream" and any(row.method in ("", "*") for row in plan.conditions or (None,) if row):
         remarks.warn(subject, "It names no method, and Zilla takes any.", "Write the methods.")
@@ -128,7 +128,7 @@ def _guard(plan: GuardPlan, dialect: int, remarks: Remarks) -> GuardPlan | None:
     given = {name: value for name, value in plan.options.items() if name not in _DERIVED and value is not None}
     options = {name: value for name, value in given.items() if name in known}
     if wrong := [name for name in given if name not in known and name not in _HARMLESS]:
-        advice = "Use --dialect 2." if set(wrong) <= set(_JWT_2) else ""
+        advice = "Choose dialect 2." if set(wrong) <= set(_JWT_2) else ""
         remarks.lose(subject, f"Zilla {dialect}.x has no {', '.join(wrong)}. {closed}", advice)
         return None
     if wrong := [name for name, check in _CHECKS.items() if not check(options.get(name))]:

@@ -58,7 +58,7 @@ def test_what_would_serve_others_is_never_downloaded(gateway: Gateway) -> None:
 def test_the_dialect_can_be_chosen(gateway: Gateway) -> None:
     gateway.entries.get().routes.update(correlation_header="x-id")
     site = Site(VIEWS)
-    assert "Use --dialect 2" in _export(site, gateway).content.decode()
+    assert "Choose dialect 2" in _export(site, gateway).content.decode()
     response = _export(site, gateway, dialect="2", download="Download")
     assert "correlation-id: x-id" in response.content.decode()
 

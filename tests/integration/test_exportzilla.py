@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
+from hypothesis import HealthCheck, Phase, given, settings
 
-from kafkaproxy.models import AccessControl, Gateway, Guard
+from kafkaproxy.models import AccessControl, Cluster, Gateway, Guard, ImportedObject, Topic
 from kafkaproxy.zilla.apply import apply_plan, preview
 from kafkaproxy.zilla.export import Export, export_gateway
+from kafkaproxy.zilla.export_compare import differences
+from kafkaproxy.zilla.export_plan import plan_of
 from kafkaproxy.zilla.export_remarks import Severity
+from kafkaproxy.zilla.plan import Plan
+from tests.export_gateways import plans
 from tests.integration.admin_site import make_gateway, make_route
 from tests.zilla_samples import BASE, SSE, edited, planned
 from tests.zilla_schema import schema_errors
@@ -185,7 +191,7 @@ LOSSES: list[tuple[Callable[[Gateway], Any], str]] = [
     (_route_with(cache_control="max-age=1"), "cache_control is left out"),
     (_route_with(start="latest"), "start is left out"),
     (_route_with(encoding="base64"), "encoding is left out"),
-    (_route_with(correlation_header="x-id"), "Use --dialect 2"),
+    (_route_with(correlation_header="x-id"), "Choose dialect 2"),
     (lambda gateway: _set(gateway, enabled=False), "The gateway is disabled"),
     (lambda gateway: _set(gateway, forwarded_fields=["accept"]), "forwarded_fields is left out"),
     (lambda gateway: _set(gateway, forward_credentials=True), "forward_credentials is left out"),
@@ -322,3 +328,24 @@ def test_a_file_is_written_and_an_unknown_gateway_named(gateway: Gateway, tmp_pa
         _run("other")
     with pytest.raises(CommandError, match="cannot be written: Is a directory"):
         _run("shop", "--output", str(tmp_path))
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(plans())
+def test_a_random_gateway_of_the_database_comes_back_from_its_file(plan: Plan) -> None:
+    with transaction.atomic():
+        apply_plan(plan)
+        gateway = Gateway.objects.get()
+        assert list(differences(plan, plan_of(gateway))) == []
+        export = export_gateway(gateway)
+        assert _said(export, Severity.LOST) == ""
+        for model in (Gateway, Topic, Cluster, Guard, ImportedObject):
+            model.objects.all().delete()
+        apply_plan(planned(export.text)[0])
+        assert list(differences(plan, plan_of(Gateway.objects.get()))) == []
+        transaction.set_rollback(True)
