@@ -74,6 +74,8 @@ class Candidate:
     route: Route
     poll: bool
     """Whether this is the location of the route's async replies."""
+    guards: frozenset[str]
+    """The guards that the route requires or reads."""
 
 
 @dataclass(slots=True)
@@ -102,8 +104,6 @@ class NotAllowed:
 
     gateway: Gateway
     allow: frozenset[str]
-    stream: Match | None
-    """The stream route of that path, if there is one: a challenge may be answered there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,11 @@ class _GatewayIndex:
     gateway: Gateway
     entries: PathIndex[int]
     guards: frozenset[str]
+    """The guards of its entries."""
     plain: bool
-    """Whether only path, method, scheme and authority decide: the outcome may be kept for the next such request."""
+    """Whether only path, method, scheme and authority decide about entries."""
     simple: bool
-    """Whether there is just one entry, which lets everything in, and no guard: only routes decide."""
+    """Whether there is just one entry, which lets everything in: only routes decide."""
 
 
 Outcome = Match | Refused | NotAllowed | None
@@ -168,20 +169,19 @@ class Matcher:
         return all(any(_line_matches(each, request, method) for each in level) for level in entry.levels)
 
     def guards(self, candidates: Sequence[Found]) -> frozenset[str]:
-        """Return the guards whose answer the candidates may depend on."""
-        first = candidates[0][0].order[0]
-        names = self._gateways[first].guards
-        for index in {each.order[0] for each, _ in candidates[1:]} - {first}:
-            names |= self._gateways[index].guards
+        """Return the guards whose answer the candidates may depend on: their routes' and their gateways' entries'."""
+        names: frozenset[str] = frozenset()
+        for each, _ in candidates:
+            names |= each.guards | self._gateways[each.order[0]].guards
         return names
 
     def is_plain(self, candidates: Iterable[Found]) -> bool:
         """Whether path, method, scheme and authority alone decide about these candidates."""
-        return all(self._gateways[each.order[0]].plain for each, _ in candidates)
+        return all(self._gateways[each.order[0]].plain and not each.guards for each, _ in candidates)
 
     def is_simple(self, candidates: Iterable[Found]) -> bool:
         """Whether path and method alone decide about these candidates."""
-        return all(self._gateways[each.order[0]].simple for each, _ in candidates)
+        return all(self._gateways[each.order[0]].simple and not each.guards for each, _ in candidates)
 
     def resolve(
         self, candidates: Sequence[Found], request: RequestLine, principals: Principals
@@ -193,7 +193,9 @@ class Matcher:
         first = self._gateways[candidates[0][0].order[0]]
         if first.simple:
             for each, matched in candidates:
-                if request.method in each.methods and self._gateways[each.order[0]] is first:
+                if each.guards or self._gateways[each.order[0]] is not first:
+                    break
+                if request.method in each.methods:
                     return _matched(first.gateway, first.gateway.entries[0], each, matched)
         not_allowed: NotAllowed | None = None
         for index, group in groupby(candidates, key=_gateway_order):
@@ -216,7 +218,7 @@ def join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | No
     """Return what two gateways that do not serve a method allow together."""
     if first is None or second is None:
         return first or second
-    return NotAllowed(first.gateway, first.allow | second.allow, first.stream or second.stream)
+    return NotAllowed(first.gateway, first.allow | second.allow)
 
 
 def _resolve_gateway(
@@ -248,12 +250,9 @@ def _resolve_entry(
     refused: set[str],
 ) -> Match | Refused | NotAllowed | None:
     allow: set[str] = set()
-    stream: Match | None = None
     for each, matched in candidates:
         if request.method not in each.methods:
             allow |= each.methods
-            if each.route.capability is Capability.STREAM and not _failing(each.route.guarded, principals):
-                stream = stream or _matched(gateway, entry, each, matched)
             continue
         failing = _failing(each.route.guarded, principals)
         if not failing:
@@ -261,7 +260,7 @@ def _resolve_entry(
         refused.update(failing)
     if refused:
         return Refused(gateway, frozenset(refused))
-    return NotAllowed(gateway, frozenset(allow), stream) if allow else None
+    return NotAllowed(gateway, frozenset(allow)) if allow else None
 
 
 def _matched(gateway: Gateway, entry: Entry, candidate: Candidate, found: Mapping[str, str] | None) -> Match:
@@ -309,7 +308,6 @@ def _field_fits(name: bytes, pattern: PathTemplate, fields: Iterable[tuple[bytes
 def _index_gateway(gateway: Gateway) -> _GatewayIndex:
     items = [(path, number) for number, entry in enumerate(gateway.entries) for path in _entry_paths(entry)]
     names = {each.guard for entry in gateway.entries for each in entry.guarded}
-    names.update(name for entry in gateway.entries for route in entry.routes for name in route.guard_names)
     plain = not names and not any(each.headers for entry in gateway.entries for level in entry.levels for each in level)
     simple = not names and len(gateway.entries) == 1 and not gateway.entries[0].levels
     return _GatewayIndex(gateway, PathIndex(items), frozenset(names), plain, simple)
@@ -329,15 +327,18 @@ def _candidates(gateways: Iterable[Gateway]) -> Iterator[Candidate]:
 
 def _route_candidates(place: tuple[int, int, int], route: Route) -> Iterator[Candidate]:
     polls = route.async_location is not None
+    guards = route.guard_names
     if polls:  # the location of a reply answers GET, whether or not a condition says so, before anything else does
         methods = frozenset({"GET", "HEAD"})
-        yield Candidate(order=(*place, -1), template=route.async_location, methods=methods, route=route, poll=True)
+        location = route.async_location
+        yield Candidate(order=(*place, -1), template=location, methods=methods, route=route, poll=True, guards=guards)
     for number, condition in enumerate(route.conditions or (_ANY,)):
         methods = served_methods(route.capability, condition.method)
         if polls:  # a GET that is no poll would otherwise become a record
             methods -= {"GET"}
         if methods:
-            yield Candidate(order=(*place, number), template=condition.path, methods=methods, route=route, poll=False)
+            order, path = (*place, number), condition.path
+            yield Candidate(order=order, template=path, methods=methods, route=route, poll=False, guards=guards)
 
 
 def served_methods(capability: Capability, method: str | None) -> frozenset[str]:

@@ -565,3 +565,29 @@ class TestAnswersToChallenges:
         for headers in ({}, {"content-type": "application/json"}):
             response = await proxy.request("POST", "/events", headers={**headers, **bearer(fresh())})
             assert (response.status_code, response.headers["allow"]) == (405, "GET")
+
+
+class TestWhatIsPublicStaysFast:
+    """Guards elsewhere in a gateway cost a public route nothing."""
+
+    @pytest.fixture
+    def proxy(self, start: Start, topics: dict[str, str]) -> Proxy:
+        public = items(topics, "/public/{id}", name="public")
+        private = items(topics, "/items/{id}", guarded={"g": []}, name="private")
+        both = fetch("/{any}/2", topic=topics["items"], filters=[{"key": "2"}], guarded={"g": ["admin"]}, name="both")
+        return start(gateway(both, public, private, credentials=EVERYWHERE))
+
+    async def test_no_guard_is_asked(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert proxy.runtime.table is not None
+        monkeypatch.setattr(proxy.runtime.table.guards, "_ask", lambda *_: pytest.fail("a guard was asked"))
+        for _ in range(3):  # by the table, by the plan, by the kept answer
+            assert (await proxy.request("GET", "/public/1", headers=bearer("rubbish"))).text == "apple"
+
+    async def test_what_a_guard_decides_is_not_kept_for_others(self, proxy: Proxy) -> None:
+        admin = bearer(fresh(scope="admin"))
+        for _ in range(3):
+            assert (await proxy.request("GET", "/items/1", headers=bearer(fresh()))).text == "apple"
+            assert (await proxy.request("GET", "/items/1")).status_code == 401
+            assert (await proxy.request("GET", "/public/2")).text == "pear"
+            assert (await proxy.request("GET", "/items/2", headers=admin)).text == "pear"
+            assert (await proxy.request("GET", "/items/2")).status_code == 401

@@ -262,13 +262,10 @@ class TestConfiguration:
         Guard.objects.create(name="shut", options={"issuer": "https://auth.example"})
         fine = {"issuer": "https://auth.example", "audience": "shop"}
         Guard.objects.create(name="fine", options=fine)
+        refuses = "cannot be used, so it refuses everybody"
         assert configuration() == [
-            (
-                "W017",
-                "odd cannot be used, so it refuses everybody: "
-                + "jtw is not a kind of guard. Did you mean jwt? Known are jwt, session, simplejwt.",
-            ),
-            ("W017", "shut cannot be used, so it refuses everybody: audience: Write this option."),
+            ("W017", f"odd {refuses}: jtw is not a kind of guard. Did you mean jwt? Known are jwt, session, simplejwt."),
+            ("W017", f"shut {refuses}: audience: Write this option."),
         ]
         monkeypatch.setattr("jwt.algorithms.has_crypto", False)
         Guard.objects.exclude(name="fine").delete()
