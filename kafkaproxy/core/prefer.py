@@ -14,7 +14,7 @@ _QUOTED: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 # The reference separates preferences by ";", RFC 7240 by ","; both are read. A parameter of a preference looks the same as
 # the reference's next preference, so names are looked at wherever they stand. Possessive throughout: a field line is as long as
 # the server lets it be, and backtracking over it would hold up every other request.
-_MEMBER: Final = re.compile(r'(?:[^";,]++|"(?:[^"\\]++|\\.)*+(?:"|$))++', re.DOTALL)
+_MEMBER: Final = re.compile(r'(?:[^";,]++|"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z))++', re.DOTALL)
 _MAX_WAIT: Final = 10**9
 
 
