@@ -132,6 +132,11 @@ class EventStream:
         self._taken = event.id
         return event
 
+    def arrived(self) -> list[Event]:
+        """Return the events that have come and were not taken yet."""
+        events, self._pending = self._pending, []
+        return events
+
     async def take(self, count: int) -> list[Event]:
         """Return the next events."""
         return [await self.next() for _ in range(count)]
@@ -146,8 +151,7 @@ class EventStream:
         """Return the events up to the end of the stream."""
         while await self.more():
             pass
-        events, self._pending = self._pending, []
-        return events
+        return self.arrived()
 
     async def is_quiet(self, seconds: float = 0.5) -> bool:
         """Whether no event comes for a while."""

@@ -37,6 +37,8 @@ class Cursor:
         self._epoch: object = None
         self._last = -1
         self.move(position)
+        self.told = self.position
+        """The progress that the last frames say."""
 
     def move(self, position: Mapping[int, int]) -> None:
         """Go to a position."""
@@ -91,11 +93,11 @@ class Cursor:
                 tail.pages.keep(key, page)
         if page is None or self._epoch is not tail.epoch:
             return b""
-        frames, reached = page
-        if reached < 0:
+        if page.reached < 0:
             return await self._ask_what_is_lost(partition)
-        self._set(partition, reached)
-        return frames
+        self._set(partition, page.reached)
+        self.told = page.position or self.told
+        return page.frames
 
     def _begin_anew(self, tail: StreamTail) -> bytes | None:
         """Offsets lost their meaning: all of the new log is read, and what the old one still had is lost."""
@@ -124,7 +126,8 @@ class Cursor:
         return self._pass_lost(partition, earliest[partition]) or b""
 
     def _gap(self, lost: list[dict[str, Any]]) -> bytes:
-        return gap_frame(make_event_id(self.position, None, None, keyed=self.view[1].keyed), {"lost": lost})
+        self.told = self.position
+        return gap_frame(make_event_id(self.told, None, None, keyed=self.view[1].keyed), {"lost": lost})
 
     def _from_store(self, partition: int, target: int) -> Page | None:
         """Read a page; None where the store let go of records of it meanwhile."""
@@ -136,17 +139,19 @@ class Cursor:
     async def _from_kafka(self, partition: int, end: int) -> Page:
         """Read a page; an offset of -1 says that Kafka no longer has it either."""
         batch = await self._cluster.history.read(self._topic, partition, self._position[partition], end)
-        return (b"", -1) if batch is None else self._page(*batch)
+        return Page(b"", -1, "") if batch is None else self._page(*batch)
 
     def _page(self, records: list[Record], reached: int) -> Page:
         filters, framing = self.view
         encoder = self._encoder.copy()
         frames: list[bytes] = []
+        position = ""
         for record in records:
             encoder.set(record.partition, record.offset + 1)
             if passes(filters, record):
-                frames.append(frame_of(record, encoder.text(), framing))
-        return b"".join(frames), reached
+                position = encoder.text()
+                frames.append(frame_of(record, position, framing))
+        return Page(b"".join(frames), reached, position)
 
     def _progress(self, partition: int) -> Progress | None:
         return self._cluster.store.progress(self._topic_id).get(partition)

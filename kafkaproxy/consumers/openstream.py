@@ -47,7 +47,7 @@ class OpenStream:
             "_request",
             "_retry",
         ),
-        *("_send", "_settings", "_stalled", "_task", "_timer", "_topic", "_waiter", "_writing"),
+        *("_send", "_settings", "_stalled", "_task", "_timer", "_told", "_topic", "_waiter", "_writing"),
     )
 
     def __init__(
@@ -67,7 +67,9 @@ class OpenStream:
         self._topic = state
         self._cursor = Cursor(cluster, state.name, state.key, start.position, view)
         self._position = self._cursor.position
-        """The progress after what was sent."""
+        """The progress after what was sent, and after what the filters held back since."""
+        self._told = self._position
+        """The progress that the client knows of."""
         event_id = self._event_id()
         self._first = gap_frame(event_id, {"lost": start.lost}) if start.lost else id_frame(event_id)
         self._loop = asyncio.get_running_loop()
@@ -135,9 +137,10 @@ class OpenStream:
             frames = await self._cursor.read(tail)
             self._position = self._cursor.position
             if frames:
+                self._told = self._cursor.told
                 await self._write(frames)
             elif self._is_heartbeat_due():
-                await self._write(id_frame(self._event_id()))
+                await self._write(self._heartbeat(self._position))
             elif frames is None:
                 await self._wait(tail.waiters)
             # A page costs time, and a server's send need not give way to others.
@@ -159,20 +162,20 @@ class OpenStream:
                 if piece is None:
                     return
                 frames, sequence, self._position = piece
+                self._told = self._position
                 await self._write(frames)
             elif group.closed:
                 return
             elif self._is_heartbeat_due():
-                await self._write(self._heartbeat(tail))
+                await self._write(self._heartbeat(tail.position))
             else:
                 await self._wait(group.waiters)
 
-    def _heartbeat(self, tail: StreamTail) -> bytes:
+    def _heartbeat(self, position: str) -> bytes:
         """Return a comment; or, when filtered records have moved the position, an event that only has the new id."""
-        position = tail.position
-        if position == self._position:
+        if position == self._told:
             return COMMENT
-        self._position = position
+        self._position = self._told = position
         return id_frame(self._event_id())
 
     def _event_id(self) -> str:
@@ -224,8 +227,9 @@ class OpenStream:
 
     def _arm(self) -> None:
         """One timer for all that is due by time: the heartbeat, and giving up on a client that does not read."""
-        period = self._settings.stream_send_timeout_seconds if self._writing else self._settings.heartbeat_seconds
-        left = period - self._idle_for()
+        left = self._settings.heartbeat_seconds - self._idle_for()
+        if self._writing:  # it may take a while, or be over in a moment
+            left = min(self._settings.heartbeat_seconds, self._settings.stream_send_timeout_seconds - self._idle_for())
         if self._authorization is not None:
             left = min(left, self._authorization.seconds_left())
         self._timer = self._loop.call_later(max(left, 0.001), self._tick)

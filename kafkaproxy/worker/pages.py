@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = ["Page", "Pages"]
 
 _PAGES: Final = 256
 _BYTES: Final = 8 << 20
 
-Page = tuple[bytes, int]
-"""Frames, and the offset up to which they are all."""
+
+class Page(NamedTuple):
+    """Frames of a partition."""
+
+    frames: bytes
+    reached: int
+    """The offset up to which they are all."""
+    position: str
+    """The progress after the last frame, as its id says it; empty without frames."""
 
 
 class Pages:
@@ -32,9 +39,9 @@ class Pages:
         if key in self._kept:
             return
         self._kept[key] = page
-        self._bytes += len(page[0])
+        self._bytes += len(page.frames)
         while self._bytes > _BYTES or len(self._kept) > _PAGES:
-            self._bytes -= len(self._kept.pop(next(iter(self._kept)))[0])
+            self._bytes -= len(self._kept.pop(next(iter(self._kept))).frames)
 
     async def shared(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Page]]) -> Page:
         """Return the outcome of ``read``, run once for all who ask while it runs; who leaves does not stop it."""

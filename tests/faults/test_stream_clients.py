@@ -158,6 +158,7 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
         await one.more()
         await other.more()
         (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        await until(lambda: [len(group.waiters) for group in tail._groups.values()] == [2])
         for number in range(200):
             kafka.produce(name, str(number))
             for s in (one, other):
