@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,10 @@ from kafkaproxy.guards.base import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.guards.simplejwt import SimpleJwtGuard
-from kafkaproxy.routing.table import GuardConfig
+from kafkaproxy.routing.table import Credentials, GuardConfig
+from tests.conftest import TopicFactory
+from tests.kafka import Cluster
+from tests.proxy import Proxy, configuration, fetch, gateway, produce
 from tests.tokens import sign
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -365,3 +370,45 @@ class TestSimpleJwt:
         check_guard("simplejwt", {"roles": "groups", "identity": "sub", "attributes": {"a": "b"}, "challenge": 10, "cache": 5})
         with pytest.raises(ValidationError, match="issuer is not an option"):
             check_guard("simplejwt", {"issuer": "x"})
+
+
+async def test_the_sites_users_on_real_routes(
+    user: Any, client: Client, kafka: Cluster, topic: TopicFactory, tmp_path: Path
+) -> None:
+    from rest_framework_simplejwt.tokens import AccessToken
+
+    notes = topic(name="notes", config={"cleanup.policy": "compact"})
+    own = "${guarded['site'].identity}"
+    places = Credentials(guard="api", cookies={}, headers={"authorization": "Bearer {credentials}"}, query={})
+    routes = gateway(
+        produce("/mine", topic=notes, key=own, guarded={"site": ["readers"]}, name="write"),
+        fetch("/mine", topic=notes, filters=[{"key": own}], guarded={"site": []}),
+        fetch("/api/notes", topic=notes, filters=[{"key": "${guarded['api'].identity}"}], guarded={"api": []}, name="api"),
+        credentials=places,
+    )
+    guards = {
+        "site": GuardConfig(name="site", kind="session", options={}),
+        "api": GuardConfig(name="api", kind="simplejwt", options={}),
+    }
+    proxy = Proxy(tmp_path, replace(configuration(kafka.bootstrap, routes), guards=guards))
+    made = RequestFactory().get("/")
+    token = get_token(made)
+    cookies = f"sessionid={client.cookies['sessionid'].value}; csrftoken={made.META['CSRF_COOKIE']}"
+    try:
+        anonymous = await proxy.request("PUT", "/mine", content=b"x")
+        assert (anonymous.status_code, anonymous.headers["www-authenticate"]) == (401, 'Session realm="gateway"')
+        forged = await proxy.request("PUT", "/mine", content=b"x", headers={"cookie": cookies})
+        assert (forged.status_code, forged.json()["type"]) == (403, "urn:kafkaproxy:problem:csrf")
+        headers = {"cookie": cookies, "x-csrftoken": token, "referer": "https://example.com:9090/page"}
+        assert (await proxy.request("PUT", "/mine", content=b"note", headers=headers)).status_code == 204
+        read = await proxy.request("GET", "/mine", headers={"cookie": cookies})
+        assert (read.text, read.headers["vary"]) == ("note", "cookie")
+        access = str(await sync_to_async(AccessToken.for_user)(user))
+        by_token = await proxy.request("GET", "/api/notes", headers={"authorization": f"Bearer {access}"})
+        assert (by_token.text, by_token.headers["vary"]) == ("note", "authorization")
+        assert (await proxy.request("GET", "/api/notes", headers={"cookie": cookies})).status_code == 401
+    finally:
+        await proxy.client.aclose()
+        proxy.close()
+    [record] = kafka.consume(notes)
+    assert (record.key, record.headers) == (str(user.pk), [])
