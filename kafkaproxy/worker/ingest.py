@@ -26,7 +26,7 @@ from kafkaproxy.worker.lock import WriterLock, mark
 from kafkaproxy.worker.messages import to_record
 from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.store import Progress, Store, TopicState
-from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
+from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
 from kafkaproxy.worker.wanted import wanted_topics
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
@@ -45,27 +45,14 @@ _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, 
 
 
 class Ingest:
-    """The writer's side of a cluster.
+    """The writer's side of a cluster. ``wake`` is called after every commit, from its thread."""
 
-    ``offer`` is called with a topic's records before they are committed, ``wake`` after every commit; both from its
-    thread.
-    """
-
-    def __init__(
-        self,
-        cluster: ClusterConfig,
-        servers: str,
-        store: Store,
-        limits: Limits,
-        wake: Callable[[], None],
-        offer: Callable[[str, list[Record]], None],
-    ) -> None:
+    def __init__(self, cluster: ClusterConfig, servers: str, store: Store, limits: Limits, wake: Callable[[], None]) -> None:
         self._cluster = cluster
         self._servers = servers
         self._store = store
         self._limits = limits
         self._wake = wake
-        self._offer = offer
         self._topics: Mapping[str, TopicSettings] = cluster.topics
         self._lock = WriterLock(store.folder)
         self._writer = StoreWriter(store, cluster.correlation_headers)
@@ -354,8 +341,6 @@ class Ingest:
         ends: list[tuple[str, int]] = []
         for message in messages:
             self._sort(message, batches, ends)
-        for name, batch in batches.items():
-            self._offer(name, batch.records)
         if batches:
             written = self._commit(batches)
             self._note_ends([at for at in ends if at[0] in written])

@@ -88,18 +88,6 @@ class Hub:
             self._scheduled = False
             raise
 
-    def offer(self, topic: str, records: Iterable[Record]) -> None:
-        """Hand replies to who waits for them before the store has them; from any thread. Raises where the loop is closed.
-
-        It makes them faster, and nothing depends on it: whoever is missed here is found when the store is read.
-        """
-        tail = self._tails.get(topic)
-        if tail is None or not tail.replies:
-            return
-        found = [(cid, record) for record in records for cid in self._correlation_ids(record) if cid in tail.replies]
-        if found:
-            self.loop.call_soon_threadsafe(_hand_over, tail.replies, found)
-
     @contextlib.contextmanager
     def reply(self, topic: str, correlation_id: bytes) -> Iterator[Future[Record]]:
         """Wait for a reply. Registered at once, so look into the store, or produce, *inside* the context."""
@@ -264,16 +252,9 @@ class Hub:
             for event in tail.keys.get(record.key, ()):
                 event.set()
         if tail.replies:
-            for cid in self._correlation_ids(record):
-                _finish(tail.replies.get(cid, ()), record)
-
-    def _correlation_ids(self, record: Record) -> list[bytes]:
-        return [value for name, value in record.headers if name in self.correlation_headers and value is not None]
-
-
-def _hand_over(waiting: Mapping[bytes, set[Future[Record]]], found: Iterable[tuple[bytes, Record]]) -> None:
-    for cid, record in found:
-        _finish(waiting.get(cid, ()), record)
+            for name, value in record.headers:
+                if value is not None and name in self.correlation_headers:
+                    _finish(tail.replies.get(value, ()), record)
 
 
 def _finish(waiting: Iterable[Future[T]], result: T) -> None:
