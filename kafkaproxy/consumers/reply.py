@@ -125,8 +125,14 @@ class Call:
             record = await reply
         finally:
             self.replies.cluster.settle(self.delivery)
-        await asyncio.shield(self.delivery)
+        await self.acknowledged()
         return record
+
+    async def acknowledged(self) -> None:
+        """Wait until Kafka has the request, if one was produced."""
+        if self.delivery is not None:
+            self.replies.cluster.settle(self.delivery)  # who sent it may be patient
+            await asyncio.shield(self.delivery)
 
     def _send(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
         acks = self.exchange.match.route.acks
@@ -165,8 +171,7 @@ async def _accept(call: Call, settings: Settings, responder: Responder) -> None:
 
     with call.shared() as send:
         await call.exchange.request.unless_gone(begin(send))
-        if call.delivery is not None:
-            await asyncio.shield(call.delivery)
+        await call.acknowledged()
     await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
 
 
@@ -185,7 +190,7 @@ async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: R
     except TimeoutError:
         if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
             raise _no_answer(call, waiting.seconds) from None
-        await asyncio.shield(call.delivery)
+        await call.acknowledged()
         asked = applied(preferences, respond_async=preferences.respond_async)
         await _respond_accepted(call.exchange, settings, responder, asked)
     else:
@@ -258,6 +263,14 @@ def _quoted(value: str) -> str:
 
 
 def _no_answer(call: Call, seconds: float) -> Problem:
-    happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
-    again = "repeat it with the same idempotency key" if call.exchange.has_key else "with an idempotency key it can be repeated"
-    return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {happened}; {again}.")
+    if call.delivery is None:
+        detail = f"The reply topic could not be read within {seconds:g} seconds. Nothing was passed on: try again."
+    else:
+        happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
+        again = (
+            "Repeat it with the same idempotency key."
+            if call.exchange.has_key
+            else "With an idempotency key it can be repeated."
+        )
+        detail = f"No reply within {seconds:g} seconds. {happened}. {again}"
+    return Problem(504, "no-reply", detail)
