@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kafkaproxy.worker.types import Role
 from tests.proxy import CLUSTER, Proxy
 
-__all__ = ["Exchange", "assert_nobody_waits", "until"]
+__all__ = ["Exchange", "assert_nobody_waits", "until", "until_ready"]
 
 
 class Exchange:
@@ -77,6 +78,11 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
+
+
+async def until_ready(proxy: Proxy, replies: str) -> None:
+    """Wait until the proxy has read a reply topic, for tests of what happens after that."""
+    await proxy.runtime.worker.cluster(CLUSTER).ready(replies, Role.REPLY, 30)
 
 
 def assert_nobody_waits(proxy: Proxy) -> None:

@@ -135,7 +135,7 @@ class Stage:
     async def get_reply(self, path: str) -> Exchange:
         """Ask until the reply is there."""
         async with asyncio.timeout(30):
-            while (answer := await self.get(path)).status == 202:
+            while (answer := await self.get(path)).status == 202:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.02)
             return answer
 
