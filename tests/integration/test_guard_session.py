@@ -1,11 +1,9 @@
-"""The kinds that are about the site's own users: ``session`` and ``simplejwt``, with Django's database and middleware."""
+"""The kind ``session``, with Django's database and middleware; at the end, beside ``simplejwt``, on real routes."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,10 @@ from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.base import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
-from kafkaproxy.guards.simplejwt import SimpleJwtGuard
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, fetch, gateway, produce
-from tests.tokens import sign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -283,93 +279,6 @@ class TestCrossSiteForgery:
 def test_options_of_session_are_checked(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         check_guard("session", options)
-
-
-class TestSimpleJwt:
-    """Tokens that the site itself issues."""
-
-    @pytest.fixture
-    def site(self, clock: Clock) -> SimpleJwtGuard:
-        clock.now = time.time()
-        return SimpleJwtGuard(
-            GuardConfig(name="site", kind="simplejwt", options={"roles": "groups", "challenge": 5}), clock=clock
-        )
-
-    @staticmethod
-    def issue(user: Any, kind: str = "AccessToken", **claims: Any) -> str:
-        from rest_framework_simplejwt import tokens
-
-        issued = getattr(tokens, kind).for_user(user)
-        for name, value in claims.items():
-            issued[name] = value
-        return str(issued)
-
-    async def ask(self, site: SimpleJwtGuard, credential: str | None) -> ClientPrincipal | Refusal:
-        return await site.authenticate(request(), credential)
-
-    async def test_an_access_token_names_the_user(self, site: SimpleJwtGuard, user: Any) -> None:
-        who = await self.ask(site, self.issue(user, groups=["readers"]))
-        assert isinstance(who, ClientPrincipal)
-        assert (who.identity, who.roles) == (str(user.pk), {"readers"})
-        assert who.expires_at is not None
-        assert who.challenge_at == who.expires_at - 5
-        assert time.time() < who.expires_at <= time.time() + 300
-
-    async def test_no_database_is_asked(self, site: SimpleJwtGuard, user: Any) -> None:
-        credential = self.issue(user)
-        assert await queries_of(self.ask(site, credential)) == 0
-
-    async def test_what_is_refused(self, site: SimpleJwtGuard, user: Any) -> None:
-        assert await self.ask(site, None) is Refusal.MISSING
-        good = self.issue(user)
-        head, payload, signature = good.split(".")
-        bad = [
-            self.issue(user, "RefreshToken"),
-            self.issue(user, "SlidingToken"),
-            self.issue(user, exp=int(time.time()) - 1),
-            self.issue(user, exp="soon"),
-            self.issue(user, exp=10**30),
-            sign({"token_type": "access", "user_id": "1", "jti": "x", "exp": time.time() + 60}, "HS256"),
-            sign({"token_type": "access", "user_id": "1", "jti": "x", "exp": time.time() + 60}, "RS256"),
-            f"{head}.{payload}.",
-            f"{head}.{payload}.{signature[:-2]}AA",
-            f"{good}=",
-            "",
-            "x",
-        ]
-        for credential in bad:
-            assert await self.ask(site, credential) is Refusal.INVALID, credential
-        assert isinstance(await self.ask(site, good), ClientPrincipal)
-
-    async def test_the_sites_settings_count(self, user: Any, clock: Clock) -> None:
-        from rest_framework_simplejwt.tokens import SlidingToken
-
-        credential = str(SlidingToken.for_user(user))
-        config = GuardConfig(name="site", kind="simplejwt", options={})
-        with override_settings(
-            SIMPLE_JWT={"AUTH_TOKEN_CLASSES": ["rest_framework_simplejwt.tokens.SlidingToken"], "USER_ID_CLAIM": "user_id"}
-        ):
-            who = await SimpleJwtGuard(config, clock=clock).authenticate(request(), credential)
-        assert isinstance(who, ClientPrincipal)
-        assert await SimpleJwtGuard(config, clock=clock).authenticate(request(), credential) is Refusal.INVALID
-
-    async def test_it_is_verified_again_after_a_minute_and_never_outlives_its_end(
-        self, site: SimpleJwtGuard, user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from rest_framework_simplejwt.tokens import AccessToken
-
-        credential = self.issue(user)
-        assert isinstance(await self.ask(site, credential), ClientPrincipal)
-        monkeypatch.setattr(AccessToken, "lifetime", timedelta(0))
-        monkeypatch.setattr(AccessToken, "token_type", "another")
-        assert isinstance(await self.ask(site, credential), ClientPrincipal)
-        clock.now += 60
-        assert await self.ask(site, credential) is Refusal.INVALID
-
-    def test_options_are_checked(self) -> None:
-        check_guard("simplejwt", {"roles": "groups", "identity": "sub", "attributes": {"a": "b"}, "challenge": 10, "cache": 5})
-        with pytest.raises(ValidationError, match="issuer is not an option"):
-            check_guard("simplejwt", {"issuer": "x"})
 
 
 async def test_the_sites_users_on_real_routes(
