@@ -48,9 +48,7 @@ def produce(*when: str, topic: str, **options: Any) -> Route:
         overrides=tuple((name, template(value, Place.OVERRIDE)) for name, value in options.pop("overrides", {}).items()),
         reply_to=None if reply_to is None else template(reply_to, Place.REPLY_TO),
         async_fields=fields,
-        async_location=None
-        if location is None
-        else PathTemplate.parse(location.replace("${params.", "{").replace("${", "{")),
+        async_location=None if location is None else PathTemplate.parse(location.replace("${params.", "{").replace("${", "{")),
         guarded=_guarded(options.pop("guarded", {})),
         acks=options.pop("acks", Acks.IN_SYNC_REPLICAS),
         **options,
@@ -88,7 +86,9 @@ def gateway(*routes: Route, **options: Any) -> Gateway:
     return Gateway(name=options.pop("name", "gateway"), entries=(entry,), cluster=CLUSTER, **options)
 
 
-def configuration(servers: str, *gateways: Gateway, topics: Mapping[str, TopicSettings] | None = None, **client: Any) -> Configuration:
+def configuration(
+    servers: str, *gateways: Gateway, topics: Mapping[str, TopicSettings] | None = None, **client: Any
+) -> Configuration:
     """Make a configuration of one cluster; the roles of topics follow from the routes, as when it is compiled."""
     roles: dict[str, set[Role]] = {}
     for each in (route for one in gateways for entry in one.entries for route in entry.routes):

@@ -161,9 +161,7 @@ async def test_prefer_wait_ends_with_404(proxy: Proxy) -> None:  # row 38
     assert response.headers["preference-applied"] == "wait=1"
 
 
-async def test_prefer_wait_with_if_none_match_ends_with_304_or_the_change(
-    proxy: Proxy, kafka: Cluster, snapshots: str
-) -> None:
+async def test_prefer_wait_with_if_none_match_ends_with_304_or_the_change(proxy: Proxy, kafka: Cluster, snapshots: str) -> None:
     kafka.produce(snapshots, GADGET, key=ITEM, headers=OURS)
     etag = (await eventually(proxy, f"/items/{ITEM}", 200)).headers["etag"]
     assert (await get(proxy, f"/items/{ITEM}", prefer="wait=1", if_none_match=etag)).status_code == 304
