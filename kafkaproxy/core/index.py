@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from kafkaproxy.core.paths import Glob, Param, PathTemplate
@@ -124,11 +125,7 @@ def _add_tail(node: _Node[ValueT], segments: list[list[str | Param | Glob]], val
 
 
 def _literal_run(parts: list[str | Param | Glob], *, backwards: bool = False) -> str:
-    run: list[str] = []
-    for part in parts:
-        if not isinstance(part, str):
-            break
-        run.append(part)
+    run = [str(part) for part in takewhile(lambda part: isinstance(part, str), parts)]
     return "".join(run[::-1] if backwards else run)
 
 

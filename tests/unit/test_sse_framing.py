@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.core.eventids import make_event_id, parse_event_id
 from kafkaproxy.core.progress import encode
-from kafkaproxy.core.sse import COMMENT, frame, gap_frame, id_frame, is_text, record_frame, retry_frame
+from kafkaproxy.core.sse import COMMENT, challenge_frame, frame, gap_frame, id_frame, is_text, record_frame, retry_frame
 from tests.streams import Event, EventParser, parse_events
 
 ID = "AQQABAIC"
@@ -127,3 +127,10 @@ def test_frames_may_be_cut_anywhere(records: list[tuple[bytes | None, bytes | No
 def test_a_frame_of_any_event_has_its_fields_in_order() -> None:
     assert frame("1", b"kind", b"x") == b"id:1\nevent:kind\ndata:x\n\n"
     assert frame("1", None, None) == b"id:1\n\n"
+
+
+def test_a_challenge_moves_no_position() -> None:
+    challenge = {"method": "POST", "headers": {"content-type": "application/x-challenge-response"}}
+    assert parse_events(id_frame("7") + challenge_frame(challenge)) == [
+        Event("challenge", json.dumps(challenge, separators=(",", ":")), "7")
+    ]
