@@ -133,7 +133,7 @@ class ClusterWorker:
         A ``patient`` future has to be settled: see :meth:`AckedProducer.produce`.
         """
         delivery = self._producer(acks).produce(topic, key, value, headers, patient=patient)
-        if topic in self._topics:
+        if topic in self._topics or topic in self.config.topics:  # one that is read, though maybe not known yet
             delivery.add_done_callback(self._note_own_write)
         return delivery
 
@@ -152,7 +152,8 @@ class ClusterWorker:
         delivery = done.result()
         marks = self._own_writes.setdefault(delivery.topic, {})
         marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
-        if self._topics[delivery.topic].error and self.ingest is not None:
+        state = self._topics.get(delivery.topic)
+        if state is not None and state.error and self.ingest is not None:
             self.ingest.look_again()  # producing to it may just have created it
         self.stamps.pop(delivery.topic, None)
 
