@@ -48,7 +48,6 @@ class TestOptions:
             {"issuer": "a", "audience": "b", "keys": "${{env.KEYS}}"},
             {"issuer": "a", "audience": "b", "keys": [{"kty": "oct", "alg": "HS256", "k": "${{env.SECRET}}"}]},
         ],
-        ids=str,
     )
     def test_these_are_good(self, given: dict[str, Any]) -> None:
         check_guard("jwt", given)
@@ -102,7 +101,6 @@ class TestOptions:
             ({"keys": [jwk("HS256", k=b64(b"x" * 31))]}, "A HS256 key has at least 32 bytes."),
             ({"keys": [jwk("HS512", k=b64(b"x" * 63))]}, "A HS512 key has at least 64 bytes."),
         ],
-        ids=str,
     )
     def test_these_are_not(self, changes: dict[str, Any], said: str) -> None:
         assert said in _problem(**changes)
