@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Protocol
 
-from kafkaproxy.conf import get_settings
+from kafkaproxy.conf import Settings, get_settings
 
-__all__ = ["Streams"]
+__all__ = ["Streams", "retry_ms"]
 
 log = logging.getLogger("kafkaproxy.stream")
 
@@ -26,8 +26,8 @@ log = logging.getLogger("kafkaproxy.stream")
 class Drainable(Protocol):
     """A stream that can be ended."""
 
-    def drain(self, retry_ms: int) -> None:
-        """End, telling the client to come back after about ``retry_ms``."""
+    def drain(self) -> None:
+        """End, telling the client when to come back."""
         ...
 
 
@@ -79,12 +79,7 @@ class Streams:
         for stream, loop in list(self._open.items()):
             delay = random.uniform(0, settings.drain_seconds / 2)  # noqa: S311 - spreads load, hides nothing
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain, self.retry_ms())
-
-    def retry_ms(self) -> int:
-        """Return a reconnection time for one client: random, so that they do not all come back at once."""
-        longest = get_settings().drain_retry_ms
-        return random.randint(longest // 3, longest)  # noqa: S311
+                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain)
 
     async def drained(self) -> None:
         """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``."""
@@ -109,3 +104,9 @@ class Streams:
             before(number, frame)
 
         return handle
+
+
+def retry_ms(settings: Settings) -> int:
+    """Return a reconnection time for one client: random, so that they do not all come back at once."""
+    longest = settings.drain_retry_ms
+    return random.randint(longest // 3, longest)  # noqa: S311

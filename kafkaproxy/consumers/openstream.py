@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.authorized import Authorized
@@ -18,6 +19,7 @@ from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.sse import COMMENT, challenge_frame, gap_frame, id_frame, retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
+from kafkaproxy.streams import retry_ms
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable
 from kafkaproxy.worker.group import Group, View
@@ -28,6 +30,10 @@ from kafkaproxy.worker.types import Role
 __all__ = ["OpenStream"]
 
 log = logging.getLogger("kafkaproxy.stream")
+
+_LINGER_SECONDS: Final = 0.1
+_LEAVE_SECONDS: Final = 2.0
+"""How long the last words may take for a client that does not read."""
 
 
 class OpenStream:
@@ -101,22 +107,35 @@ class OpenStream:
             self._timer.cancel()
             gone.cancel()
 
-    def drain(self, retry_ms: int) -> None:
+    def drain(self) -> None:
         """End, and tell the client when to come back; from the stream's own loop."""
-        self._retry = retry_ms
+        self._retry = retry_ms(self._settings)
         self._end()
 
     async def _serve(self, tail: StreamTail, fields: Fields) -> None:
+        linger = 0.0
         await self._send({"type": "http.response.start", "status": 200, "headers": fields})
-        await self._write(COMMENT + self._first)
         try:
+            await self._write(COMMENT + self._first)
             await self._follow(tail)
         except TopicUnavailable as error:  # the client comes back to where it was
             log.warning("stream_interrupted topic=%s reason=%s detail=%s", self._topic.name, error.reason, error.detail)
+        except asyncio.CancelledError:
+            if self._stalled:
+                raise
+            # Daphne and hypercorn cancel what is open when they stop. Daphne waits for all of it only if nothing is raised,
+            # and has written what it was sent only a moment later. Hypercorn takes nothing any more over HTTP/2.
+            self.drain()
+            linger = _LINGER_SECONDS
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._finish()
+                await asyncio.sleep(linger)
+
+    async def _finish(self) -> None:
         if not self._gone:
-            with contextlib.suppress(OSError):
-                last = b"" if self._retry is None else retry_frame(self._retry)
-                await self._send({"type": "http.response.body", "body": last})
+            last = b"" if self._retry is None else retry_frame(self._retry)
+            await self._send({"type": "http.response.body", "body": last})
 
     async def _follow(self, tail: StreamTail) -> None:
         self._cursor.enter(tail)

@@ -16,7 +16,7 @@ from kafkaproxy.consumers.starting import last_position, resolve_start
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.routing.matching import Match, RolePrincipal
-from kafkaproxy.streams import Streams
+from kafkaproxy.streams import Streams, retry_ms
 from kafkaproxy.worker.group import Framing
 from kafkaproxy.worker.worker import Worker
 
@@ -67,7 +67,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     async def _turn_away(self, send: Send) -> None:
         """The server stops: a stream that ends at once, since a browser does not come back after an error."""
         await send({"type": "http.response.start", "status": 200, "headers": _fields()})
-        await send({"type": "http.response.body", "body": retry_frame(self._streams.retry_ms())})
+        await send({"type": "http.response.body", "body": retry_frame(retry_ms(get_settings()))})
 
 
 def _too_many(settings: Settings) -> Problem:
