@@ -19,6 +19,7 @@ settings.KAFKAPROXY = {**settings.KAFKAPROXY, **json.loads(os.environ.get("STREA
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
+from kafkaproxy.routing.table import AccessControl  # noqa: E402
 from kafkaproxy.runtime import Runtime  # noqa: E402
 from tests.proxy import configuration, gateway, stream  # noqa: E402
 
@@ -26,6 +27,7 @@ runtime = Runtime(store_dir=Path(os.environ["STREAM_STORE"]))
 _routes = gateway(
     stream("/any/{topic}", topic="${params.topic}"),
     stream("/latest/{topic}", topic="${params.topic}", start="latest", name="latest"),
+    access_control=AccessControl(policy="cross-origin"),
 )
 runtime.configure(configuration(os.environ["STREAM_BOOTSTRAP"], _routes))
 

@@ -24,13 +24,14 @@ _FLAGS: Final = [
 # A refused request is an answer that tests ask for; Chromium reports it all the same.
 _EXPECTED: Final = ("the server responded with a status of",)
 _BLOCKED: Final = ("has been blocked by CORS policy", "net::ERR_FAILED")
+_BROKEN: Final = tuple(f"net::ERR_{each}" for each in ("INCOMPLETE_CHUNKED_ENCODING", "EMPTY_RESPONSE", "CONNECTION_RE"))
 
 
 @pytest.fixture
 async def open_page() -> AsyncIterator[OpenPage]:
-    """Open a page: ``await open_page(url, width=, scheme=, blocked=)``. What its console says and its errors fail the test.
+    """Open a page: ``await open_page(url, width=, scheme=, blocked=, broken=)``. What its console says, and errors, fail the test.
 
-    ``blocked``: other origins may refuse what the page asks for.
+    ``blocked``: other origins may refuse what the page asks for. ``broken``: connections may break.
     """
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
@@ -39,11 +40,13 @@ async def open_page() -> AsyncIterator[OpenPage]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=_FLAGS)
 
-        async def open_one(url: str, *, width: int = 1280, scheme: Any = "light", blocked: bool = False) -> Page:
+        async def open_one(
+            url: str, *, width: int = 1280, scheme: Any = "light", blocked: bool = False, broken: bool = False
+        ) -> Page:
             context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             page = await context.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))
-            expected = (*_EXPECTED, *_BLOCKED) if blocked else _EXPECTED
+            expected = (*_EXPECTED, *(_BLOCKED if blocked else ()), *(_BROKEN if broken else ()))
             page.on("console", lambda message: complaints.extend(_unexpected(message, expected)))
             await page.goto(url)
             return page
