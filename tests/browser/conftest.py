@@ -29,7 +29,7 @@ _BROKEN: Final = tuple(f"net::ERR_{each}" for each in ("INCOMPLETE_CHUNKED_ENCOD
 
 @pytest.fixture
 async def open_page() -> AsyncIterator[OpenPage]:
-    """Open a page: ``await open_page(url, width=, scheme=, blocked=, broken=)``. What its console says, and errors, fail the test.
+    """Open a page: ``await open_page(url, width=, scheme=, blocked=, broken=)``. Its errors fail the test.
 
     ``blocked``: other origins may refuse what the page asks for. ``broken``: connections may break.
     """
