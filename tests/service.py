@@ -43,14 +43,15 @@ def echo(asked: Asked) -> Reply:
 
 
 class Service:
-    """Reads a request topic from where it ends now, and answers with ``answer``; None leaves a request unanswered."""
+    """Reads a request topic from where it ends now, and answers with ``answer``; None leaves a request unanswered.
 
-    def __init__(
-        self, bootstrap: str, topic: str, answer: Answer = echo, *, correlation_header: str = "zilla:correlation-id"
-    ) -> None:
+    ``id_header`` is the header of the request that holds the correlation id.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, answer: Answer = echo, *, id_header: str = "zilla:correlation-id") -> None:
         self.asked: list[Asked] = []
         self.answer = answer
-        self._correlation_header = correlation_header
+        self._id_header = id_header
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
         partitions = self._consumer.list_topics(topic, 10).topics[topic].partitions
         # The ends are asked for here, so that what is asked after the constructor returned is answered.
@@ -71,7 +72,7 @@ class Service:
     def reply(self, asked: Asked, reply: Reply) -> None:
         """Answer now."""
         headers: list[tuple[str, Any]] = list(reply.headers)
-        headers.append((self._correlation_header, asked.header("zilla:correlation-id")))
+        headers.append(("zilla:correlation-id", asked.header(self._id_header)))
         for _ in range(reply.times):
             self._producer.produce(asked.header("zilla:reply-to").decode(), reply.value, asked.key, headers=headers)
         self._producer.poll(0)
