@@ -11,14 +11,14 @@ import os
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import lmdb
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message
 
+from kafkaproxy.worker.assignment import Assignment
 from kafkaproxy.worker.budget import shrink
 from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
@@ -41,7 +41,11 @@ _WANTED_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 0.5
 _FULL_SECONDS: Final = 5.0
 _FAILED_SECONDS: Final = 2.0
-_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)  # noqa: SLF001
+_KICKING: Final = (
+    *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION),  # noqa: SLF001
+    *(KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED),  # noqa: SLF001
+)
+"""What the watcher is asked about at once: where the log is now, and whether the topic is there."""
 
 
 class Ingest:
@@ -58,15 +62,12 @@ class Ingest:
         self._writer = StoreWriter(store, cluster.correlation_headers)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._states: dict[str, TopicState] = {}
-        self._unread: dict[str, set[int]] = {}
-        """Topic → partitions that this session has not read to their end yet."""
-        self._assigned: set[tuple[str, int]] = set()
-        self._epochs: Counter[str] = Counter()
-        """Topic → how often its reading ended; what was fetched in an earlier epoch is not for the present one."""
-        self._lost: set[tuple[str, int]] = set()
-        """Partitions whose position Kafka says is outside of the log."""
         self._consumer: Any = None
+        self._reading: Any = None
+        """The :class:`Assignment` of the consumer."""
         self._watcher: Watcher | None = None
+        self._refused = False
+        """Whether a broker would not let us in."""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-ingest-{cluster.name}", daemon=True)
 
@@ -125,10 +126,8 @@ class Ingest:
         mark(self._store.folder, clean=False)
         self._states = self._writer.begin(os.urandom(8))
         self._writer.sweep(self._states.values())
-        self._unread.clear()
-        self._assigned.clear()
-        self._lost.clear()
         self._consumer = Consumer({**consumer_config(self._cluster, self._servers), "error_cb": self._on_error})
+        self._reading = Assignment(self._cluster.name, self._consumer)
         self._watcher = Watcher(
             self._cluster.name,
             admin_config(self._cluster, self._servers),
@@ -176,7 +175,7 @@ class Ingest:
         wanted = self._wanted()
         if unwanted := [self._states.pop(name) for name in self._states.keys() - wanted.keys()]:
             for state in unwanted:
-                self._unassign(state.name)
+                self._reading.drop(state.name)
             self._writer.forget(unwanted)
             self._wake()
             for state in unwanted:
@@ -211,7 +210,7 @@ class Ingest:
             return False
         log.warning("store_of_another_cluster cluster=%s", self._cluster.name)
         for name in self._states:
-            self._unassign(name)
+            self._reading.drop(name)
         self._states.clear()
         return True
 
@@ -220,6 +219,7 @@ class Ingest:
         state = self._states.get(info.name)
         if info.error is not None:
             return self._learn_error(info, info.error, state, roles)
+        self._refused = False
         if state is None or state.id != info.id or not roles <= state.roles:
             self._begin_topic(info, roles, state)
             return True
@@ -228,8 +228,10 @@ class Ingest:
     def _learn_error(self, info: TopicInfo, error: Unavailable, state: TopicState | None, roles: frozenset[Role]) -> bool:
         if error is Unavailable.UNREACHABLE and state is not None and state.id:
             return False  # what the store has is still what Kafka last said
+        if error is Unavailable.UNREACHABLE and self._refused:
+            error = Unavailable.NOT_AUTHORIZED
         if state is not None and error is Unavailable.UNKNOWN_TOPIC:
-            self._unassign(info.name)
+            self._reading.drop(info.name)
         new = (
             replace(state, error=str(error)) if state is not None else TopicState(name=info.name, roles=roles, error=str(error))
         )
@@ -243,7 +245,7 @@ class Ingest:
         """Read a topic from its start: it is new, it was re-created, or it is read for more than before."""
         if old is not None:
             log.info("topic_restarted cluster=%s topic=%s recreated=%s", self._cluster.name, info.name, old.id != info.id)
-            self._unassign(info.name)
+            self._reading.drop(info.name)
         settings = self._settings(info.name)
         state = TopicState(name=info.name, id=info.id, partitions=info.partitions, roles=roles)
         state = replace(state, compacted=self._compacted(info, state))
@@ -253,7 +255,7 @@ class Ingest:
         for topic_id in {state.key, old.key if old is not None else b""}:
             self._writer.drop_data(topic_id)
         self._writer.start(state, starts, info.earliest)
-        self._assign(state, starts)
+        self._reading.add(state, starts)
 
     def _follow(self, info: TopicInfo, state: TopicState) -> bool:
         """Follow retention, truncation, new partitions and a changed policy; return whether readers see a change."""
@@ -265,18 +267,19 @@ class Ingest:
         for partition in trimmed:
             self._writer.trim(state, partition, info.earliest[partition])
         new = {partition: info.earliest[partition] for partition in range(info.partitions) if partition not in known}
-        changed = replace(state, partitions=info.partitions, compacted=self._compacted(info, state), error="")
+        error = str(Unavailable.NOT_AUTHORIZED) if self._reading.is_denied(info.name) else ""
+        changed = replace(state, partitions=info.partitions, compacted=self._compacted(info, state), error=error)
         if new:
             self._writer.start(changed, new, info.earliest)
         elif changed != state:
             self._writer.put_states([changed])
         self._states[info.name] = changed
-        self._catch_up(info, changed)
+        self._catch_up(changed)
         return bool(trimmed) or changed != state
 
     def _is_broken(self, info: TopicInfo, state: TopicState, known: Mapping[int, Progress]) -> bool:
         """Whether what the store holds cannot be gone on from."""
-        lost = {partition for _, partition in self._lost_of(info)} & known.keys()
+        lost = self._reading.lost(info.name) & known.keys()
         if any(known[partition].next_offset > info.latest.get(partition, 0) for partition in lost):
             # The log ends before our position: it was truncated, or re-created on a broker that has no topic ids.
             log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
@@ -284,19 +287,15 @@ class Ingest:
         # No progress: a writer died while it dropped the data. No longer compacted: superseded records were let go, and count.
         return not known or (state.compacted and not self._compacted(info, state))
 
-    def _lost_of(self, info: TopicInfo) -> list[tuple[str, int]]:
-        return [at for at in self._lost if at[0] == info.name]
-
-    def _catch_up(self, info: TopicInfo, state: TopicState) -> None:
+    def _catch_up(self, state: TopicState) -> None:
         """Assign every partition that is not being read, from where the store is."""
         missing = {
             partition: progress.next_offset
             for partition, progress in self._store.progress(state.key).items()
-            if (info.name, partition) not in self._assigned
+            if (state.name, partition) not in self._reading
         }
-        self._lost.difference_update(self._lost_of(info))
         if missing:
-            self._assign(state, missing)
+            self._reading.add(state, missing)
 
     def _settings(self, name: str) -> TopicSettings:
         return self._topics.get(name) or TopicSettings()
@@ -309,25 +308,6 @@ class Ingest:
     def _set_state(self, state: TopicState) -> None:
         self._states[state.name] = state
         self._writer.put_states([state])
-
-    # What is assigned
-
-    def _assign(self, state: TopicState, offsets: Mapping[int, int]) -> None:
-        log.info("topic_reading cluster=%s topic=%s from=%s", self._cluster.name, state.name, dict(offsets))
-        parts = [TopicPartition(state.name, partition, offset) for partition, offset in offsets.items()]
-        self._consumer.incremental_assign(parts)
-        self._assigned.update((state.name, partition) for partition in offsets)
-        if not state.ready:
-            self._unread.setdefault(state.name, set()).update(offsets)
-
-    def _unassign(self, name: str) -> None:
-        parts = [at for at in self._assigned if at[0] == name]
-        if parts:
-            self._consumer.incremental_unassign([TopicPartition(*at) for at in parts])
-            self._assigned.difference_update(parts)
-        self._lost = {at for at in self._lost if at[0] != name}
-        self._unread.pop(name, None)
-        self._epochs[name] += 1
 
     # What arrives
 
@@ -348,31 +328,25 @@ class Ingest:
 
     def _sort(self, message: Message, batches: dict[str, Batch], ends: list[tuple[str, int]]) -> None:
         name, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-        if name not in self._states or (name, partition) not in self._assigned:
+        if name not in self._states or (name, partition) not in self._reading:
             return  # what an assignment that has ended had still fetched
         error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+            self._reading.note_error(name, partition, error)
+            if error.code() in _KICKING and self._watcher is not None:
+                self._watcher.kick()
+            return
+        self._reading.note_progress(name)
         if error is None:
             batch = batches.setdefault(name, Batch([], {}))
             batch.records.append(to_record(message))
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        else:
             batches.setdefault(name, Batch([], {})).reached[partition] = offset
             ends.append((name, partition))
-        else:
-            self._sort_error(name, partition, error)
-
-    def _sort_error(self, name: str, partition: int, error: KafkaError) -> None:
-        log.warning("fetch_error cluster=%s topic=%s partition=%s error=%s", self._cluster.name, name, partition, error.name())
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-            # The watcher's answer says where the log is now; _follow goes on from there.
-            self._lost.add((name, partition))
-            self._consumer.incremental_unassign([TopicPartition(name, partition)])
-            self._assigned.discard((name, partition))
-        if error.code() in (*_UNKNOWN, KafkaError._AUTO_OFFSET_RESET) and self._watcher is not None:  # noqa: SLF001
-            self._watcher.kick()
 
     def _commit(self, batches: dict[str, Batch]) -> Collection[str]:
         """Write, however long it takes; return the topics that were written."""
-        epochs = {name: self._epochs[name] for name in batches}
+        epochs = {name: self._reading.epoch(name) for name in batches}
         while True:
             try:
                 self._writer.apply(batches, self._states)
@@ -381,19 +355,15 @@ class Ingest:
                 if self._closed.wait(_FULL_SECONDS):
                     raise
                 self._obey()
-                batches = {name: each for name, each in batches.items() if self._epochs[name] == epochs[name]}
+                batches = {name: each for name, each in batches.items() if self._reading.epoch(name) == epochs[name]}
             else:
                 return batches.keys()
 
     def _note_ends(self, ends: list[tuple[str, int]]) -> None:
         for name, partition in ends:
-            unread = self._unread.get(name)
-            if unread is None:
-                continue
-            unread.discard(partition)
-            if not unread:
-                del self._unread[name]
+            if self._reading.has_reached_end(name, partition):
                 self._set_state(replace(self._states[name], ready=True))
 
     def _on_error(self, error: KafkaError) -> None:
+        self._refused |= error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
         librdkafka_log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())

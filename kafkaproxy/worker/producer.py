@@ -65,8 +65,8 @@ class AckedProducer:
         """The loops that are about to take their reports."""
         self._patient: set[asyncio.Future[Delivery]] = set()
         self._lock = threading.Lock()
-        self._down = ""
-        """Why no broker can be reached, empty while one can."""
+        self._down: ProduceFailure | None = None
+        """Why no broker takes anything, None while one does: what librdkafka tells only apart from the records."""
         self._closed = threading.Event()
         self._generation = 0
         self._producer = self._new_producer()
@@ -159,8 +159,8 @@ class AckedProducer:
                 continue
             if error is None:
                 self._acknowledged.value += 1
-                if self._down:
-                    self._down = ""
+                if self._down is not None:
+                    self._down = None
                     BROKER_UP.cell(self._cluster).value = 1
                 offset = message.offset()
                 future.set_result(Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset))
@@ -171,14 +171,15 @@ class AckedProducer:
 
     def _error(self, error: KafkaError) -> ProduceError:
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
-        if reason is ProduceFailure.TIMED_OUT and self._down:
-            reason = ProduceFailure.UNREACHABLE
+        if reason is ProduceFailure.TIMED_OUT and self._down is not None:
+            reason = self._down
         return ProduceError(reason, f"{error.name()}: {error.str()}")
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
         """Note a state that no single record tells; librdkafka goes on trying by itself."""
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
-            self._down = error.str()
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):  # noqa: SLF001
+            refused = error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
+            self._down = ProduceFailure.NOT_AUTHORIZED if refused else self._down or ProduceFailure.UNREACHABLE
             BROKER_UP.cell(self._cluster).value = 0
         if error.fatal():
             self._recreate(generation, error)

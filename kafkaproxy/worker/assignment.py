@@ -1,0 +1,93 @@
+"""What a writer's consumer reads at the moment, and which topics it has not read to their ends yet."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from kafkaproxy.worker.store import TopicState
+
+__all__ = ["Assignment"]
+
+log = logging.getLogger("kafkaproxy.ingest")
+
+_OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+
+
+class Assignment:
+    """The partitions of one consumer. For the writer's thread."""
+
+    def __init__(self, cluster: str, consumer: Consumer) -> None:
+        self._cluster = cluster
+        self._consumer = consumer
+        self._assigned: set[tuple[str, int]] = set()
+        self._unread: dict[str, set[int]] = {}
+        """Topic → partitions that were not read to their end since they were assigned."""
+        self._lost: set[tuple[str, int]] = set()
+        self._denied: set[str] = set()
+        self._epochs: Counter[str] = Counter()
+
+    def __contains__(self, at: tuple[str, int]) -> bool:
+        """Whether a partition is read."""
+        return at in self._assigned
+
+    def add(self, state: TopicState, offsets: Mapping[int, int]) -> None:
+        """Read partitions of a topic from these offsets on."""
+        log.info("topic_reading cluster=%s topic=%s from=%s", self._cluster, state.name, dict(offsets))
+        parts = [TopicPartition(state.name, partition, offset) for partition, offset in offsets.items()]
+        self._consumer.incremental_assign(parts)
+        self._assigned.update((state.name, partition) for partition in offsets)
+        self._lost.difference_update((state.name, partition) for partition in offsets)
+        if not state.ready:
+            self._unread.setdefault(state.name, set()).update(offsets)
+
+    def drop(self, name: str) -> None:
+        """Read a topic no longer."""
+        parts = [at for at in self._assigned if at[0] == name]
+        if parts:
+            self._consumer.incremental_unassign([TopicPartition(*at) for at in parts])
+            self._assigned.difference_update(parts)
+        self._lost = {at for at in self._lost if at[0] != name}
+        self._unread.pop(name, None)
+        self._epochs[name] += 1
+
+    def epoch(self, name: str) -> int:
+        """Return how often a topic was dropped: what was fetched in an earlier epoch is not for the present one."""
+        return self._epochs[name]
+
+    def note_error(self, name: str, partition: int, error: KafkaError) -> None:
+        """Note why nothing comes of a partition. One whose position is outside of the log is read no longer."""
+        log.warning("fetch_error cluster=%s topic=%s partition=%s error=%s", self._cluster, name, partition, error.name())
+        if error.code() == _OUT_OF_RANGE:
+            self._lost.add((name, partition))
+            self._consumer.incremental_unassign([TopicPartition(name, partition)])
+            self._assigned.discard((name, partition))
+        elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            self._denied.add(name)
+
+    def note_progress(self, name: str) -> None:
+        """Note that something comes of a topic."""
+        self._denied.discard(name)
+
+    def lost(self, name: str) -> set[int]:
+        """Return the partitions of a topic whose position Kafka says is outside of the log."""
+        return {partition for each, partition in self._lost if each == name}
+
+    def is_denied(self, name: str) -> bool:
+        """Whether Kafka said, and has shown nothing else since, that we may not read a topic that we may describe."""
+        return name in self._denied
+
+    def has_reached_end(self, name: str, partition: int) -> bool:
+        """Note that a partition was read to its end; return whether with it the whole topic was, for the first time."""
+        unread = self._unread.get(name)
+        if unread is None:
+            return False
+        unread.discard(partition)
+        if unread:
+            return False
+        del self._unread[name]
+        return True
