@@ -16,7 +16,13 @@ class Exchange:
     """A request under way. The body is what :meth:`send` is given; the client stays until :meth:`hang_up`."""
 
     def __init__(
-        self, app: Any, method: str, path: str, headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), **scope: Any
+        self,
+        app: Any,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        host: str = "example.com:9090",
+        **scope: Any,
     ) -> None:
         self.messages: list[dict[str, Any]] = []
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -30,7 +36,7 @@ class Exchange:
             "path": raw,
             "raw_path": raw.encode(),
             "query_string": query.encode(),
-            "headers": [(b"host", b"example.com:9090"), *((n.lower().encode(), v.encode("latin-1")) for n, v in given)],
+            "headers": [(b"host", host.encode()), *((n.lower().encode(), v.encode("latin-1")) for n, v in given)],
             **scope,
         }
         self._task = asyncio.ensure_future(
