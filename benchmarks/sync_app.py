@@ -1,0 +1,29 @@
+"""The proxy under test: one sync route, configured by the environment, for any ASGI server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+django.setup()
+
+from kafkaproxy.asgi import KafkaProxy  # noqa: E402 - after the settings
+from kafkaproxy.runtime import Runtime  # noqa: E402
+from tests.proxy import configuration, gateway, produce, site  # noqa: E402
+
+_runtime: Runtime | None = None
+
+
+def _running() -> Runtime:
+    global _runtime
+    if _runtime is None:
+        _runtime = Runtime(store_dir=Path(os.environ["STORE"]))
+        route = produce("/items/{id}", topic=os.environ["REQUESTS"], key="${params.id}", reply_to=os.environ["REPLIES"])
+        _runtime.configure(configuration(os.environ["BOOTSTRAP"], gateway(route)))
+    return _runtime
+
+
+application = KafkaProxy(site, running=_running)
