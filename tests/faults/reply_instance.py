@@ -1,0 +1,25 @@
+"""One instance of the proxy with a sync route, as a server process: ``uvicorn tests.faults.reply_instance:application``.
+
+``INSTANCE_BOOTSTRAP``, ``INSTANCE_REQUESTS``, ``INSTANCE_REPLIES`` and ``INSTANCE_STORE`` say what it serves.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+django.setup()
+
+from kafkaproxy.asgi import KafkaProxy  # noqa: E402
+from kafkaproxy.runtime import Runtime  # noqa: E402
+from tests.proxy import configuration, gateway, produce, site  # noqa: E402
+
+route = produce(
+    "/items/{id}", topic=os.environ["INSTANCE_REQUESTS"], key="${params.id}", reply_to=os.environ["INSTANCE_REPLIES"]
+)
+runtime = Runtime(store_dir=Path(os.environ["INSTANCE_STORE"]))
+runtime.configure(configuration(os.environ["INSTANCE_BOOTSTRAP"], gateway(route)))
+application = KafkaProxy(site, running=lambda: runtime)
