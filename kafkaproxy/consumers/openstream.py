@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.authorized import Authorized
@@ -40,20 +40,9 @@ class OpenStream:
     """Serves one client until it leaves, stops reading, or the server stops."""
 
     __slots__ = (
-        *(
-            "_authorization",
-            "_cluster",
-            "_cursor",
-            "_ended",
-            "_first",
-            "_gone",
-            "_last_write",
-            "_loop",
-            "_position",
-            "_request",
-            "_retry",
-        ),
-        *("_send", "_settings", "_stalled", "_task", "_timer", "_told", "_topic", "_waiter", "_writing"),
+        *("_authorization", "_cluster", "_cursor", "_ended", "_first", "_gone", "_is_beat", "_last_write", "_loop", "_parked"),
+        *("_position", "_request", "_retry", "_send", "_settings", "_stalled", "_task", "_timer", "_told", "_topic", "_waiter"),
+        "_writing",
     )
 
     def __init__(
@@ -80,7 +69,8 @@ class OpenStream:
         self._first = gap_frame(event_id, {"lost": start.lost}) if start.lost else id_frame(event_id)
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self._gone = self._ended = self._stalled = self._writing = False
+        self._parked: set[asyncio.Future[None]] = set()
+        self._gone = self._ended = self._stalled = self._writing = self._is_beat = False
         self._retry: int | None = None
         self._last_write = time.monotonic()
         self._authorization: Authorized | None = None
@@ -161,7 +151,7 @@ class OpenStream:
             elif self._is_heartbeat_due():
                 await self._write(self._heartbeat(self._position))
             elif frames is None:
-                await self._wait(tail.waiters)
+                await self._wait_in(tail.waiters)
             # A page costs time, and a server's send need not give way to others.
             await asyncio.sleep(0)
 
@@ -171,11 +161,13 @@ class OpenStream:
         try:
             await self._walk_ring(group, tail)
         finally:
+            self._unpark()
             tail.leave(group)
 
     async def _walk_ring(self, group: Group, tail: StreamTail) -> None:
+        """Every delivery passes here: what may be left out is left out."""
         sequence = group.end
-        while not self._ended and await self._may_go_on():
+        while not self._ended and (self._authorization is None or await self._may_go_on()):
             if sequence < group.end:
                 piece = group.since(sequence)
                 if piece is None:
@@ -185,10 +177,10 @@ class OpenStream:
                 await self._write(frames)
             elif group.closed:
                 return
-            elif self._is_heartbeat_due():
+            elif self._is_beat:
                 await self._write(self._heartbeat(tail.position))
             else:
-                await self._wait(group.waiters)
+                await self._park(group.waiters)
 
     def _heartbeat(self, position: str) -> bytes:
         """Return a comment; or, when filtered records have moved the position, an event that only has the new id."""
@@ -201,19 +193,26 @@ class OpenStream:
         """Return the id of the position, as of a record without key and etag."""
         return make_event_id(self._position, None, None, keyed=self._cursor.view[1].keyed)
 
-    async def _wait(self, waiters: set[asyncio.Future[None]]) -> None:
-        self._waiter = waiter = self._loop.create_future()
-        waiters.add(waiter)
+    async def _wait_in(self, waiters: set[asyncio.Future[None]]) -> None:
         try:
-            await waiter
+            await self._park(waiters)
         finally:
-            waiters.discard(waiter)
+            self._unpark()
+
+    def _park(self, waiters: set[asyncio.Future[None]]) -> asyncio.Future[None]:
+        """Return a future to await, which whoever has something for us completes and takes out of ``waiters``."""
+        self._waiter, self._parked = self._loop.create_future(), waiters
+        waiters.add(self._waiter)
+        return self._waiter
+
+    def _unpark(self) -> None:
+        if self._waiter is not None:
+            self._parked.discard(self._waiter)
             self._waiter = None
 
     async def _may_go_on(self) -> bool:
         """Send the challenge that is due; end where a credential is over and nobody brought a fresh one."""
-        if self._authorization is None:
-            return True
+        assert self._authorization is not None
         async for challenge in self._authorization.challenges():
             await self._put(challenge_frame(challenge))
         if await self._authorization.is_over():
@@ -221,13 +220,16 @@ class OpenStream:
             self._ended = True
         return not self._ended
 
-    async def _write(self, frames: bytes) -> None:
-        if self._authorization is None or await self._may_go_on():
+    def _write(self, frames: bytes) -> Coroutine[Any, Any, None]:
+        return self._put(frames) if self._authorization is None else self._put_if_allowed(frames)
+
+    async def _put_if_allowed(self, frames: bytes) -> None:
+        if await self._may_go_on():
             await self._put(frames)
 
     async def _put(self, frames: bytes) -> None:
         self._last_write = time.monotonic()
-        self._writing = True
+        self._writing, self._is_beat = True, False
         try:
             await self._send({"type": "http.response.body", "body": frames, "more_body": True})
         except OSError:  # ASGI: the client is gone
@@ -256,7 +258,8 @@ class OpenStream:
     def _tick(self) -> None:
         self._cluster.keep(self._topic.name, Role.STREAM)
         if not self._writing:
-            if self._is_heartbeat_due() or (self._authorization is not None and self._authorization.seconds_left() <= 0):
+            self._is_beat = self._is_heartbeat_due()
+            if self._is_beat or (self._authorization is not None and self._authorization.seconds_left() <= 0):
                 self._wake()
         elif self._idle_for() >= self._settings.stream_send_timeout_seconds and self._task is not None:
             self._stalled = True
@@ -280,4 +283,5 @@ class OpenStream:
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
+            self._parked.discard(self._waiter)
             self._waiter.set_result(None)

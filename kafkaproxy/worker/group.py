@@ -52,7 +52,7 @@ class Piece(NamedTuple):
 class Group:
     """A ring of frames. It holds what some member has yet to send, up to a bound; who is slower reads the store again."""
 
-    __slots__ = ("_base", "_bytes", "_frames", "_joined", "_piece", "_positions", "closed", "members", "view", "waiters")
+    __slots__ = ("_base", "_bytes", "_frames", "_joined", "_piece", "_positions", "closed", "end", "members", "view", "waiters")
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -63,21 +63,19 @@ class Group:
         """Whether nothing will be added: members send what is left and look for their place anew."""
         self._frames: list[bytes] = []
         self._positions: list[str] = []
+        self.end = 0
+        """The sequence number that the next frame gets."""
         self._base = 0
         self._bytes = 0
         self._joined = (-1, -1)
         self._piece = Piece(b"", -1, "")
-
-    @property
-    def end(self) -> int:
-        """The sequence number that the next frame gets."""
-        return self._base + len(self._frames)
 
     def append(self, frame: bytes, position: str) -> None:
         """Add a frame; the oldest half of the ring leaves when it is full."""
         self._frames.append(frame)
         self._positions.append(position)
         self._bytes += len(frame)
+        self.end += 1
         if len(self._frames) > _RING or (self._bytes > _RING_BYTES and len(self._frames) > 1):
             self._drop((len(self._frames) + 1) // 2)
 
@@ -88,13 +86,10 @@ class Group:
 
     def since(self, sequence: int) -> Piece | None:
         """Return frames from ``sequence`` on; None where the ring has moved on."""
-        start = sequence - self._base
-        if start < 0:
+        if sequence < self._base:
             return None
-        if start == len(self._frames) - 1:  # one new frame, the usual case: it is not copied
-            return Piece(self._frames[-1], self.end, self._positions[-1])
         if self._joined != (sequence, self.end):  # else another member has just asked for the same
-            self._joined, self._piece = (sequence, self.end), self._join(start)
+            self._joined, self._piece = (sequence, self.end), self._join(sequence - self._base)
         return self._piece
 
     def wake(self) -> None:
