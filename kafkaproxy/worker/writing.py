@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import lmdb
 
@@ -16,6 +17,9 @@ from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, 
 from kafkaproxy.worker.types import Record, Role
 
 __all__ = ["Batch", "StoreWriter", "doubt"]
+
+_BYTES_PER_STEP: Final = 16 << 20
+"""About how much of a log is removed in one transaction, and held in memory for it."""
 
 
 @dataclass(slots=True)
@@ -203,15 +207,19 @@ class StoreWriter:
             cursor = txn.cursor(db=records)
             prefix = state.key + codec.PARTITION.pack(partition)
             doomed: list[tuple[bytes, bytes]] = []
+            size, done = 0, True
             if cursor.set_range(prefix):
                 for key, value in cursor:
-                    if key[: len(prefix)] != prefix or codec.position(key)[1] >= log_start or len(doomed) == limit:
+                    if key[: len(prefix)] != prefix or codec.position(key)[1] >= log_start:
+                        break
+                    if len(doomed) == limit or size >= _BYTES_PER_STEP:
+                        done = False
                         break
                     doomed.append((key, value))
+                    size += len(value)
             for key, value in doomed:
                 self._remove(txn, state, key, value)
-            add_bytes(txn, self._store, state, -sum(len(value) for _, value in doomed))
-            done = len(doomed) < limit
+            add_bytes(txn, self._store, state, -size)
             # With every step: a stream must not take what is half removed for the whole log.
             reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
             self._move_log_start(txn, state.key, partition, reached)

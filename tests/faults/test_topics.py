@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.conftest import TopicFactory
@@ -134,3 +137,25 @@ async def test_the_newest_record_of_a_key_counts_wherever_a_grown_topic_keeps_it
     kafka.produce(name, None, key="a", partition=1, timestamp=3_000)
     await until_status(proxy, "/items/a", 404)
     assert (await get(proxy, "/items")).content == b'["older"]'
+
+
+async def test_a_topic_that_only_requests_name_is_kept_while_it_is_used(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy, settings: Any
+) -> None:
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 1.5}
+    name = topic(name="used")
+    kafka.produce(name, "1", key="a")
+    routes = gateway(fetch("GET /any/{topic}/{key}", topic="${params.topic}", filters=[{"key": "${params.key}"}]))
+    proxy = start(configuration(kafka.bootstrap, routes))
+    store = proxy.runtime.worker.cluster("default").store
+    for _ in range(20):
+        assert (await get(proxy, f"/any/{name}/a")).status_code == 200
+        await asyncio.sleep(0.2)
+    assert name in store.topics()
+    async with asyncio.timeout(30):
+        while name in store.topics():  # noqa: ASYNC110 - nobody uses it: its room is for others
+            await asyncio.sleep(0.05)
+    for _ in range(20):
+        assert (await get(proxy, f"/any/{name}/a")).content == b"1"
+        assert (await get(proxy, f"/any/{name}/b")).status_code == 404
+        await asyncio.sleep(0.1)

@@ -231,9 +231,11 @@ def test_a_broker_that_does_not_let_us_in_is_a_5xx_without_details(
     topic: str,
     start: Start,
     tmp_path: Path,
+    settings: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "READY_TIMEOUT_SECONDS": 1.5, "PRODUCE_TIMEOUT_SECONDS": 1}
     listener, client = refused(way, secure_kafka, certificates, tmp_path)
     proxy = start(configuration(secure_kafka.listeners[listener], items(topic), **client))
     written, read = ask(proxy, "PUT", "/items/a", content=b"1"), ask(proxy, "GET", "/items/a")

@@ -314,7 +314,7 @@ def _refusing(guarded: tuple[GuardRequirement, ...], principals: Mapping[str, Pr
     return {each.guard for each in guarded if each.guard not in principals or not principals[each.guard].holds(each.roles)}
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     GATEWAYS,
     st.sampled_from(["/a", "/b", "/a/b", "/a/c", "/c/b", "/"]),

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kafkaproxy.worker import store as store_module
+from kafkaproxy.worker import writing
 from kafkaproxy.worker.lock import WriterLock
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Record, Role
@@ -238,6 +239,17 @@ def test_trimming_takes_many_records_in_small_steps(store: Store, writer: StoreW
     assert store.reply(state.key, b"11998") is None
     assert store.reply(state.key, b"11999") == records[-1]
     assert store.progress(state.key)[0].log_start == 11_999
+
+
+def test_trimming_holds_only_so_much_at_once(store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_BYTES_PER_STEP", 1000)
+    state = topic(roles=frozenset({Role.STREAM}))
+    writer.start(state, {0: 0, 1: 0}, {})
+    apply(writer, state, *(record(0, offset, value=b"x" * 600) for offset in range(10)))
+    before = store.transaction()
+    writer.trim(state, 0, 9)
+    assert scanned(store, state) == [(0, 9)]
+    assert store.transaction() - before >= 5
 
 
 def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:

@@ -1,0 +1,53 @@
+"""A broker that is down is tried many times a second; the log says so once in a while."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from kafkaproxy.worker import repeats
+from kafkaproxy.worker.repeats import Repeats, librdkafka_log
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    moment = [1000.0]
+    monkeypatch.setattr(repeats.time, "monotonic", lambda: moment[0])
+    return moment
+
+
+def passed(filter_: Repeats, message: str, *args: Any) -> str | None:
+    record = logging.LogRecord("x", logging.WARNING, "", 0, message, args, None)
+    return record.getMessage() if filter_.filter(record) else None
+
+
+def test_a_message_is_told_once_in_30_seconds_with_how_often_it_was_not(now: list[float]) -> None:
+    filter_ = Repeats()
+    assert passed(filter_, "down %s", "a") == "down a"
+    for _ in range(40):
+        now[0] += 0.5
+        assert passed(filter_, "down %s", "a") is None
+    assert passed(filter_, "down %s", "b") == "down b"
+    now[0] += 15
+    assert passed(filter_, "down %s", "a") == "down a (and 40 more times)"
+    assert passed(filter_, "down %s", "a") is None
+
+
+def test_how_long_an_attempt_took_makes_no_other_message(now: list[float]) -> None:
+    filter_ = Repeats()
+    assert passed(filter_, "refused (after 0ms in state CONNECT)") is not None
+    assert passed(filter_, "refused (after 13ms in state CONNECT)") is None
+    assert passed(filter_, "refused (after 13ms in state UP)") is not None
+
+
+def test_it_remembers_a_bounded_number_of_messages(now: list[float]) -> None:
+    filter_ = Repeats()
+    for number in range(3000):
+        assert passed(filter_, "message %s", number) is not None
+    assert len(filter_._seen) <= 1000
+
+
+def test_librdkafkas_log_goes_through_it() -> None:
+    assert any(isinstance(each, Repeats) for each in librdkafka_log.filters)
