@@ -1,0 +1,281 @@
+"""The live end of a topic: who is found for a record, what a ring holds, and what happens when the store lets go too early."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafkaproxy.core import progress
+from kafkaproxy.worker import group as group_module
+from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
+from kafkaproxy.worker.group import Framing, Group
+from kafkaproxy.worker.pages import Page, Pages
+from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.worker.types import Record, Role
+from kafkaproxy.worker.writing import Batch, StoreWriter
+from tests.streams import parse_events
+
+PLAIN = Framing(keyed=False, as_base64=False)
+STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=2, roles=frozenset({Role.STREAM}), ready=True)
+
+KEYS = st.sampled_from([b"a", b"b", b""])
+HEADERS = st.tuples(st.sampled_from(["x", "y"]), st.sampled_from([b"1", b"2"]))
+FILTERS = st.lists(
+    st.builds(RecordFilter, st.none() | KEYS, st.lists(HEADERS, max_size=2).map(tuple)), max_size=3, unique=True
+).map(tuple)
+RECORDS = st.builds(
+    Record,
+    st.just(0),
+    st.just(0),
+    st.just(0),
+    st.none() | KEYS,
+    st.just(b""),
+    st.lists(HEADERS | st.just(("x", None)), max_size=3).map(tuple),
+)
+
+
+@given(st.lists(FILTERS, max_size=8), RECORDS, st.data())
+def test_the_index_finds_whose_filters_pass(
+    all_filters: list[tuple[RecordFilter, ...]], record: Record, data: st.DataObject
+) -> None:
+    index: FilterIndex[int] = FilterIndex()
+    for number, filters in enumerate(all_filters):
+        index.add(filters, number)
+    expected = [number for number, filters in enumerate(all_filters) if passes(filters, record)]
+    assert sorted(index.find(record)) == expected  # each once
+    gone = data.draw(st.sets(st.sampled_from(range(len(all_filters))))) if all_filters else set()
+    for number in gone:
+        index.remove(all_filters[number], number)
+    assert sorted(index.find(record)) == [number for number in expected if number not in gone]
+
+
+def test_an_index_that_is_emptied_holds_nothing() -> None:
+    index: FilterIndex[int] = FilterIndex()
+    filters = (RecordFilter(b"a", ()), RecordFilter(b"", ()), RecordFilter(None, (("x", b"1"),)))
+    index.add(filters, 1)
+    index.remove(filters, 1)
+    assert (index._all, dict(index._by_key), dict(index._by_header)) == (set(), {}, {})
+
+
+# The ring
+
+
+def ring(count: int, size: int = 10) -> Group:
+    group = Group(((), PLAIN))
+    group.members = 1
+    for number in range(count):
+        group.append(b"%0*d" % (size, number), str(number))
+    return group
+
+
+def walk(group: Group, sequence: int) -> tuple[bytes, int, str] | None:
+    """Everything from a sequence number on, in as many pieces as it takes."""
+    frames, position = b"", ""
+    while sequence < group.end:
+        piece = group.since(sequence)
+        if piece is None:
+            return None
+        frames, sequence, position = frames + piece.frames, piece.next, piece.position
+    return frames, sequence, position
+
+
+@pytest.mark.parametrize("begin", [0, 1, 7, 98, 99])
+def test_a_member_gets_what_is_new_and_the_position_after_it(begin: int) -> None:
+    assert walk(ring(100), begin) == (b"".join(b"%010d" % number for number in range(begin, 100)), 100, "99")
+
+
+def test_a_piece_is_bounded_and_a_frame_is_never_cut() -> None:
+    group = ring(10, 50_000)
+    piece = group.since(0)
+    assert piece is not None
+    assert (len(piece.frames), piece.next, piece.position) == (100_000, 2, "1")
+    large = ring(1, group_module._PIECE_BYTES * 2)
+    assert walk(large, 0) == (b"%0*d" % (group_module._PIECE_BYTES * 2, 0), 1, "0")
+
+
+def test_members_who_ask_for_the_same_get_the_same_bytes() -> None:
+    group = ring(10)
+    one, other = group.since(3), group.since(3)
+    assert one is other
+    group.append(b"more", "10")
+    assert walk(group, 3) == (b"".join(b"%010d" % number for number in range(3, 10)) + b"more", 11, "10")
+
+
+@pytest.mark.parametrize(("count", "size"), [(group_module._RING + 1, 10), (5, group_module._RING_BYTES // 4)])
+def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -> None:
+    group = ring(count, size)
+    assert group.since(0) is None
+    assert group.end == count
+    frames = walk(group, count - 1)
+    assert frames is not None
+    assert frames[0] == b"%0*d" % (size, count - 1)
+    assert group._bytes == sum(map(len, group._frames))
+
+
+async def test_what_every_member_has_sent_is_let_go_of() -> None:
+    group = ring(5)
+    group.let_go()
+    assert len(group._frames) == 5  # its only member is not waiting: it may have something to send yet
+    waiter = asyncio.get_running_loop().create_future()
+    group.waiters.add(waiter)
+    group.let_go()
+    assert (group._frames, group._bytes, group.end) == ([], 0, 5)
+    group.append(b"x", "5")
+    assert walk(group, 5) == (b"x", 6, "5")
+    group.wake()
+    assert waiter.done()
+    assert not group.waiters
+
+
+# Pages
+
+
+async def test_pages_are_read_once_for_all_who_ask_together() -> None:
+    pages, reads = Pages(), 0
+
+    async def read() -> Page:
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0.01)
+        return Page(b"x", 1, "p")
+
+    leaving = asyncio.ensure_future(pages.shared("key", read))
+    staying = [asyncio.ensure_future(pages.shared("key", read)) for _ in range(10)]
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert {await each for each in staying} == {Page(b"x", 1, "p")}
+    assert reads == 1
+    assert pages.get("key") == Page(b"x", 1, "p")
+
+
+async def test_a_page_that_could_not_be_read_is_read_again() -> None:
+    pages = Pages()
+
+    async def fail() -> Page:
+        raise OSError("away")
+
+    async def read() -> Page:
+        return Page(b"x", 1, "p")
+
+    with pytest.raises(OSError, match="away"):
+        await pages.shared("key", fail)
+    assert pages.get("key") is None
+    assert await pages.shared("key", read) == Page(b"x", 1, "p")
+
+
+def test_pages_are_bounded() -> None:
+    pages = Pages()
+    for number in range(1000):
+        pages.keep(number, Page(b"x" * 100_000, number, ""))
+        pages.keep(number, Page(b"again", number, ""))
+    assert pages.get(999) is not None
+    assert pages.get(0) is None
+    assert pages._bytes == sum(len(page.frames) for page in pages._kept.values()) <= 8 << 20
+
+
+# The tail
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path, 64 << 20)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def writer(store: Store) -> StoreWriter:
+    made = StoreWriter(store, frozenset())
+    made.begin(b"session1")
+    made.start(STATE, {0: 0, 1: 0}, {0: 0, 1: 0})
+    return made
+
+
+def write(writer: StoreWriter, partition: int, *offsets: int) -> None:
+    records = [Record(partition, offset, 0, b"k%d" % (offset % 2), b"%d-%d" % (partition, offset), ()) for offset in offsets]
+    writer.apply({"t": Batch(records, {})}, {"t": STATE})
+
+
+def data_of(group: Group, sequence: int = 0) -> list[str]:
+    walked = walk(group, sequence)
+    assert walked is not None
+    return [event.data for event in parse_events(walked[0])]
+
+
+def test_groups_get_what_their_filters_pass_with_the_whole_position(store: Store, writer: StoreWriter) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    everything, odd = tail.join(((), PLAIN)), tail.join(((RecordFilter(b"k1", ()),), PLAIN))
+    write(writer, 1, 0, 1)
+    write(writer, 0, 0, 1, 2)
+    assert not tail.advance(store)
+    assert data_of(everything) == ["0-0", "0-1", "0-2", "1-0", "1-1"]
+    assert data_of(odd) == ["0-1", "1-1"]
+    ids = [progress.decode(event.id) for event in parse_events(walk(odd, 0)[0])]  # type: ignore[index]
+    assert ids == [{0: 2, 1: 0}, {0: 3, 1: 2}]
+    assert progress.decode(tail.position) == tail.positions == {0: 3, 1: 2}
+
+
+def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    write(writer, 0, *range(1000))
+    monkeypatch.setattr(store, "read", None)
+    assert not tail.advance(store)
+    assert tail.positions == {0: 1000, 1: 0}
+
+
+def test_a_long_step_is_made_in_parts(store: Store, writer: StoreWriter) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    group = tail.join(((), PLAIN))
+    write(writer, 0, *range(1200))
+    steps = 1
+    while tail.advance(store):
+        steps += 1
+    assert steps == 3
+    assert len(data_of(group)) == 1200
+
+
+async def test_records_that_left_the_store_before_they_were_read_send_streams_back_to_where_they_were(
+    store: Store, writer: StoreWriter
+) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    group = tail.join(((), PLAIN))
+    write(writer, 0, 0, 1)
+    tail.advance(store)
+    assert data_of(group) == ["0-0", "0-1"]
+    waiter = asyncio.get_running_loop().create_future()
+    group.waiters.add(waiter)
+    write(writer, 0, *range(2, 10))
+    writer.trim(STATE, 0, 6)  # faster than the tail
+    assert not tail.advance(store)
+    assert group.closed
+    assert waiter.done()
+    assert group.end == 2  # nothing after the hole was added: a client would not see that there is one
+    tail.leave(group)
+    again = tail.join(((), PLAIN))
+    assert again is not group
+    assert tail.positions == {0: 10, 1: 0}
+
+
+def test_a_reset_closes_rings_and_begins_another_epoch(store: Store, writer: StoreWriter) -> None:
+    tail = StreamTail(STATE.key, {0: 5})
+    group, epoch = tail.join(((), PLAIN)), tail.epoch
+    tail.reset(b"another".ljust(16), {0: 0})
+    assert group.closed
+    assert tail.epoch is not epoch
+    assert tail.positions == {0: 0}
+
+
+def test_a_partition_that_the_topic_grew_by_is_read_from_its_beginning(store: Store, writer: StoreWriter) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    group = tail.join(((), PLAIN))
+    writer.start(STATE, {2: 3}, {2: 3})
+    write(writer, 2, 3, 4)
+    tail.advance(store)
+    assert data_of(group) == ["2-3", "2-4"]
+    assert tail.positions == {0: 0, 1: 0, 2: 5}
