@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import httpx
 
+from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.faults.asking import get, items, unique, until_body, until_put
 from tests.faults.conftest import StartProxy
@@ -117,3 +119,21 @@ async def test_a_topic_that_is_read_for_more_than_before_is_never_half_served(
         one, every = await get(proxy, "/items/2999"), await get(proxy, "/items")
         assert (one.status_code, one.content) == (200, b"2999")
         assert len(every.json()) == 3000
+
+
+async def test_a_topic_that_is_compacted_no_longer_shows_every_record_again(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy
+) -> None:
+    name = topic(name="reload-policy")
+    kafka.produce_many(name, [{"value": str(number), "key": "a"} for number in range(5)])
+
+    def tuned(policy: str) -> Configuration:
+        tuning = {name: TopicSettings(roles=frozenset({Role.FETCH}), cleanup_policy=policy)}
+        return configuration(kafka.bootstrap, items(name), topics=tuning)
+
+    proxy = start(tuned("compact"))
+    assert (await get(proxy, "/items")).content == b"[4]"  # and the store let the others go
+    proxy.runtime.configure(tuned("delete"))
+    await until_body(proxy, "/items", b"[0,1,2,3,4]")
+    proxy.runtime.configure(tuned("compact"))
+    await until_body(proxy, "/items", b"[4]")
