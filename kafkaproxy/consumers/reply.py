@@ -10,7 +10,7 @@ import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from kafkaproxy.conf import Settings
@@ -31,6 +31,8 @@ from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["poll", "request_reply"]
+
+_ANYBODYS: Final = owner_digest([], [])
 
 
 class Produce(Protocol):
@@ -244,8 +246,10 @@ def _preferences(request: Request, settings: Settings) -> Preferences:
 
 def _owner(exchange: Exchange) -> str:
     """Return whose the exchange is; the same for a request and for asking for its outcome."""
-    fields = exchange.match.route.async_fields
-    return owner_digest(exchange.identities, (template.render(exchange.context) for _, template in fields))
+    identities, fields = exchange.identities, exchange.match.route.async_fields
+    if not identities and not fields:
+        return _ANYBODYS
+    return owner_digest(identities, (template.render(exchange.context) for _, template in fields))
 
 
 async def _respond_accepted(exchange: Exchange, settings: Settings, responder: Responder, more: Fields) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -68,7 +70,7 @@ class LogOffsets:
         request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
         futures = self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
         with _as_unavailable():
-            results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
+            results = await _results(list(futures.values()))
         return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
 
     async def _partitions(self, topic: str) -> dict[int, int]:
@@ -80,6 +82,34 @@ class LogOffsets:
         if self._admin is None:
             self._admin = AdminClient(self._config)
         return self._admin
+
+
+async def _results(futures: Sequence[concurrent.futures.Future[Any]]) -> list[Any]:
+    """Wait for all. The last one wakes the loop, not every one of as many as there are partitions."""
+    loop = asyncio.get_running_loop()
+    everything: asyncio.Future[None] = loop.create_future()
+    lock = threading.Lock()
+    left = len(futures)
+
+    def one_is_done(_: object) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left:
+                return
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_finish, everything)
+
+    for future in futures:
+        future.add_done_callback(one_is_done)
+    if futures:
+        await everything
+    return [future.result() for future in futures]
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @contextlib.contextmanager
