@@ -22,13 +22,31 @@ from tests.kafka import Cluster
 from tests.servers import Site, serve
 
 BODY = b'{"greeting":"Hello, world"}'
+SCRIPT = f"""
+wrk.method = "POST"
+wrk.body = '{BODY.decode()}'
+wrk.headers["content-type"] = "application/json"
+"""
+KEYS = """
+local number = 0
+request = function()
+  number = number + 1
+  wrk.headers["idempotency-key"] = string.format("%d-%.9f-%d", os.time(), os.clock(), number)
+  return wrk.format()
+end
+"""
+FLAGS = {
+    "granian": ("--workers", "1", "--no-ws", "--log-level", "warning"),
+    "uvicorn": ("--log-level", "warning", "--no-access-log"),
+}
 METHOD = """\
 One service in a process of its own answers both sides. *Bare* is a Python program that calls it over Kafka with one librdkafka
-producer and consumer in one thread. *Ours* is a route with reply-to on granian (one worker). Both ask with acks=all and the
-same body, and have a pair of topics each. Latency: one request after the other over one connection; *with key* sends a new
-idempotency key each time, which makes us ask Kafka where the reply topic ends before we produce. Throughput: so many
-requests open at all times, ours by wrk. The sides take turns, round after round; the numbers are of all samples (latency) or
-the median of the rounds (throughput). Everything, the broker too, shares the cores below."""
+producer and consumer in one thread. *Ours* is a route with reply-to on {server} (one worker). Both ask with acks=all and the
+same body, and have a pair of topics each. *With key* sends a new idempotency key each time, which makes us ask Kafka where the
+reply topic ends before we produce. *HTTP alone* is the same server answering the same body without Kafka: the part of ours that
+is not ours. Latency: one request after the other, over one connection, {rounds} rounds of {requests} on each side, percentiles
+of all. Throughput: so many requests open at all times, ours by wrk, the median of {load_rounds} rounds of {seconds:g} s. The
+sides take turns. Everything, the broker too, shares the cores below."""
 
 
 class Keepalive:
@@ -40,9 +58,9 @@ class Keepalive:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
 
-    def ask(self, key: str = "") -> float:
+    def ask(self, path: str = "/items/1", key: str = "") -> float:
         """POST once and return the seconds until the whole answer was there."""
-        lines = [b"POST /items/1 HTTP/1.1", b"host: localhost", b"content-type: application/json"]
+        lines = [f"POST {path} HTTP/1.1".encode(), b"host: localhost", b"content-type: application/json"]
         lines += [b"content-length: %d" % len(BODY)] + ([b"idempotency-key: " + key.encode()] if key else [])
         asked = time.perf_counter()
         self._socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + BODY)
@@ -65,25 +83,25 @@ def main() -> None:
     with _topics(cluster, options.partitions) as topics, tempfile.TemporaryDirectory() as folder:
         bare_requests, bare_replies, requests, replies = topics
         env = {"STORE": f"{folder}/store", "BOOTSTRAP": options.bootstrap, "REQUESTS": requests, "REPLIES": replies}
-        flags = ("--workers", "1", "--no-ws", "--log-level", "warning")
         with (
             helper("benchmarks.echo", options.bootstrap, bare_requests, requests),
-            serve("granian", "benchmarks.sync_app:application", Path(folder), env=env, options=flags) as site,
+            serve(
+                options.server, "benchmarks.sync_app:application", Path(folder), env=env, options=FLAGS[options.server]
+            ) as site,
         ):
             bare = BareClient(options.bootstrap, bare_requests, bare_replies)
             results = {
                 "latency_ms": _latency(bare, Keepalive(site), options.rounds, options.requests),
-                "throughput": {
-                    str(number): _throughput(bare, site, number, options, Path(folder)) for number in options.concurrent
-                },
+                "throughput": {str(each): _throughput(bare, site, each, options, Path(folder)) for each in options.concurrent},
             }
             bare.close()
-    print(report("Sync requests", METHOD, _table(results), results))
+    print(report("Sync requests", METHOD.format(**vars(options)), _table(results), results))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True, help="a Kafka that has nothing else to do")
+    parser.add_argument("--server", choices=FLAGS, default="granian")
     parser.add_argument("--rounds", type=int, default=10, help="how often the sides take turns (10)")
     parser.add_argument("--requests", type=int, default=300, help="requests of a round of latency (300)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a round of throughput (5)")
@@ -108,7 +126,8 @@ def _latency(bare: BareClient, ours: Keepalive, rounds: int, requests: int) -> d
     sides: dict[str, Callable[[], float]] = {
         "bare": lambda: bare.ask(BODY),
         "ours": ours.ask,
-        "ours with key": lambda: ours.ask(str(uuid.uuid4())),
+        "ours with key": lambda: ours.ask(key=str(uuid.uuid4())),
+        "HTTP alone": lambda: ours.ask("/echo"),
     }
     samples: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -123,29 +142,34 @@ def _latency(bare: BareClient, ours: Keepalive, rounds: int, requests: int) -> d
 def _throughput(
     bare: BareClient, site: Site, concurrent: int, options: argparse.Namespace, folder: Path
 ) -> dict[str, dict[str, float]]:
-    script = f"""
-wrk.method = "POST"
-wrk.body = '{BODY.decode()}'
-wrk.headers["content-type"] = "application/json"
-"""
-    runs: dict[str, list[Mapping[str, float]]] = {"bare": [], "ours": []}
+    def load(path: str, script: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: wrk(site.url + path, concurrent, options.seconds, script, folder)
+
+    sides: dict[str, Callable[[], Mapping[str, float]]] = {
+        "bare": lambda: bare.load(BODY, concurrent, options.seconds),
+        "ours": load("/items/1", SCRIPT),
+        "ours with key": load("/items/1", SCRIPT + KEYS),
+        "HTTP alone": load("/echo", SCRIPT),
+    }
+    runs: dict[str, list[Mapping[str, float]]] = {name: [] for name in sides}
     for number in range(options.load_rounds):
-        runs["bare"].append(bare.load(BODY, concurrent, options.seconds))
-        runs["ours"].append(wrk(f"{site.url}/items/1", concurrent, options.seconds, script, folder))
+        for name, run in sides.items():
+            runs[name].append(run())
         print(f"throughput {concurrent}, round {number + 1} of {options.load_rounds}", file=sys.stderr)
     return {name: {field: median(each[field] for each in given) for field in given[0]} for name, given in runs.items()}
 
 
 def _table(results: dict[str, Any]) -> str:
     latency, rows = results["latency_ms"], []
-    for name in ("ours", "ours with key"):
+    for name in ("ours", "ours with key", "HTTP alone"):
         for share in ("p50", "p99"):
             bare, ours = latency["bare"][share], latency[name][share]
             rows.append((f"{name}, {share}", f"{bare:.2f} ms", f"{ours:.2f} ms", f"{ours / bare:.2f}x"))
     for concurrent, sides in results["throughput"].items():
-        bare, ours = sides["bare"]["per_second"], sides["ours"]["per_second"]
-        rows.append((f"{concurrent} at once", f"{bare:,.0f}/s", f"{ours:,.0f}/s", f"{ours / bare:.2f}x"))
-    return markdown_table(("", "bare", "ours", "ours / bare"), rows)
+        for name in ("ours", "ours with key", "HTTP alone"):
+            bare, ours = sides["bare"]["per_second"], sides[name]["per_second"]
+            rows.append((f"{name}, {concurrent} at once", f"{bare:,.0f}/s", f"{ours:,.0f}/s", f"{ours / bare:.3f}x"))
+    return markdown_table(("", "bare", "measured", "measured / bare"), rows)
 
 
 if __name__ == "__main__":

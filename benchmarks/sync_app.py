@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -12,7 +13,7 @@ django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402 - after the settings
 from kafkaproxy.runtime import Runtime  # noqa: E402
-from tests.proxy import configuration, gateway, produce, site  # noqa: E402
+from tests.proxy import configuration, gateway, produce  # noqa: E402
 
 _runtime: Runtime | None = None
 
@@ -26,4 +27,11 @@ def _running() -> Runtime:
     return _runtime
 
 
-application = KafkaProxy(site, running=_running)
+async def _echo(_scope: Any, receive: Any, send: Any) -> None:
+    """Answer what no route matches with the body as it came: what HTTP alone costs."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(message["body"]))]})
+    await send({"type": "http.response.body", "body": message["body"]})
+
+
+application = KafkaProxy(_echo, running=_running)
