@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kafkaproxy.conf import Settings, get_settings
 
 __all__ = ["Streams", "retry_ms"]
 
 log = logging.getLogger("kafkaproxy.stream")
+
+Handler = Callable[[int, FrameType | None], Any]
+_AGAIN_SECONDS: Final = 0.5
+"""When to repeat a signal for a server that hears of it through asyncio: by a pipe that is full while the loop is busy with
+thousands of clients that leave, so that the signal is lost."""
 
 
 class Drainable(Protocol):
@@ -74,12 +80,15 @@ class Streams:
         if self.draining:
             return
         self.draining = True
-        settings = get_settings()
         log.info("draining streams=%s", len(self._open))
-        for stream, loop in list(self._open.items()):
-            delay = random.uniform(0, settings.drain_seconds / 2)  # noqa: S311 - spreads load, hides nothing
+        for loop in set(self._open.values()):
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(loop.call_later, delay, stream.drain)
+                loop.call_soon_threadsafe(self._drain, loop)
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        longest = get_settings().drain_seconds / 2
+        for stream in [stream for stream, own in self._open.items() if own is loop]:
+            loop.call_later(random.uniform(0, longest), stream.drain)  # noqa: S311 - spreads load, hides nothing
 
     async def drained(self) -> None:
         """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``."""
@@ -93,15 +102,20 @@ class Streams:
         if self._watching or threading.current_thread() is not threading.main_thread():
             return
         self._watching = True
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
             if callable(before):
-                signal.signal(number, self._handler(before))
+                signal.signal(number, self._handler(loop, before))
 
-    def _handler(self, before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.drain()
-            before(number, frame)
+    def _handler(self, loop: asyncio.AbstractEventLoop, before: Handler) -> Handler:
+        def handle(number: int, frame: FrameType | None) -> Any:
+            if not self.draining:
+                with contextlib.suppress(RuntimeError):  # the loop is closed already
+                    loop.call_soon_threadsafe(self.drain)
+                    if getattr(before, "__module__", "") == "asyncio.unix_events":
+                        loop.call_soon_threadsafe(loop.call_later, _AGAIN_SECONDS, os.kill, os.getpid(), number)
+            return before(number, frame)
 
         return handle
 
