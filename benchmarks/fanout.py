@@ -28,15 +28,15 @@ from tests.kafka import Cluster
 from tests.servers import Site, serve
 
 METHOD = """\
-Both sides run on granian (one worker), pinned to the same core, and take turns. *Raw* is an ASGI application that holds a list
-of ready frames and writes to each client what is new in it; its source is a timer in its own process. *Ours* is a stream route:
-Kafka to store to tail to client, with everything that a stream does. The bytes are the same. The clients, all in one process,
-and the producer run on the other core with the broker. A delivery is one event at one client. Latency is from the broker's
-acknowledgement (raw: from the timer) to the client's read, of every fiftieth client. *CPU per delivery* is the server process's
-time, and the ratio is raw's over ours: 1 is as cheap as raw. Taking a record from Kafka to the streams has a price that does not
-depend on their number; few clients share it. Memory is the growth of a fresh server's resident set with idle streams. The storm:
-every client is dropped, 100 records come, all clients come back at once and resume; its time is from a client's connect to its
-last record. Numbers are medians of the rounds."""
+Both sides run on granian (one worker), pinned to the same core, and take turns. *Raw* is an ASGI application that holds a
+list of ready frames and writes to each client what is new in it; its source is a timer in its own process. *Ours* is a stream
+route: Kafka to store to tail to client, with everything that a stream does. The bytes are the same. The clients, all in one
+process, and the producer run on the other core with the broker. A delivery is one event at one client. Latency is from the
+broker's acknowledgement (raw: from the timer) to the client's read, of every fiftieth client. *CPU per delivery* is the
+server process's time, and the ratio is raw's over ours: 1 is as cheap as raw. Taking a record from Kafka to the streams has a
+price that does not depend on their number; few clients share it. Memory is the growth of a fresh server's resident set with
+idle streams. The storm: every client is dropped, 100 records come, all clients come back at once and resume; its time is from
+a client's connect to its last record. Numbers are medians of the rounds."""
 
 
 @dataclass(frozen=True)
