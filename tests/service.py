@@ -77,6 +77,10 @@ class Service:
             self._producer.produce(asked.header("zilla:reply-to").decode(), reply.value, asked.key, headers=headers)
         self._producer.poll(0)
 
+    def flush(self) -> None:
+        """Wait until Kafka has every answer."""
+        assert self._producer.flush(30) == 0
+
     def _run(self) -> None:
         while not self._stop.is_set():
             message = self._consumer.poll(0.05)

@@ -16,14 +16,12 @@ from kafkaproxy.core.eventids import BadEventId, parse_event_id
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.offsets import Spec
 from kafkaproxy.worker.store import Progress, TopicState
 from kafkaproxy.worker.types import Role
 
 __all__ = ["Start", "last_position", "resolve_start"]
 
 _AGAIN_SECONDS: Final = 0.5
-_BOTH: Final[tuple[Spec, Spec]] = ("earliest", "latest")
 Offsets = Mapping[int, int]
 
 
@@ -95,31 +93,19 @@ async def _bounds(cluster: ClusterWorker, state: TopicState, last: Offsets | Non
     knows, if that covers ``last``.
     """
     known = cluster.store.progress(state.key)  # before Kafka is asked: it cannot know less of the same log
-    asks = [cluster.offsets.ask(state.name, state.partitions, spec) for spec in _BOTH]
-    outcomes = await asyncio.gather(_partitions(cluster, state), *asks, return_exceptions=True)
-    for error in (each for each in outcomes if isinstance(each, BaseException)):
-        if not isinstance(error, TopicUnavailable):
-            raise error
-        if error.reason is Unavailable.UNREACHABLE:
-            return _stored(known, last, error)
-    match outcomes:
-        case [int() as count, dict() as earliest, dict() as latest]:
-            is_known = all(row.next_offset <= latest.get(each, 0) for each, row in known.items())
-            has_grown = state.partitions <= max(last or (), default=-1) < count
-            return (earliest, latest) if is_known and not has_grown and state.partitions <= count else None
-        case _:
-            return None
+    try:
+        log = await cluster.offsets.log(state.name, state.partitions)
+    except TopicUnavailable as error:
+        return _stored(known, last, error) if error.reason is Unavailable.UNREACHABLE else None
+    is_known = all(row.next_offset <= log.latest.get(each, 0) for each, row in known.items())
+    has_grown = state.partitions <= max(last or (), default=-1) < log.partitions
+    return (log.earliest, log.latest) if is_known and not has_grown and state.partitions <= log.partitions else None
 
 
 def _stored(known: Mapping[int, Progress], last: Offsets | None, error: TopicUnavailable) -> tuple[Offsets, Offsets]:
     if last is not None and any(each not in known or last[each] > known[each].next_offset for each in last):
         raise error
     return {each: row.log_start for each, row in known.items()}, {each: row.next_offset for each, row in known.items()}
-
-
-async def _partitions(cluster: ClusterWorker, state: TopicState) -> int:
-    """Return how many partitions there are; the embedded broker, which does not tell, never makes more."""
-    return state.partitions if cluster.config.embedded else len(await cluster.offsets.partitions(state.name))
 
 
 def _resume(last: Offsets, earliest: Offsets, latest: Offsets) -> Start:

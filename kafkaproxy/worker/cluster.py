@@ -59,7 +59,7 @@ class ClusterWorker:
         self.stamps: dict[str, object] = {}
         """Topic → an object that is replaced with every change; what was read under a stamp holds while it is there."""
         self._stamped: dict[str, object] = {}
-        self.offsets = LogOffsets(admin_config(config, self.servers))
+        self.offsets = LogOffsets(admin_config(config, self.servers), embedded=config.embedded)
         self.history = History(consumer_config(config, self.servers))
         self._closed = threading.Event()
         self._hurry = threading.Event()

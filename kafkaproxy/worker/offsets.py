@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -14,38 +15,50 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
-__all__ = ["LogOffsets", "Spec"]
+__all__ = ["Log", "LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
 # librdkafka answers _NOENT where it cannot find the leader of a partition: there is none, or it has yet to learn of it.
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)  # noqa: SLF001
 Spec = Literal["earliest", "latest"] | int
 """Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
-Key = tuple[asyncio.AbstractEventLoop, str, int, Spec]
+Offsets = Mapping[int, int]
+Key = tuple[asyncio.AbstractEventLoop, str, int, Spec | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A topic as Kafka has it."""
+
+    partitions: int
+    earliest: Offsets
+    latest: Offsets
 
 
 class LogOffsets:
-    """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them."""
+    """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them.
 
-    def __init__(self, admin_config: Mapping[str, Any]) -> None:
+    A question is asked after the call that needs its answer. Who asks the same while it is under way shares the next one.
+    """
+
+    def __init__(self, admin_config: Mapping[str, Any], *, embedded: bool = False) -> None:
         self._config = dict(admin_config)
+        self._embedded = embedded
         self._admin: AdminClient | None = None
-        self._running: dict[Key, asyncio.Future[dict[int, int]]] = {}
-        self._next: dict[Key, asyncio.Future[dict[int, int]]] = {}
+        self._running: dict[Key, asyncio.Future[Any]] = {}
+        self._next: dict[Key, asyncio.Future[Any]] = {}
 
     async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
-        """Return partition → offset, from a question that was asked after this call; -1: no record is that young."""
-        return await self._share((asyncio.get_running_loop(), topic, partitions, spec))
+        """Return partition → offset; -1: no record is that young."""
+        offsets: dict[int, int] = await self._share((asyncio.get_running_loop(), topic, partitions, spec))
+        return offsets
 
-    async def partitions(self, topic: str) -> list[int]:
-        """Return the topic's partitions, from a question that was asked after this call."""
-        return sorted(await self._share((asyncio.get_running_loop(), topic, 0, "latest")))
+    async def log(self, topic: str, partitions: int) -> Log:
+        """Return how many partitions there are, and where the first ``partitions`` begin and end."""
+        log: Log = await self._share((asyncio.get_running_loop(), topic, partitions, None))
+        return log
 
-    async def _share(self, key: Key) -> dict[int, int]:
-        """Return the answer to a question.
-
-        One that is under way may have been answered before the caller's moment: later callers share the next one.
-        """
+    async def _share(self, key: Key) -> Any:
         running = self._running.get(key)
         if running is None:
             return await asyncio.shield(self._begin(key))
@@ -54,17 +67,34 @@ class LogOffsets:
             following = self._next[key] = asyncio.ensure_future(self._after(running, key))
         return await asyncio.shield(following)
 
-    def _begin(self, key: Key) -> asyncio.Future[dict[int, int]]:
+    def _begin(self, key: Key) -> asyncio.Future[Any]:
         _, topic, partitions, spec = key
-        question = self._offsets(topic, partitions, spec) if partitions else self._partitions(topic)
-        task = self._running[key] = asyncio.ensure_future(question)
+        question = self._log(topic, partitions) if spec is None else self._offsets(topic, partitions, spec)
+        task: asyncio.Future[Any] = asyncio.ensure_future(question)
+        self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
 
-    async def _after(self, running: asyncio.Future[dict[int, int]], key: Key) -> dict[int, int]:
+    async def _after(self, running: asyncio.Future[Any], key: Key) -> Any:
         await asyncio.wait((running,))
         self._next.pop(key, None)
         return await self._begin(key)
+
+    async def _log(self, topic: str, partitions: int) -> Log:
+        questions = (self._offsets(topic, partitions, "earliest"), self._offsets(topic, partitions, "latest"))
+        outcomes = await asyncio.gather(self._partitions(topic, partitions), *questions, return_exceptions=True)
+        errors = [each for each in outcomes if isinstance(each, BaseException)]
+        if errors:  # of several reasons, "unknown" is the weaker: librdkafka may just not have been told
+            raise min(errors, key=lambda each: getattr(each, "reason", None) is Unavailable.UNKNOWN_TOPIC)
+        count, earliest, latest = outcomes
+        return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
+
+    async def _partitions(self, topic: str, known: int) -> int:
+        if self._embedded:  # it does not tell, and never makes more
+            return known
+        future = self._client().describe_topics(TopicCollection([topic]), request_timeout=_PATIENCE)[topic]
+        with _as_unavailable():
+            return len((await asyncio.wrap_future(future)).partitions)
 
     async def _offsets(self, topic: str, partitions: int, spec: Spec) -> dict[int, int]:
         request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
@@ -72,11 +102,6 @@ class LogOffsets:
         with _as_unavailable():
             results = await _results(list(futures.values()))
         return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
-
-    async def _partitions(self, topic: str) -> dict[int, int]:
-        future = self._client().describe_topics(TopicCollection([topic]), request_timeout=_PATIENCE)[topic]
-        with _as_unavailable():
-            return dict.fromkeys((each.id for each in (await asyncio.wrap_future(future)).partitions), 0)
 
     def _client(self) -> AdminClient:
         if self._admin is None:

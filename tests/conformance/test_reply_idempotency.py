@@ -324,6 +324,7 @@ async def test_a_reply_that_came_while_nobody_ran_is_found(
     await until(lambda: silent.asked)
     first.runtime.worker.close()
     silent.reply(silent.asked[0], Reply(b"in between"))
+    silent.flush()
     second = start(route)
     asking = [put(second), second.request("GET", accepted.headers["location"], headers={"prefer": "wait=30"})]
     assert [each.content for each in await asyncio.gather(*asking)] == [b"in between"] * 2

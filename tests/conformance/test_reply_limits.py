@@ -13,8 +13,8 @@ from kafkaproxy.worker.types import Acks
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
 from tests.exchange import Exchange, assert_nobody_waits, until, until_ready
-from tests.kafka import Consumed
-from tests.proxy import Proxy, produce
+from tests.kafka import Cluster, Consumed
+from tests.proxy import Proxy, configuration, gateway, produce
 from tests.service import Reply, Service, echo
 
 Consume = Callable[[str], list[Consumed]]
@@ -194,5 +194,22 @@ async def test_a_service_may_answer_long_after_everybody_left(stage: Stage) -> N
     left.hang_up()
     await left.end()
     stage.service.reply(stage.service.asked[0], Reply(b"late"))
+    stage.service.flush()
     assert (await stage.asked("/items/1", "POST", fields)).body == b"late"
     assert len(stage.service.asked) == 1
+
+
+async def test_a_wait_outlives_the_connections_it_began_on(
+    kafka: Cluster, start: StartProxy, service: StartService, topic: TopicFactory
+) -> None:
+    requests, replies = topic(name="requests"), topic(name="replies")
+    routes = gateway(produce("/", topic=requests, reply_to=replies))
+    proxy, silent = start(config=configuration(kafka.bootstrap, routes)), service(requests, lambda _asked: None)
+    asking = asyncio.ensure_future(proxy.request("POST", "/", content=b"x"))
+    await until(lambda: silent.asked)
+    changed = configuration(kafka.bootstrap, routes, **{"client.rack": "another"})
+    await asyncio.to_thread(proxy.runtime.configure, changed)
+    silent.answer = echo
+    assert (await proxy.request("POST", "/", content=b"on the new ones")).content == b"on the new ones"
+    silent.reply(silent.asked[0], Reply(b"on the old ones"))
+    assert (await asking).content == b"on the old ones"
