@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
@@ -38,21 +39,23 @@ async def serve(running: Runtime, table: Table, candidates: list[Found], request
     return outcome is not None
 
 
-async def run(
+def run(
     running: Runtime, table: Table, match: Match, principals: Principals, request: Request, send: Send, *, keep: bool
-) -> None:
-    """Let a consumer serve the match. ``keep``: the next request of this line gets the same."""
+) -> Awaitable[None]:
+    """Let a consumer serve the match. ``keep``: the next request of this line gets the same.
+
+    Not a coroutine function, as each coroutine on the way is work for the garbage collector: await what it returns.
+    """
     send = metrics.counting(send, metrics.answers(match.gateway.name, match.route.name, match.route.capability))
     try:
         send = _adorned(table, match.gateway, principals, request, send)
     except Problem as refused:
-        await Responder(send, head=request.method == "HEAD").problem(refused, match.route.name)
-        return
+        return Responder(send, head=request.method == "HEAD").problem(refused, match.route.name)
     if keep and match.route.capability is Capability.FETCH:
         standing = table.cors[match.gateway.name].standing(request)
         request.hot = table.hot if standing is None else table.hot.adding(standing)
     request.scope["kafkaproxy"] = (request, match, principals)
-    await running.consumer(match)(request.scope, request.receive, send)
+    return running.consumer(match)(request.scope, request.receive, send)
 
 
 def _adorned(table: Table, gateway: Gateway, principals: Principals, request: Request, send: Send) -> Send:

@@ -47,7 +47,7 @@ async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responde
     state, record = await search.look()
     if exchange.request.hot is not None and search.is_keyed and record is not None and record.value:
         fields = _representation_fields(exchange, state, record)
-        exchange.request.hot.keep(exchange.request, search.cluster, search.topic, stamp, fields, record.value)
+        exchange.request.hot.keep(exchange, search.cluster, search.topic, stamp, fields, record.value)
     if preferences.wait and not _is_new(state, record, validator):
         waiting = Waiting(exchange.request, worker, settings, preferences.wait)
         state, record = await _wait(waiting, search, validator)
@@ -106,8 +106,8 @@ class Search:
 
     async def _by_scan(self, state: TopicState) -> Record | None:
         # How long it takes to look through a topic depends on the topic: not in the event loop.
-        store, pool = self.cluster.store, self.cluster.pool
-        return await asyncio.get_running_loop().run_in_executor(pool, store.newest, state, self.matches)
+        store, scans = self.cluster.store, self.cluster.scans
+        return await asyncio.get_running_loop().run_in_executor(scans, store.newest, state, self.matches)
 
     def matches(self, record: Record) -> bool:
         """Whether any filter passes the record; without filters every record passes."""

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from kafkaproxy import metrics
-from kafkaproxy.consumers.http import Request, Scope, Send
+from kafkaproxy.consumers.context import Exchange
+from kafkaproxy.consumers.http import Scope, Send
 from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -82,14 +83,15 @@ class HotFetches:
         kept = self._kept.get((scope.get("raw_path") or b"", scope["scheme"], host))
         return kept if kept is not None and kept.answers(tag) else None
 
-    def keep(self, request: Request, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
         """Keep an answer that was read after ``stamp`` was taken."""
+        request = exchange.request
         raw: bytes | None = request.scope.get("raw_path")
         if raw is None or len(body) > _MAX_BODY or topic not in cluster.config.topics:
             return
         line = (raw, request.scheme, request.field(b"host") or b"")
         self._drop(line)
-        self._kept[line] = _Kept(request.scope["kafkaproxy"][1], cluster, topic, stamp, fields, body)
+        self._kept[line] = _Kept(exchange.match, cluster, topic, stamp, fields, body)
         self._bytes += _size(line, body)
         while self._bytes > _MAX_BYTES:
             self._drop(next(iter(self._kept)))
@@ -112,9 +114,9 @@ class _Adding(HotFetches):
         self._inner = inner
         self._change = change
 
-    def keep(self, request: Request, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
         """Keep an answer as it is seen by clients."""
-        self._inner.keep(request, cluster, topic, stamp, self._change(fields), body)
+        self._inner.keep(exchange, cluster, topic, stamp, self._change(fields), body)
 
 
 class Plans:

@@ -74,15 +74,17 @@ class Request:
 
     async def body(self, limit: int) -> bytes:
         """Read the whole body; raise :class:`ClientGone`, or a 413 :class:`Problem` for more than ``limit`` bytes."""
-        declared = self.field(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
+        length = self._declared_length()
+        if length is not None and length > limit:
             raise self._too_large(limit)
         message = await self.receive()
-        if message["type"] == "http.request" and not message.get("more_body"):  # one piece, the usual case
+        if message["type"] == "http.request":
             body: bytes = message.get("body", b"")
-            if len(body) > limit:
-                raise self._too_large(limit)
-            return body
+            # In one piece, the usual case. A server that has yet to say that it was the last is not asked: that takes a turn.
+            if len(body) == length or not message.get("more_body"):
+                if len(body) > limit:
+                    raise self._too_large(limit)
+                return body
         pieces = bytearray()
         while message["type"] == "http.request":
             pieces += message.get("body", b"")
@@ -92,6 +94,13 @@ class Request:
                 return bytes(pieces)
             message = await self.receive()
         raise ClientGone
+
+    def _declared_length(self) -> int | None:
+        """Return how long the body is; None where it is not told, or told by more than one field (RFC 9112 section 6.3)."""
+        declared = self.field(b"content-length")
+        if declared is None or not declared.isdigit() or self.field(b"transfer-encoding") is not None:
+            return None
+        return int(declared)
 
     def _too_large(self, limit: int) -> Problem:
         detail = f"The body is larger than {limit} bytes, the most this site takes: send less."

@@ -19,7 +19,7 @@ async def oneway(exchange: Exchange, worker: Worker, settings: Settings, respond
     value = None if request.method == "DELETE" else body
     topic = render_topic(route.topic, exchange.context)
     headers = _oneway_headers(exchange)
-    await worker.cluster(route.cluster).produce(route.acks, topic, record_key(exchange), value, headers)
+    await worker.cluster(route.cluster).send(route.acks, topic, record_key(exchange), value, headers)
     await responder.respond(204, [])
 
 

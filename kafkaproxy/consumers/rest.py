@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from channels.consumer import AsyncConsumer
 
-from kafkaproxy.conf import get_settings
+from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.fetch import fetch
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
@@ -33,8 +33,11 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         self._worker = worker
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer a matched request, which the scope carries with its match and principals under ``kafkaproxy``."""
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope["kafkaproxy"]
+        """Answer a matched request, which the scope carries with its match and principals under ``kafkaproxy``.
+
+        They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
+        """
+        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
         request, match, principals = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
@@ -45,12 +48,22 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         except ClientGone:
             return
         except Exception as error:
-            problem = as_problem(error, match.route.name, settings.retry_after_seconds)
-            if responder.started:
+            if not await _told(error, match, settings, responder):
                 raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
-            await responder.problem(problem, match.route.name)
         finally:
             users.discard(request)
+
+
+async def _told(error: Exception, match: Match, settings: Settings, responder: Responder) -> bool:
+    """Answer with what went wrong; return False where an answer has begun.
+
+    The problem may be the error itself, which refers to every frame it passed: none of them may refer to it.
+    """
+    problem = as_problem(error, match.route.name, settings.retry_after_seconds)
+    if responder.started:
+        return False
+    await responder.problem(problem, match.route.name)
+    return True
 
 
 def _handler(match: Match) -> Handler:

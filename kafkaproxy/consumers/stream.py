@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.consumers.authorized import depended_on
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import render_filters
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
@@ -32,8 +33,11 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Serve a matched request, which the scope carries with its match and principals under ``kafkaproxy``."""
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope["kafkaproxy"]
+        """Serve a matched request, which the scope carries with its match and principals under ``kafkaproxy``.
+
+        They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
+        """
+        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
         request, match, principals = matched
         settings = get_settings()
         with self._streams.place(settings.max_streams) as has_place:
@@ -52,7 +56,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                 await Responder(send, head=False).problem(problem, match.route.name)
                 return
             with self._streams.opened(stream):
-                await stream.run(_fields(), self._sessions, principals)
+                await stream.run(_fields(), self._sessions, depended_on(match, principals))
 
     async def _open(self, exchange: Exchange, settings: Settings, send: Send) -> OpenStream:
         """Fix where the stream begins; everything that can be refused is refused here, before the 200."""
