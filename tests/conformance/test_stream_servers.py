@@ -8,7 +8,7 @@ import json
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.servers import SERVERS, Site, free_port, serve
 from tests.streams import EventParser, EventStream, SocketStream
 
 STREAMS: Final = 12
-_HTTP2: Final = {
+HTTP2: Final = {
     "daphne": lambda port, pem: ["-e", f"ssl:{port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"],
     "granian": lambda _port, pem: ["--ssl-certificate", pem, "--ssl-keyfile", pem, "--http", "2"],
     "hypercorn": lambda _port, pem: ["--certfile", pem, "--keyfile", pem],
@@ -69,18 +69,27 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @contextmanager
 def running(
-    server: str, protocol: str, folder: Path, kafka: Cluster, certificates: Certificates, **settings: Any
+    server: str,
+    protocol: str,
+    folder: Path,
+    kafka: Cluster,
+    certificates: Certificates,
+    *,
+    application: str = "tests.stream_site:application",
+    env: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[Served]:
-    env = {
+    environment = {
         "STREAM_BOOTSTRAP": kafka.bootstrap,
         "STREAM_STORE": str(folder / "store"),
         "STREAM_SETTINGS": json.dumps({"DRAIN_SECONDS": 3, "HEARTBEAT_SECONDS": 1, **settings}),
         "DJANGO_SETTINGS_MODULE": "tests.settings",
+        **(env or {}),
     }
     is_http2 = protocol == "http2"
     tls_port = free_port()
-    options = _HTTP2[server](tls_port, str(certificates.server)) if is_http2 else []
-    with serve(server, "tests.stream_site:application", folder, env=env, options=options) as site:
+    options = HTTP2[server](tls_port, str(certificates.server)) if is_http2 else []
+    with serve(server, application, folder, env=environment, options=options) as site:
         if not is_http2:
             yield Served(site, site.url, True, is_http2=False)
             return
@@ -88,7 +97,7 @@ def running(
         yield Served(site, url, ssl.create_default_context(cafile=certificates.ca), is_http2=True)
 
 
-_ALL: Final = [(server, "http1") for server in sorted(SERVERS)] + [(server, "http2") for server in sorted(_HTTP2)]
+_ALL: Final = [(server, "http1") for server in sorted(SERVERS)] + [(server, "http2") for server in sorted(HTTP2)]
 
 
 @pytest.fixture(scope="module", params=_ALL, ids="-".join)
