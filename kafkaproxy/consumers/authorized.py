@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
+from kafkaproxy.core.expressions import Attribute
+from kafkaproxy.guards.principals import ClientPrincipal
 from kafkaproxy.guards.sessions import AuthorizationSessions
+from kafkaproxy.routing.matching import Match
+from kafkaproxy.routing.table import Route
 
-__all__ = ["Authorized"]
+__all__ = ["Authorized", "depended_on"]
+
+
+def depended_on(match: Match, principals: Mapping[str, object]) -> dict[str, ClientPrincipal]:
+    """Return whose credentials a stream depends on, each with the attributes that its templates read and no others.
+
+    Guards that another route of the path asks for have no say in how long this one's stream lasts.
+    """
+    names = match.route.guard_names.union(each.guard for each in match.entry.guarded)
+    found = {name: principals.get(name) for name in sorted(names)}
+    return {
+        name: replace(principal, attributes=_read(match.route, name, principal))
+        for name, principal in found.items()
+        if isinstance(principal, ClientPrincipal)
+    }
+
+
+def _read(route: Route, guard: str, principal: ClientPrincipal) -> dict[str, str]:
+    templates = [route.topic]
+    for each in route.filters:
+        templates += [value for value in (each.key, *(value for _, value in each.headers)) if value is not None]
+    parts = [part for template in templates for part in template.parts]
+    names = {part.name for part in parts if isinstance(part, Attribute) and part.guard == guard}
+    return {name: principal.attributes.get(name, "") for name in sorted(names)}
 
 
 class Authorized:

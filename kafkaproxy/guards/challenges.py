@@ -20,8 +20,13 @@ log = logging.getLogger("kafkaproxy.guards")
 
 
 def is_challenge_answer(request: Request) -> bool:
-    """Whether the request is meant as an answer to a challenge."""
-    return request.method == "POST" and request.lines(b"content-type") == [CHALLENGE_RESPONSE]
+    """Whether the request is meant as an answer to a challenge: one with a body is not, and its body is not lost."""
+    return (
+        request.method == "POST"
+        and request.lines(b"content-type") == [CHALLENGE_RESPONSE]
+        and request.field(b"content-length") in (None, b"0")
+        and request.field(b"transfer-encoding") is None
+    )
 
 
 async def answer_challenge(
@@ -67,9 +72,9 @@ async def _answer_by_id(
     if principal is None:
         return Refused(match.gateway, frozenset({state.guard}))
     if not state.accepts(principal):
-        return _refused("The credential is not the same client's, has fewer roles, or does not last longer than the last one.")
+        return _refused("The credential is not the same client's, grants less, or does not last longer than the last one.")
     if local is None:
-        await sessions.renewals.publish(session_id, state.guard, principal)
+        await sessions.renewals.publish(session_id, state, principal)
     else:
         local.prolong(principal)
     return None

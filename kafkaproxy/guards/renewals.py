@@ -6,10 +6,11 @@ cache that is not shared (Django's default is not) limits this to the process.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.core import signing
@@ -25,6 +26,8 @@ _SALT: Final = "kafkaproxy.challenge"
 _GRACE_SECONDS: Final = 60
 """How long the cache holds things beyond the moment when they are needed last."""
 _LONGEST_SECONDS: Final = 7 * 24 * 3600
+_PATIENCE_SECONDS: Final = 5.0
+"""How long a cache may take: a stream that waits for it sends nothing."""
 
 
 class RenewalsUnavailable(Exception):
@@ -39,14 +42,17 @@ class SessionState:
     identity: str
     roles: frozenset[str]
     expires_at: float | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Those that the streams read: which records they show depends on them. A missing one is empty."""
 
     def accepts(self, principal: ClientPrincipal) -> bool:
-        """Whether a fresh credential prolongs the session (D25): the same identity, no role less, a later end."""
+        """Whether a fresh credential prolongs the session (D25): the same client, no role less, a later end."""
         return (
             self.identity == principal.identity
             and principal.roles >= self.roles
             and self.expires_at is not None
             and (principal.expires_at is None or principal.expires_at > self.expires_at)
+            and all(principal.attributes.get(name, "") == value for name, value in self.attributes.items())
         )
 
 
@@ -79,16 +85,15 @@ class Renewals:
     async def state(self, session_id: str) -> SessionState | None:
         """Return a session of any process; raise :class:`RenewalsUnavailable`."""
         found = await self._get("session", session_id)
-        return (
-            None if found is None else SessionState(found["guard"], found["identity"], frozenset(found["roles"]), found["end"])
-        )
+        return None if found is None else _unpacked(found)
 
-    async def publish(self, session_id: str, guard: str, principal: ClientPrincipal) -> None:
+    async def publish(self, session_id: str, state: SessionState, principal: ClientPrincipal) -> None:
         """Put a renewal where the stream's process finds it; raise :class:`RenewalsUnavailable`."""
-        state = SessionState(guard, principal.identity, principal.roles, principal.expires_at)
-        value = _packed(state) | {"challenge": principal.challenge_at}
+        attributes = {name: principal.attributes.get(name, "") for name in state.attributes}
+        renewed = SessionState(state.guard, principal.identity, principal.roles, principal.expires_at, attributes)
+        value = _packed(renewed) | {"challenge": principal.challenge_at}
         await self._put("renewal", session_id, value, principal.expires_at)
-        await self._put("session", session_id, _packed(state), principal.expires_at)
+        await self._put("session", session_id, _packed(renewed), principal.expires_at)
 
     async def fetch(self, session_id: str) -> ClientPrincipal | None:
         """Return the renewal of a session; None where there is none, or nobody can tell."""
@@ -96,30 +101,34 @@ class Renewals:
             found = await self._get("renewal", session_id)
         except RenewalsUnavailable:
             return None
-        if found is None:
+        state = None if found is None else _unpacked(found)
+        if state is None:
             return None
         return ClientPrincipal(
-            identity=found["identity"],
-            roles=frozenset(found["roles"]),
-            expires_at=found["end"],
-            challenge_at=found["challenge"],
+            identity=state.identity,
+            roles=state.roles,
+            attributes=state.attributes,
+            expires_at=state.expires_at,
+            challenge_at=found.get("challenge"),
         )
 
     async def _get(self, kind: str, session_id: str) -> Any:
-        try:
-            return await self._cache.aget(_key(kind, session_id))
-        except Exception as error:
-            log.exception("cache_failed")
-            raise RenewalsUnavailable from error
+        return await _patiently(self._cache.aget(_key(kind, session_id)))
 
     async def _put(self, kind: str, session_id: str, value: dict[str, Any], needed_until: float | None) -> None:
         left = _LONGEST_SECONDS if needed_until is None else needed_until - self._clock()
         timeout = int(min(max(left, 0), _LONGEST_SECONDS)) + _GRACE_SECONDS
-        try:
-            await self._cache.aset(_key(kind, session_id), value, timeout)
-        except Exception as error:
-            log.exception("cache_failed")
-            raise RenewalsUnavailable from error
+        await _patiently(self._cache.aset(_key(kind, session_id), value, timeout))
+
+
+async def _patiently(work: Awaitable[Any]) -> Any:
+    """Await what the cache does; raise :class:`RenewalsUnavailable` where it fails or hangs."""
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await work
+    except Exception as error:
+        log.exception("cache_failed")
+        raise RenewalsUnavailable from error
 
 
 def _key(kind: str, session_id: str) -> str:
@@ -127,4 +136,19 @@ def _key(kind: str, session_id: str) -> str:
 
 
 def _packed(state: SessionState) -> dict[str, Any]:
-    return {"guard": state.guard, "identity": state.identity, "roles": sorted(state.roles), "end": state.expires_at}
+    return {
+        "guard": state.guard,
+        "identity": state.identity,
+        "roles": sorted(state.roles),
+        "end": state.expires_at,
+        "attributes": dict(state.attributes),
+    }
+
+
+def _unpacked(found: Any) -> SessionState | None:
+    """Return what stands in the cache; None for what another version put there."""
+    try:
+        roles, attributes = frozenset(found["roles"]), dict(found["attributes"])
+        return SessionState(found["guard"], found["identity"], roles, found["end"], attributes)
+    except (KeyError, TypeError, ValueError):
+        return None

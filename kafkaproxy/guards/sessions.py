@@ -32,7 +32,10 @@ Wake = Callable[[], None]
 class AuthorizationSession:
     """A client's authorization by one guard. Times are seconds since the epoch; None: never."""
 
-    __slots__ = ("challenge_at", "expires_at", "guard", "id", "identity", "key", "renew", "roles", "streams", "taker")
+    __slots__ = (
+        *("attributes", "challenge_at", "expires_at", "guard", "id", "identity", "key", "renew", "roles", "streams"),
+        "taker",
+    )
 
     def __init__(self, guard: str, principal: ClientPrincipal, key: Key | None) -> None:
         self.id = secrets.token_hex(16)
@@ -40,6 +43,7 @@ class AuthorizationSession:
         self.key = key
         """Where streams of its connection find it."""
         self.identity = principal.identity
+        self.attributes = principal.attributes
         self.streams: list[StreamAuthorization] = []
         self.taker: StreamAuthorization | None = None
         """The stream that got the challenge of this period."""
@@ -56,7 +60,7 @@ class AuthorizationSession:
     @property
     def state(self) -> SessionState:
         """What an answer is judged by."""
-        return SessionState(self.guard, self.identity, self.roles, self.expires_at)
+        return SessionState(self.guard, self.identity, self.roles, self.expires_at, self.attributes)
 
     def prolong(self, principal: ClientPrincipal) -> bool:
         """Go on with a fresh credential, if it is the same client's with no fewer roles and a later end; say whether."""
@@ -68,10 +72,15 @@ class AuthorizationSession:
         return True
 
     def join(self, principal: ClientPrincipal) -> bool:
-        """Take in another stream's credential, if it grants no less; say whether. A later end counts for all."""
-        if self.prolong(principal):
+        """Take in another stream's credential, if it grants no less; say whether. A later end counts for all.
+
+        More roles that end earlier stay apart: their stream would outlive them.
+        """
+        if self.attributes != principal.attributes:
+            return False
+        if self.prolong(principal) or self.roles == principal.roles:
             return True
-        if self.roles <= principal.roles:
+        if self.roles < principal.roles and self.expires_at == principal.expires_at:
             self.roles = principal.roles
             return True
         return False
@@ -165,7 +174,10 @@ class AuthorizationSessions:
     def open(
         self, principals: Mapping[str, object], scope: Mapping[str, Any], wake: Wake = lambda: None
     ) -> StreamAuthorization:
-        """Bind a stream to who its client is. ``wake`` is called when :meth:`StreamAuthorization.next_deadline` moved."""
+        """Bind a stream to who its client is; attributes are those that it reads.
+
+        ``wake`` is called when :meth:`StreamAuthorization.next_deadline` moved.
+        """
         connection = connection_of(scope)
         sessions = [
             self._session(connection, guard, principal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,10 +139,41 @@ class TestBySignedId:
         assert streaming.take_challenge(NOW + 50)
         session_id = process.sessions.renewals.verify(await challenge(streaming))
         assert session_id is not None
-        await process.sessions.renewals.publish(session_id, "jwt", who(120, identity="bob"))
+        renewals = process.sessions.renewals
+        state = await renewals.state(session_id)
+        assert state is not None
+        await renewals.publish(session_id, state, who(120, identity="bob"))
         process.now = NOW + 60
         await streaming.refresh()
         assert streaming.expired(process.now)
+
+    @pytest.mark.parametrize("elsewhere", [0, 1])
+    async def test_attributes_that_the_stream_reads_have_to_stay(self, hosts: tuple[Process, Process], elsewhere: int) -> None:
+        streaming = hosts[0].open(replace(who(), attributes={"tenant": "one"}), HTTP1)
+        assert streaming.take_challenge(NOW + 50)
+        signed = await challenge(streaming)
+        moved = replace(who(120), attributes={"tenant": "two"})
+        assert await hosts[elsewhere].answer(moved, HTTP1, signed) == 403
+        stayed = replace(who(120), attributes={"tenant": "one", "mail": "a@example.com"})
+        assert await hosts[elsewhere].answer(stayed, HTTP1, signed) == 204
+        hosts[0].now = NOW + 60
+        await streaming.refresh()
+        assert not streaming.expired(hosts[0].now)
+
+    @pytest.mark.parametrize("found", ["x", 7, [], {}, {"guard": "jwt", "identity": "alice", "roles": ["a", "b"], "end": 1}])
+    async def test_what_another_version_put_into_the_cache_prolongs_nothing(
+        self, hosts: tuple[Process, Process], found: Any
+    ) -> None:
+        streaming = hosts[0].open(who(), HTTP1)
+        assert streaming.take_challenge(NOW + 50)
+        signed = await challenge(streaming)
+        session_id = hosts[0].sessions.renewals.verify(signed)
+        for kind in ("session", "renewal"):
+            hosts[0].cache.set(f"kafkaproxy:{kind}:{session_id}", found)
+        assert await hosts[1].answer(who(120), HTTP1, signed) == 403
+        hosts[0].now = NOW + 60
+        await streaming.refresh()
+        assert streaming.expired(hosts[0].now)
 
 
 class _Broken(LocMemCache):
@@ -150,6 +183,33 @@ class _Broken(LocMemCache):
         raise ConnectionError("the cache is down")
 
     get = set = _fail
+
+
+class _Hanging(LocMemCache):
+    """A cache that never answers."""
+
+    async def _hang(self, *_args: Any, **_kwargs: Any) -> Any:
+        await asyncio.Event().wait()
+
+    aget = aset = _hang
+
+
+class TestACacheThatHangs:
+    """It is given up: a stream that waits for it would neither end nor go on."""
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kafkaproxy.guards.renewals._PATIENCE_SECONDS", 0.01)
+
+    async def test_a_stream_is_challenged_and_ends_all_the_same(self) -> None:
+        process = Process(_Hanging("hanging", {}))
+        streaming = process.open(who(), HTTP1)
+        assert streaming.take_challenge(NOW + 50)
+        signed = await asyncio.wait_for(challenge(streaming), 30)
+        assert await asyncio.wait_for(Process(process.cache).answer(who(120), HTTP1, signed), 30) == 503
+        process.now = NOW + 60
+        await asyncio.wait_for(streaming.refresh(), 30)
+        assert streaming.expired(process.now)
 
 
 class TestWithoutACache:

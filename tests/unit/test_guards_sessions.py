@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,6 +161,29 @@ class TestOneConnection:
         assert not first.expired(NOW + 60)
         assert not second.expired(NOW + 60)
 
+    async def test_more_roles_that_end_earlier_are_not_stretched_by_fewer_that_last(self, process: Process) -> None:
+        lasting, brief = process.open(who(3600, roles="a")), process.open(who(60, roles="a b"))
+        assert len(process.sessions) == 2
+        assert brief.expired(NOW + 60)
+        assert not lasting.expired(NOW + 60)
+        assert await process.answer(who(7200, roles="a")) == 204
+        assert brief.expired(NOW + 60)
+
+    async def test_other_attributes_than_a_stream_reads_do_not_prolong_it(self, process: Process) -> None:
+        tenants = [process.open(replace(who(), attributes={"tenant": tenant})) for tenant in ("one", "two")]
+        any_tenant = process.open(who())
+        assert len(process.sessions) == 3
+        assert await process.answer(replace(who(120), attributes={"tenant": "one", "more": "1"})) == 204
+        assert [each.expired(NOW + 60) for each in (*tenants, any_tenant)] == [False, True, False]
+        process.open(replace(who(600), attributes={"tenant": "one"}))
+        assert [each.expired(NOW + 120) for each in (*tenants, any_tenant)] == [False, True, True]
+
+    async def test_an_attribute_that_was_missing_has_to_be_missing_still(self, process: Process) -> None:
+        alone = process.open(replace(who(), attributes={"tenant": ""}))
+        assert await process.answer(replace(who(120), attributes={"tenant": "one"})) == 403
+        assert await process.answer(who(120)) == 204
+        assert not alone.expired(NOW + 60)
+
     def test_a_stream_that_opens_with_a_fresher_credential_prolongs_the_others(self, process: Process) -> None:
         first = process.open(who(60))
         process.open(who(90, 80))
@@ -236,6 +260,9 @@ class TestAGuardThatCanTellByItself:
     ("method", "fields", "answer"),
     [
         ("POST", [(b"content-type", b"application/x-challenge-response")], True),
+        ("POST", [(b"content-type", b"application/x-challenge-response"), (b"content-length", b"0")], True),
+        ("POST", [(b"content-type", b"application/x-challenge-response"), (b"content-length", b"1")], False),
+        ("POST", [(b"content-type", b"application/x-challenge-response"), (b"transfer-encoding", b"chunked")], False),
         ("PUT", [(b"content-type", b"application/x-challenge-response")], False),
         ("POST", [(b"content-type", b"application/x-challenge-response; charset=utf-8")], False),
         ("POST", [(b"content-type", b"application/json")], False),
