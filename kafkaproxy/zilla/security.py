@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -110,21 +111,32 @@ def credentials(http: Binding, context: Context) -> dict[str, Any]:
     places = node.branch("credentials") if isinstance(node, Branch) else None
     if places is None:
         return {}
-    found = {f"credentials_{name}": _patterns(places.branch(name), http, context) for name in ("cookies", "headers", "query")}
+    found = {f"credentials_{name}": _patterns(name, places.branch(name), http, context) for name in _PLACES}
     if not any(found.values()):
         context.report.refuse(http.at(places.line), "There is no place for the credentials.", "Add headers, cookies or query.")
     return {"guard": guard.text, **found}
 
 
-def _patterns(branch: Branch | None, http: Binding, context: Context) -> Pairs:
+_PLACES: Final = ("cookies", "headers", "query")
+_USERS: Final = re.compile(r"[^{}]*\{username\}[^{}]*\{password\}[^{}]*")
+"""What a header may have instead of ``{credentials}``: ``Basic {username}:{password}``."""
+
+
+def _patterns(place: str, branch: Branch | None, http: Binding, context: Context) -> Pairs:
     pairs = list(branch.text_items()) if branch is not None else []
     for name, pattern in pairs[1:]:
         message = f"{name.text!r}: the reference reads only the first place of a kind, {pairs[0][0].text!r}."
         context.report.warn(http.at(pattern.line), message, "It is not imported.")
     for name, pattern in pairs[:1]:
-        if pattern.text.count("{credentials}") != 1:
+        if place == "headers" and _USERS.fullmatch(pattern.text):
+            message = f"{name.text}: user name and password together are the credential, which is never a token."
+            advice = "Nobody gets past the guard, as in the reference. Basic {username}:{credentials} takes the password."
+            context.report.warn(http.at(pattern.line), message, advice)
+        elif pattern.text.count("{credentials}") != 1:
             message = f"{name.text}: {pattern.text!r} has no {{credentials}}."
-            advice = "Write {credentials} where the token stands; {username} and {password} are not understood."
+            advice = "Write {credentials} where the token stands."
+            if place == "headers":
+                advice += " Only Basic may have {username} and {password} instead."
             context.report.refuse(http.at(pattern.line), message, advice)
     return tuple((name.text, pattern.text) for name, pattern in pairs[:1])
 

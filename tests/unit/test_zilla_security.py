@@ -144,10 +144,28 @@ def test_only_the_first_place_of_a_kind_is_read_as_in_the_reference() -> None:
     assert "'b': the reference reads only the first place" in said(report, Verdict.WARNING)
 
 
-def test_basic_credentials_are_refused() -> None:
+def test_user_name_and_password_are_imported_as_they_are_with_a_warning() -> None:
     basic = _AUTHORIZATION.replace("Bearer {credentials}", "Basic {username}:{password}")
-    text = _guarded(edited(BASE, (_HTTP, _HTTP + basic))) + _JWT
-    assert "{username} and {password} are not understood" in refused_at(text, "Basic")
+    plan, report = planned(_guarded(edited(BASE, (_HTTP, _HTTP + basic))) + _JWT)
+    assert plan.gateways[0].credentials_headers == (("authorization", "Basic {username}:{password}"),)
+    assert "Nobody gets past the guard, as in the reference" in said(report, Verdict.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("authorization: Bearer {credentials}", "authorization: Bearer"),
+        ("authorization: Bearer {credentials}", "authorization: Basic {username}"),
+        ("authorization: Bearer {credentials}", "authorization: Basic {password}:{username}"),
+        ("authorization: Bearer {credentials}", "authorization: Basic {credentials}:{credentials}"),
+        (' token: "{credentials}"', ' token: "{username}:{password}"'),
+        ('access_token: "{credentials}"', 'access_token: "{username}:{password}"'),
+    ],
+)
+def test_a_place_without_credentials_is_refused(old: str, new: str) -> None:
+    assert _AUTHORIZATION.count(old) == 1
+    text = _guarded(edited(BASE, (_HTTP, _HTTP + _AUTHORIZATION.replace(old, new)))) + _JWT
+    assert "has no {credentials}" in refused_at(text, new)
 
 
 def test_credentials_that_nothing_asks_for_are_a_warning() -> None:
