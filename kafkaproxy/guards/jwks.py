@@ -72,15 +72,21 @@ class RemoteKeys:
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key for a token; raise :class:`KeysUnavailable` where there are no keys to look among."""
         age = self._age()
-        if age is None or age >= self._cache_seconds:
+        if self._must_wait(age):
             await self._refresh()
-        elif age >= self._cache_seconds * _REFRESH_AT:
+        elif age is not None and age >= self._cache_seconds * _REFRESH_AT:
             self._start()
         key = self._select(kid, algorithm)
         if key is None and self._clock() - self._tried_at >= REFETCH_SECONDS:
             await self._refresh()
             key = self._select(kid, algorithm)
         return key
+
+    def _must_wait(self, age: float | None) -> bool:
+        """Whether keys have to be fetched first. A location that fails, or hangs, holds nobody up while the last keys hold."""
+        if age is None or age >= self._cache_seconds + LAST_KEYS_SECONDS:
+            return True
+        return age >= self._cache_seconds and not self._failures
 
     def _select(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         age = self._age()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,7 +50,8 @@ class TestKeysThatComeAndGo:
 
     async def test_a_location_that_hangs_holds_nobody_else_up(self, begin: Begin, topics: dict[str, str]) -> None:
         with key_server() as server:
-            server.answer = lambda _request: time.sleep(20)
+            hung_up = threading.Event()
+            server.answer = lambda _request: hung_up.wait(60)
             proxy = begin(
                 gateway(
                     items(topics, guarded={"g": []}),
@@ -57,13 +59,14 @@ class TestKeysThatComeAndGo:
                     credentials=EVERYWHERE,
                 ),
                 gateway(items(topics, "/public/{id}"), name="public"),
-                guards={"g": {"kind": "jwt", "options": options(keys=server.url, timeout=1)}},
+                guards={"g": {"kind": "jwt", "options": options(keys=server.url, timeout=60)}},
             )
             waiting = asyncio.ensure_future(ask(proxy, "header", fresh()))
             await asyncio.sleep(0.05)
             assert (await proxy.request("GET", "/public/1")).text == "apple"
             assert (await proxy.request("GET", "/open/1")).text == "apple"
             assert not waiting.done()
+            hung_up.set()
             assert (await waiting).status_code == 503
 
     async def test_a_change_of_something_else_keeps_keys_and_verified_tokens(
