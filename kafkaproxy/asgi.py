@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kafkaproxy.consumers.http import Receive, Request, Scope, Send
-from kafkaproxy.guards.principals import NOBODY
 from kafkaproxy.lifespan import Application, run_lifespan
-from kafkaproxy.serving import run, serve
+from kafkaproxy.serving import follow, serve
 
 if TYPE_CHECKING:
     from kafkaproxy.runtime import Runtime
@@ -40,10 +39,10 @@ class KafkaProxy:
             if (kept := table.hot.find(scope)) is not None:
                 await kept.respond(scope, send)
                 return
-            request = Request(scope, receive)
-            if (planned := table.plans.find(scope)) is not None:
-                await run(running, table, planned, NOBODY, request, send, keep=True)
+            if (plan := table.plans.find(scope)) is not None:
+                await follow(running, table, plan, scope, receive, send)
                 return
+            request = Request(scope, receive)
             candidates = table.matcher.find(request.path)
             if candidates and await serve(running, table, candidates, request, send):
                 return

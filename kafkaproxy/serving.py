@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
 from kafkaproxy.conf import get_settings
-from kafkaproxy.consumers.http import Request, Responder, Send
+from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send
+from kafkaproxy.consumers.lanes import lane
 from kafkaproxy.consumers.problems import Problem, retry_after
 from kafkaproxy.core.cors import with_vary
 from kafkaproxy.cors import adorned, is_preflight, requested_method
@@ -17,9 +19,10 @@ from kafkaproxy.routing.matching import Found, Match, NotAllowed, Refused
 from kafkaproxy.routing.table import Capability, Gateway
 
 if TYPE_CHECKING:
+    from kafkaproxy.consumers.hot import Plan
     from kafkaproxy.runtime import Runtime, Table
 
-__all__ = ["run", "serve"]
+__all__ = ["follow", "serve"]
 
 
 async def serve(running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
@@ -37,6 +40,22 @@ async def serve(running: Runtime, table: Table, candidates: list[Found], request
     elif outcome is not None:
         await _refuse(table, outcome, principals, request, send)
     return outcome is not None
+
+
+def follow(running: Runtime, table: Table, plan: Plan, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    """Serve a request as an earlier one of its method and path was; await what this returns."""
+    if plan.lane is not None:
+        return plan.lane.serve(scope, receive, send)
+    request = Request(scope, receive)
+    if not plan.has_come_again:
+        plan.has_come_again = True
+        standing = table.cors[plan.match.gateway.name].standing(request)
+        plan.lane = lane(request, plan.match, running.worker, standing, partial(_run_again, running, table, plan.match))
+    return run(running, table, plan.match, NOBODY, request, send, keep=True)
+
+
+def _run_again(running: Runtime, table: Table, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    return run(running, table, match, NOBODY, Request(scope, receive), send, keep=True)
 
 
 def run(

@@ -13,11 +13,12 @@ from typing import Final
 from kafkaproxy import metrics
 from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.http import Scope, Send
+from kafkaproxy.consumers.lanes import Lane
 from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.worker.cluster import ClusterWorker
 
-__all__ = ["HotFetches", "Plans"]
+__all__ = ["HotFetches", "Plan", "Plans"]
 
 _MAX_BODY: Final = 1 << 16
 _MAX_BYTES: Final = 64 << 20
@@ -119,14 +120,25 @@ class _Adding(HotFetches):
         self._inner.keep(exchange, cluster, topic, stamp, self._change(fields), body)
 
 
+class Plan:
+    """How a method and path is served. ``lane`` is made when they come again: many a path comes once."""
+
+    __slots__ = ("has_come_again", "lane", "match")
+
+    def __init__(self, match: Match) -> None:
+        self.match = match
+        self.has_come_again = False
+        self.lane: Lane | None = None
+
+
 class Plans:
     """Which route serves a method and path, where nothing else decides. Bounded in number."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, bytes], Match] = {}
+        self._kept: dict[tuple[str, bytes], Plan] = {}
 
-    def find(self, scope: Scope) -> Match | None:
-        """Return the match of an earlier request of this line."""
+    def find(self, scope: Scope) -> Plan | None:
+        """Return the plan that an earlier request of this line left."""
         return self._kept.get((scope["method"], scope.get("raw_path") or b""))
 
     def keep(self, scope: Scope, match: Match) -> None:
@@ -136,7 +148,7 @@ class Plans:
             return
         if len(self._kept) >= _MAX_PLANS:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[scope["method"], raw] = match
+        self._kept[scope["method"], raw] = Plan(match)
 
 
 def _size(line: Line, body: bytes) -> int:

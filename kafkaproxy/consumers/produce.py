@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.http import Responder
 from kafkaproxy.worker.types import Headers
 from kafkaproxy.worker.worker import Worker
 
-__all__ = ["oneway", "record_key", "rendered_overrides"]
+__all__ = ["oneway", "oneway_headers", "record_key", "rendered_overrides"]
 
 
 async def oneway(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
@@ -18,7 +20,7 @@ async def oneway(exchange: Exchange, worker: Worker, settings: Settings, respond
     # DELETE is a tombstone: a record whose value is null (its body has no meaning, RFC 9110 section 9.3.5).
     value = None if request.method == "DELETE" else body
     topic = render_topic(route.topic, exchange.context)
-    headers = _oneway_headers(exchange)
+    headers = oneway_headers(request.field(b"content-type"), rendered_overrides(exchange))
     await worker.cluster(route.cluster).send(route.acks, topic, record_key(exchange), value, headers)
     await responder.respond(204, [])
 
@@ -34,10 +36,8 @@ def rendered_overrides(exchange: Exchange) -> list[tuple[str, str]]:
     return [(name, value.render(exchange.context)) for name, value in exchange.match.route.overrides]
 
 
-def _oneway_headers(exchange: Exchange) -> Headers:
+def oneway_headers(content_type: bytes | None, overrides: Sequence[tuple[str, str]]) -> Headers:
     """``content-type`` if the request had one, then the overrides, which replace a field of their name (D6)."""
-    content_type = exchange.request.field(b"content-type")
-    overrides = rendered_overrides(exchange)
     if not overrides:
         return () if content_type is None else (("content-type", content_type),)
     headers = [(name, value.encode()) for name, value in overrides]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from kafkaproxy.worker.types import Acks
@@ -22,8 +24,24 @@ def commands(topic: TopicFactory) -> str:
     return topic(name="items-commands")
 
 
+class Warm(Proxy):
+    """A proxy that has served every line before, so that a lane serves it where it can have one."""
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request, after two that are refused before anything is produced."""
+        for _ in range(2):
+            await super().request(method, path, headers={"idempotency-key": "k" * 300})
+        return await super().request(method, path, **options)
+
+
+@pytest.fixture(params=[Proxy, Warm])
+def kind(request: pytest.FixtureRequest) -> type[Proxy]:
+    proxy: type[Proxy] = request.param
+    return proxy
+
+
 @pytest.fixture
-def proxy(kafka: Cluster, commands: str, topic: TopicFactory, tmp_path: Path) -> Iterator[Proxy]:
+def proxy(kind: type[Proxy], kafka: Cluster, commands: str, topic: TopicFactory, tmp_path: Path) -> Iterator[Proxy]:
     compacted = topic(name="compacted", config={"cleanup.policy": "compact"})
     small = topic(name="small", config={"max.message.bytes": "2000"})
     routes = gateway(
@@ -37,7 +55,7 @@ def proxy(kafka: Cluster, commands: str, topic: TopicFactory, tmp_path: Path) ->
         produce("/missing", topic="there-is-no-such-topic"),
         produce("/to/{name}", topic="${params.name}"),
     )
-    running = Proxy(tmp_path, configuration(kafka.bootstrap, routes))
+    running: Proxy = kind(tmp_path, configuration(kafka.bootstrap, routes))
     yield running
     running.close()
 
