@@ -7,7 +7,25 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["attribute_text", "attributes_of", "find_claim", "identity_of", "number_of", "roles_of"]
+from kafkaproxy.guards.principals import ClientPrincipal
+
+__all__ = ["attribute_text", "attributes_of", "find_claim", "identity_of", "number_of", "principal_of", "roles_of"]
+
+
+def principal_of(
+    claims: Mapping[str, Any], options: Mapping[str, Any], *, identity: str, expires_at: float | None
+) -> ClientPrincipal:
+    """Return who the claims are about, by a guard's options; raise ``ValueError`` for a text that no record can hold."""
+    challenge = options["challenge"]
+    made = ClientPrincipal(
+        identity=identity_of(claims, identity),
+        roles=roles_of(claims, options["roles"]),
+        attributes=attributes_of(claims, options["attributes"]),
+        expires_at=expires_at,
+        challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
+    )
+    "".join([made.identity, *made.attributes.values()]).encode()  # JSON can spell half a surrogate pair
+    return made
 
 
 def find_claim(claims: Mapping[str, Any], path: str) -> Any:

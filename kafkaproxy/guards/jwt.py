@@ -22,7 +22,7 @@ from jwt import PyJWS, algorithms
 from jwt.exceptions import PyJWTError
 
 from kafkaproxy.consumers.http import Request
-from kafkaproxy.guards.claims import attributes_of, identity_of, number_of, roles_of
+from kafkaproxy.guards.claims import number_of, principal_of
 from kafkaproxy.guards.jwks import RemoteKeys, check_location, download
 from kafkaproxy.guards.keys import (
     ALGORITHMS,
@@ -192,7 +192,11 @@ class Verifier:
         if not isinstance(claims, dict):
             raise InvalidToken("malformed")
         self._check_parties(claims)
-        return self._principal(claims, self._expiry(claims, now))
+        expires_at = self._expiry(claims, now)
+        try:
+            return principal_of(claims, self._options, identity=self._options["identity"], expires_at=expires_at)
+        except ValueError:
+            raise InvalidToken("malformed") from None
 
     def _check_parties(self, claims: Mapping[str, Any]) -> None:
         issuer, audience = self._options["issuer"], self._options["audience"]
@@ -217,16 +221,6 @@ class Verifier:
         if now >= expires + leeway:  # RFC 7519 section 4.1.4: not on or after it
             raise InvalidToken("expired")
         return float(expires + leeway)
-
-    def _principal(self, claims: Mapping[str, Any], expires_at: float | None) -> ClientPrincipal:
-        options, challenge = self._options, self._options["challenge"]
-        return ClientPrincipal(
-            identity=identity_of(claims, options["identity"]),
-            roles=roles_of(claims, options["roles"]),
-            attributes=attributes_of(claims, options["attributes"]),
-            expires_at=expires_at,
-            challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
-        )
 
 
 _REASONS: Final = {"InvalidSignatureError": "signature", "InvalidAlgorithmError": "algorithm", "InvalidKeyError": "key"}

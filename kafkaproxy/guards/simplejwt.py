@@ -1,7 +1,8 @@
 """The kind ``simplejwt``: tokens that the site itself issues with djangorestframework-simplejwt, by its own settings.
 
 Only the claims are read: the user is not looked up, as with simplejwt's ``JWTStatelessUserAuthentication``. A user who was
-deactivated keeps what an access token grants until it expires.
+deactivated keeps what an access token grants until it expires. Where the site says ``CHECK_REVOKE_TOKEN``, the user is looked
+up: whoever changed the password has revoked the tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from channels.db import database_sync_to_async
 from django.utils.translation import gettext as _
 
 from kafkaproxy.consumers.http import Request
-from kafkaproxy.guards.claims import attributes_of, identity_of, number_of, roles_of
+from kafkaproxy.guards.claims import number_of, principal_of
 from kafkaproxy.guards.jwt import InvalidToken, read_header
 from kafkaproxy.guards.options import Option, OptionError, check_options, nullable, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
@@ -75,28 +76,23 @@ class SimpleJwtGuard:
     def _principal(self, claims: Mapping[str, Any]) -> ClientPrincipal:
         from rest_framework_simplejwt.settings import api_settings
 
-        options, challenge = self._options, self._options["challenge"]
+        identity = self._options["identity"] or api_settings.USER_ID_CLAIM
         try:
-            expires_at = number_of(claims, "exp")
+            return principal_of(claims, self._options, identity=identity, expires_at=number_of(claims, "exp"))
         except ValueError:
             raise InvalidToken("malformed") from None
-        return ClientPrincipal(
-            identity=identity_of(claims, options["identity"] or api_settings.USER_ID_CLAIM),
-            roles=roles_of(claims, options["roles"]),
-            attributes=attributes_of(claims, options["attributes"]),
-            expires_at=expires_at,
-            challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
-        )
 
 
 async def _claims(token: str) -> Mapping[str, Any]:
     """Return the claims of a token that one of the site's classes accepts; raise :class:`InvalidToken`.
 
-    A class with a blacklist asks the database, and ``JWK_URL`` the network: then it is not done in the event loop.
+    A class with a blacklist and the look at the user ask the database, and ``JWK_URL`` the network: then it is not done in the
+    event loop.
     """
     from rest_framework_simplejwt.settings import api_settings
 
-    blocking = bool(api_settings.JWK_URL) or any(hasattr(each, "check_blacklist") for each in api_settings.AUTH_TOKEN_CLASSES)
+    blocking = bool(api_settings.JWK_URL or api_settings.CHECK_REVOKE_TOKEN)
+    blocking |= any(hasattr(each, "check_blacklist") for each in api_settings.AUTH_TOKEN_CLASSES)
     return await database_sync_to_async(_accepted)(token) if blocking else _accepted(token)
 
 
@@ -106,11 +102,25 @@ def _accepted(token: str) -> Mapping[str, Any]:
 
     for kind in api_settings.AUTH_TOKEN_CLASSES:
         try:
-            payload: Mapping[str, Any] = kind(token).payload
+            accepted = kind(token)
         except (TokenError, ValueError, TypeError, OverflowError):  # the latter for dates that are none
             continue
+        if api_settings.CHECK_REVOKE_TOKEN:
+            _check_user(accepted)
+        payload: Mapping[str, Any] = accepted.payload
         return payload
     raise InvalidToken("not_ours")
+
+
+def _check_user(token: Any) -> None:
+    """Let simplejwt look at the token's user, as it does for the site's own views; raise :class:`InvalidToken`. Blocks."""
+    from rest_framework.exceptions import APIException
+    from rest_framework_simplejwt.authentication import JWTAuthentication
+
+    try:
+        JWTAuthentication().get_user(token)
+    except (APIException, ValueError, TypeError, OverflowError):  # the others for an id that is none
+        raise InvalidToken("revoked") from None
 
 
 def _require_users() -> None:

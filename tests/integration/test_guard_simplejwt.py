@@ -114,6 +114,32 @@ class TestSimpleJwt:
         assert isinstance(who, ClientPrincipal)
         assert await SimpleJwtGuard(config, clock=clock).authenticate(None, credential)  # type: ignore[arg-type] is Refusal.INVALID
 
+    async def test_a_changed_password_revokes_tokens_where_the_site_says_so(
+        self, user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from rest_framework_simplejwt import authentication, settings, tokens
+
+        async def judged(credential: str) -> ClientPrincipal | Refusal:
+            config = GuardConfig(name="site", kind="simplejwt", options={})
+            return await self.ask(SimpleJwtGuard(config, clock=clock), credential)
+
+        with monkeypatch.context() as patch:
+            for module in (authentication, settings, tokens):  # each has its own since the settings were overridden once
+                patch.setattr(module.api_settings, "CHECK_REVOKE_TOKEN", True)
+            credential = self.issue(user)
+            assert isinstance(await judged(credential), ClientPrincipal)
+            for user_id in ("999999", "x", None):
+                assert await judged(self.issue(user, user_id=user_id)) is Refusal.INVALID
+            await sync_to_async(user.set_password)("another")
+            await sync_to_async(user.save)()
+            assert await judged(credential) is Refusal.INVALID
+            renewed = self.issue(user)
+            assert isinstance(await judged(renewed), ClientPrincipal)
+            user.is_active = False
+            await sync_to_async(user.save)()
+            assert await judged(renewed) is Refusal.INVALID
+        assert isinstance(await judged(credential), ClientPrincipal)  # stateless, as simplejwt's own class of that name
+
     async def test_it_is_verified_again_after_a_minute_and_never_outlives_its_end(
         self, site: SimpleJwtGuard, user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -183,6 +183,24 @@ class TestAFailingLocation:
         assert pauses[:6] == [1, 2, 4, 8, 16, 32]
         assert set(pauses[6:]) == {LONGEST_PAUSE}
 
+    async def test_one_that_hangs_holds_nobody_up_while_the_last_keys_hold(self) -> None:
+        source = Source(jwk("ES256"))
+        assert await source.knows("one")
+        source.keys = OSError("down")
+        source.now += 300
+        assert await source.knows("one")
+        hung_up = threading.Event()
+
+        def hang() -> bytes:
+            hung_up.wait(60)
+            return b""
+
+        source.remote._fetch = hang
+        source.now += 2
+        assert await asyncio.wait_for(source.knows("one"), 30)
+        assert source.remote._pending is not None
+        hung_up.set()
+
     async def test_the_last_keys_stay_for_an_hour(self) -> None:
         source = Source(jwk("ES256"))
         assert await source.knows("one")

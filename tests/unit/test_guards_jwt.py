@@ -161,6 +161,10 @@ class TestClaims:
     async def test_an_identity_is_a_text_or_a_whole_number(self, claim: Any, identity: str) -> None:
         assert (await named(token(sub=claim))).identity == identity
 
+    @pytest.mark.parametrize("claims", [{"sub": "\ud800"}, {"tenant": "a\udfff"}, {"tenant": {"a": ["\ud800"]}}])
+    async def test_half_a_character_is_no_text(self, claims: dict[str, Any]) -> None:
+        assert await ask(make(attributes={"tenant": "tenant"}), token(**claims)) is Refusal.INVALID
+
     async def test_attributes_are_texts(self) -> None:
         paths = {name: f"u.{name}" for name in ("text", "number", "flag", "list", "object", "missing", "null")} | {
             "deep": "u.a.b"
