@@ -152,7 +152,9 @@ class SessionGuard:
 
     def _passes_csrf(self, request: Request, loaded: _Loaded) -> bool:
         """Ask Django's own middleware: cookie or session secret, field, origin and referer."""
-        seen = ASGIRequest({**request.scope, "query_string": b""}, io.BytesIO())
+        # Django joins lines with commas, which cookies must not be (RFC 9113 section 8.2.3 lets HTTP/2 split them).
+        headers = [*(each for each in request.fields if each[0] != b"cookie"), (b"cookie", _cookies(request).encode("latin-1"))]
+        seen = ASGIRequest({**request.scope, "query_string": b"", "headers": headers}, io.BytesIO())
         seen.POST = QueryDict()  # a form's body is a record here: the token has to come as a field
         secret = loaded.csrf_secret
         seen.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
@@ -164,7 +166,7 @@ class _CsrfCheck(CsrfViewMiddleware):
     """Says no instead of rendering a page that does."""
 
     def _reject(self, request: Any, reason: str) -> Any:  # noqa: ARG002
-        log.info("csrf_failed reason=%r", reason)
+        log.info("csrf_failed reason=%r", reason.partition(" - ")[0])  # what follows may be a whole URL
         return reason
 
 
@@ -190,11 +192,12 @@ class _Holder:
 
 
 def _session_key(request: Request) -> str:
-    for line in request.lines(b"cookie"):
-        key = parse_cookie(line).get(settings.SESSION_COOKIE_NAME)
-        if key:
-            return key if _KEY.fullmatch(key) else ""
-    return ""
+    key = parse_cookie(_cookies(request)).get(settings.SESSION_COOKIE_NAME, "")
+    return key if _KEY.fullmatch(key) else ""
+
+
+def _cookies(request: Request) -> str:
+    return "; ".join(request.lines(b"cookie"))
 
 
 def _roles(user: Any) -> list[str]:

@@ -84,6 +84,10 @@ async def queries_of(work: Coroutine[Any, Any, object]) -> int:
     return await sync_to_async(lambda: len(captured))()
 
 
+def _own(asked: Request) -> list[bytes]:
+    return [line.encode() for line in asked.lines(b"cookie")]
+
+
 class TestASession:
     """Who is logged in to the site."""
 
@@ -243,6 +247,31 @@ class TestCrossSiteForgery:
         assert isinstance(await ask(one, own), ClientPrincipal)
         with override_settings(CSRF_TRUSTED_ORIGINS=["https://evil.example"]):
             assert isinstance(await ask(guard(clock), evil), ClientPrincipal)
+
+    async def test_cookies_may_stand_in_several_lines(self, clock: Clock, client: Client, secret: str) -> None:
+        sent = request(client, "POST", x_csrftoken=secret)
+        [cookies] = sent.lines(b"cookie")
+        rest = [field for field in sent.fields if field[0] != b"cookie"]
+        sent.scope["headers"] = rest + [(b"cookie", each.encode()) for each in ("a=1", *cookies.split("; "), "b=2")]
+        split = Request(sent.scope, None)  # type: ignore[arg-type]
+        assert len(split.lines(b"cookie")) == 4
+        assert isinstance(await ask(guard(clock), split), ClientPrincipal)
+
+    async def test_of_two_session_cookies_the_one_counts_that_counts_for_django(self, clock: Clock, client: Client) -> None:
+        sent = request(client)
+        for lines, known in (([b"sessionid=x", *_own(sent)], True), ([*_own(sent), b"sessionid=x"], False)):
+            doubled = Request({**sent.scope, "headers": [(b"cookie", line) for line in lines]}, None)  # type: ignore[arg-type]
+            assert isinstance(await ask(guard(clock), doubled), ClientPrincipal) is known
+
+    async def test_what_the_log_says_of_it_is_no_address(
+        self, clock: Clock, client: Client, secret: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        evil = request(client, "POST", x_csrftoken=secret, referer="https://evil.example/?access_token=hunter2")
+        evil.scope["scheme"] = evil.scheme = "https"
+        assert await ask(guard(clock), evil) is Refusal.FORBIDDEN
+        assert "csrf_failed reason='Referer checking failed'" in caplog.text
+        assert "hunter2" not in caplog.text
 
     async def test_reading_needs_no_token(self, clock: Clock, client: Client) -> None:
         for method in ("GET", "HEAD"):
