@@ -16,6 +16,7 @@ from django.dispatch import receiver
 from kafkaproxy.consumers.http import Request, Send
 from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.core.cors import CorsPolicy, Preflight, normal_origin, origin_in
+from kafkaproxy.core.fields import is_field_name
 from kafkaproxy.routing.table import AccessControl, Capability, Gateway, Route
 
 __all__ = ["Cors", "adorned", "compile_policy", "is_preflight", "own_origin", "requested_method", "site_policy"]
@@ -71,7 +72,11 @@ class Cors:
         if self._policy is not None:
             return self._policy
         site = site_policy()
-        return site[1] if site is not None and site[0].match(request.scope["path"]) else None
+        if site is None:
+            return None
+        pattern, policy = site
+        # As it was sent too: a decoded line feed ends a pattern's "." early, and routes match what was sent.
+        return policy if pattern.match(request.scope["path"]) or pattern.match(request.path) else None
 
     def preflight(self, request: Request, routes: Iterable[Route]) -> Fields:
         """Return the fields of the 204 that answers a preflight; raise the 403 that refuses it."""
@@ -104,11 +109,13 @@ class Cors:
 
     def _asked(self, request: Request, routes: Iterable[Route]) -> Preflight | None:
         names = [name.strip().lower() for line in request.lines(_REQUEST_HEADERS) for name in line.split(",")]
-        if len(names) > _MAX_REQUESTED:
-            return None
+        method = requested_method(request)
+        tokens = [name for name in (method, *names) if name]
+        if len(names) > _MAX_REQUESTED or not all(is_field_name(each.encode("latin-1")) for each in tokens):
+            return None  # they may be repeated in the answer
         streams = [route for route in routes if route.capability is Capability.STREAM]
         return Preflight(
-            method=requested_method(request),
+            method=method,
             headers=tuple(name for name in names if name),
             # The answer to a challenge is a POST.
             needed_methods=frozenset({"GET", "POST"}) if streams else frozenset(),

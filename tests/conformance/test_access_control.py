@@ -202,6 +202,11 @@ class TestPreflight:
             ("/same/items/1", "GET", (), FOREIGN),
             ("/same/items/1", "GET", ("x-api-key",), "null"),
             ("/any/items/1", "GET", tuple(f"x-{number}" for number in range(101)), FOREIGN),
+            ("/credentials/items/1", "GET", ("x-a\r\nset-cookie: a=b",), FOREIGN),
+            ("/credentials/items/1", "GET", ("x a",), FOREIGN),
+            ("/credentials/items/1", "GET\r\nset-cookie: a=b", (), FOREIGN),
+            ("/credentials/items/1", "GET", (), f"{FOREIGN}\r\nset-cookie: a=b"),
+            ("/credentials/items/1", "GET", (), f"{FOREIGN}/path"),
         ],
     )
     async def test_refused(self, proxy: Proxy, path: str, method: str, headers: tuple[str, ...], origin: str) -> None:
@@ -332,6 +337,11 @@ class TestTheSitesSettings:
         with override_settings(CORS_ALLOWED_ORIGINS=[FOREIGN], CORS_URLS_REGEX=r"^/api/.*$"):
             assert cors(await ask(proxy, "GET", "/none/items/1")) == {}
             assert (await ask(proxy, "GET", "/none/items/1", OTHER)).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/none/items/1", "/none/items/1%0A2", "/none/items/%0a", "/none/items/%E2%80%A8"])
+    async def test_no_spelling_of_a_path_escapes_them(self, proxy: Proxy, path: str) -> None:
+        with override_settings(CORS_ALLOWED_ORIGINS=[FOREIGN], CORS_URLS_REGEX=r"^/none/.*$"):
+            assert (await ask(proxy, "GET", path, OTHER)).status_code == 403
 
     async def test_a_gateway_with_a_policy_does_not_look_at_them(self, proxy: Proxy) -> None:
         with override_settings(CORS_ALLOW_ALL_ORIGINS=True):
