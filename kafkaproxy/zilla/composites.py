@@ -1,100 +1,270 @@
-"""asyncapi and openapi bindings: refused for now, with the operations that they stand for.
+"""From documents with asyncapi, openapi and openapi-asyncapi bindings to documents without them.
 
-Each stands for bindings that the reference generates from API specifications. Importing the rest of the file as if they were
-not there would look like success.
+Everything behind this step sees the bindings that they stand for. A composite binding that has nothing to do with HTTP and
+Kafka stays as it is, and is listed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
-from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.documents import Document
+from kafkaproxy.zilla.expand.catalogs import Catalogs
+from kafkaproxy.zilla.expand.checks import Checks
+from kafkaproxy.zilla.expand.clients import client_nodes
+from kafkaproxy.zilla.expand.composite import Composite, Key
+from kafkaproxy.zilla.expand.mappings import mapping_node, proxy_rules, rules_of_group
+from kafkaproxy.zilla.expand.nodes import mapping, text
+from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
+from kafkaproxy.zilla.expand.rules import Rule
+from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
+from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
+from kafkaproxy.zilla.expand.specification import Specification
+from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.grammar import COMPOSITES
-from kafkaproxy.zilla.read import ReadError, read_file, read_text
-from kafkaproxy.zilla.resolve import Binding
+from kafkaproxy.zilla.names import Names
+from kafkaproxy.zilla.report import Line, Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
-__all__ = ["refuse_composites"]
-
-_METHODS: Final = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
-_MOST: Final = 30
+__all__ = ["expand_composites"]
 
 
-def refuse_composites(context: Context) -> None:
-    """Refuse every composite binding, naming the operations that are found in its specifications."""
-    for binding in context.graph.bindings.values():
-        if binding.type in COMPOSITES:
-            found = list(dict.fromkeys(_operations(binding, context)))
-            names = ", ".join(found[:_MOST]) + (", …" if len(found) > _MOST else "")
-            message = f"The {binding} is not expanded yet. Operations: {names or 'none that can be read from here'}."
-            advice = "Write them as http-kafka and sse-kafka routes, or make the routes in the admin."
-            context.report.refuse(binding.place, message, advice)
+def expand_composites(documents: list[Document], catalogs: Catalogs, report: Report, *, schemas: bool) -> list[Document]:
+    """Return the documents with their composite bindings written out; what cannot be is refused in ``report``.
+
+    ``schemas``: refuse specifications whose schemas would have to be checked; otherwise only warn of them.
+    """
+    found = [each for document in documents for each in _composites(document)]
+    if not found:
+        return documents
+    expansion = _Expansion({each.key: each for each in found}, catalogs, report, Checks(report, not schemas))
+    expansion.run()
+    if report.is_refused():
+        return documents
+    return [expansion.document(each) for each in documents]
 
 
-def _operations(binding: Binding, context: Context) -> Iterator[str]:
-    for catalog, subject in _subjects(binding.options):
-        text = _specification(binding.namespace, catalog, subject, context)
-        if text is None:
-            continue
-        try:
-            roots = read_text(text)
-        except ReadError:
-            continue
-        for root in roots:
-            if isinstance(root, Branch):
-                yield from _named(root)
+def _composites(document: Document) -> Iterator[Composite]:
+    bindings = document.body.branch("bindings")
+    for name, node in bindings.pairs if bindings is not None else ():
+        if isinstance(node, Branch) and node.text("type") in COMPOSITES:
+            yield Composite(document, name, node)
 
 
-def _subjects(node: Node) -> Iterator[tuple[str, str]]:
-    """Return catalogs and subjects from wherever a ``catalog`` stands: each dialect has its own place for it."""
-    if isinstance(node, Row):
-        for item in node.items:
-            yield from _subjects(item)
-    if not isinstance(node, Branch):
-        return
-    for key, value in node.pairs:
-        if key.text != "catalog":
-            yield from _subjects(value)
-        elif isinstance(value, Branch):
-            for name, entries in value.pairs:
-                for each in entries.items if isinstance(entries, Row) else (entries,):
-                    if isinstance(each, Branch):
-                        yield name.text, each.text("subject")
+@dataclass(slots=True)
+class _Expansion:
+    """One run over all documents."""
+
+    composites: dict[Key, Composite]
+    catalogs: Catalogs
+    report: Report
+    checks: Checks
+    nodes: dict[Key, list[tuple[str, Branch]]] = field(default_factory=dict)
+    """What each composite binding has become."""
+    _proxies: dict[Key, Proxy] = field(default_factory=dict)
+    _clients: dict[tuple[Key, tuple[str, str]], str] = field(default_factory=dict)
+    """The binding that a proxy leads to, by client and by catalog and subject."""
+    _reached: set[Key] = field(default_factory=set)
+    _names: dict[str, Names] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Expand everything."""
+        for proxy in self._of(PROXY):
+            self._read(proxy)
+        for key, read in self._proxies.items():
+            self.nodes[key] = []
+            for exit_, specification in read.targets:
+                with reported(self.report):
+                    self._client(read.composite, exit_, specification)
+        for server in self._of(SERVER):
+            self._expand_server(server)
+        for key, read in self._proxies.items():
+            if key not in self._reached:  # a part of a configuration, or one that nothing leads to
+                self._map(read, None, None)
+        self._list_left()
+        self._check_neighbours()
+
+    def _of(self, kind: str) -> list[Composite]:
+        return [each for each in self.composites.values() if each.kind == kind]
+
+    def _fits(self, composite: Composite) -> bool:
+        """Check the properties of a binding that is about to be expanded."""
+        problems = list(KINDS[composite.type, composite.kind].problems(composite.node, composite.name.text))
+        for problem in problems:
+            self.report.refuse(composite.at(problem.line), problem.message, problem.advice)
+        return not problems
+
+    def _read(self, composite: Composite) -> None:
+        if (composite.type, PROXY) not in KINDS:
+            self.report.refuse(composite.place, f"There is no {composite}.", "An openapi binding is a server or a client.")
+            return
+        if not self._fits(composite):
+            return
+        with reported(self.report):
+            proxy = read_proxy(composite, self.catalogs, self.report)
+            if proxy.sources and not proxy.pairs and not self.report.is_refused():
+                message = f"No operation of {composite.name.text!r} has one on Kafka."
+                raise Trouble(composite.place, message, "Give them the same names, or pair them in routes.")
+            if proxy.pairs:
+                self._proxies[composite.key] = proxy
+
+    def _client(self, proxy: Composite, exit_: Leaf, specification: Specification) -> None:
+        """Expand the client that a proxy leads to, for one specification."""
+        self.checks.of_topics(specification)
+        composite = self.composites.get(proxy.target(exit_.text))
+        if composite is None or (composite.key, specification.origin) in self._clients:
+            return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
+        if (composite.type, composite.kind) != ("asyncapi", CLIENT):
+            raise Trouble(proxy.at(exit_.line), f"{composite} is no client of Kafka.", "Lead to an asyncapi client.")
+        if not self._fits(composite):
+            return
+        known = composite.specifications(self.catalogs, "asyncapi")
+        own = next((each for each in known if each.origin == specification.origin), None)
+        if own is None:
+            message = f"{composite} has no specification from the subject {specification.origin[1]!r}."
+            raise Trouble(proxy.at(exit_.line), message, "Name the same catalog and subject in both.")
+        node = composite.specs().branch(own.label) or Branch((), own.root.line)
+        name = composite.name.text if len(known) == 1 else f"{composite.name.text}.{own.label}"
+        nodes = list(client_nodes(composite, own, node, name))
+        self.nodes.setdefault(composite.key, []).extend(nodes)
+        namespace = f"{composite.document.name}:" if composite.document is not proxy.document else ""
+        self._clients[composite.key, own.origin] = namespace + nodes[0][0]
+
+    def _expand_server(self, composite: Composite) -> None:
+        targets = {composite.target(choice.exit.text) for choice in composite.choices()}
+        if not targets & self._proxies.keys() or not self._fits(composite):
+            return
+        with reported(self.report):
+            servers = read_servers(composite, self.catalogs, self.report)
+            self.nodes[composite.key] = [each for server in servers for each in self._server_nodes(server)]
+
+    def _server_nodes(self, server: Server) -> Iterator[tuple[str, Branch]]:
+        self.checks.of_sources(server.sources)
+        rules: dict[Key, list[Rule]] = {}
+        routes: list[tuple[Group, str]] = []
+        behind: list[tuple[str, Branch]] = []
+        for group in server.groups(self.report):
+            proxy = self._proxies.get(group.exit)
+            if proxy is not None and group.exit not in rules:
+                self._reached.add(group.exit)
+                rules[group.exit] = proxy_rules(proxy, server, self.report)
+            found = rules_of_group(rules[group.exit], group, server) if proxy is not None else []
+            if proxy is None or not found:
+                routes.append((group, self._unserved(server, behind)))
+                continue
+            name = self._map(proxy, found, server)
+            if group.is_stream:
+                name = self._stream(server, name, behind)
+            routes.append((group, name))
+        yield from front_nodes(server)
+        yield server.name, http_node(server, routes)
+        yield from behind
+
+    def _map(self, proxy: Proxy, rules: list[Rule] | None, server: Server | None) -> str:
+        """Make the bindings of a proxy and return the name of the first, as the server's document has to write it."""
+        if rules is None:
+            self.checks.of_sources(proxy.sources)
+            rules = proxy_rules(proxy, None, self.report)
+        composite = proxy.composite
+        rules = [replace(rule, exit=self._exit(composite, rule)) for rule in rules]
+        made = []
+        for is_stream in (False, True):
+            if some := [rule for rule in rules if rule.source.is_stream is is_stream]:
+                name = self._name(composite, composite.name.text)
+                self.nodes[composite.key].append((name, mapping_node(composite, some, is_stream=is_stream)))
+                made.append(name)
+        elsewhere = server is not None and server.composite.document is not composite.document
+        return f"{composite.document.name}:{made[0]}" if elsewhere else made[0]
+
+    def _exit(self, proxy: Composite, rule: Rule) -> Leaf:
+        specification = next(pair.target.specification for pair in self._proxies[proxy.key].pairs if pair.exit is rule.exit)
+        entry = self._clients.get((proxy.target(rule.exit.text), specification.origin))
+        return rule.exit if entry is None else text(entry, rule.exit.line)
+
+    def _unserved(self, server: Server, behind: list[tuple[str, Branch]]) -> str:
+        """Return the name of something that is not imported: what leads to it is a barrier."""
+        name = f"{server.name}.unserved"
+        if all(name != known for known, _ in behind):
+            line = server.composite.name.line
+            behind.append((name, mapping(line, {"type": server.composite.type, "kind": "proxy"})))
+        return name
+
+    def _stream(self, server: Server, mapping_name: str, behind: list[tuple[str, Branch]]) -> str:
+        name = self._name(server.composite, f"{server.name}.sse")
+        node = mapping(server.composite.name.line, {"type": "sse", "kind": "server", "exit": mapping_name})
+        behind.append((name, node))
+        return name
+
+    def _name(self, composite: Composite, wish: str) -> str:
+        return self._names.setdefault(composite.document.name, Names()).take(wish)
+
+    def _list_left(self) -> None:
+        """List the composite bindings that have nothing to do with HTTP and Kafka."""
+        for key, composite in self.composites.items():
+            if key not in self.nodes and not self.report.is_refused():
+                message = f"The {composite} is not imported: it does not lead from HTTP to Kafka."
+                self.report.ignore(composite.place, message)
+
+    def _check_neighbours(self) -> None:
+        """Refuse other bindings that lead to expanded ones: in the reference they would not understand each other."""
+        for document in {id(each.document): each.document for each in self.composites.values()}.values():
+            bindings = document.body.branch("bindings")
+            for name, node in bindings.pairs if bindings is not None else ():
+                if isinstance(node, Branch) and (document.name, name.text) not in self.composites:
+                    for choice in Composite(document, name, node).choices():
+                        self._check_neighbour(document, name, choice.exit)
+
+    def _check_neighbour(self, document: Document, name: Leaf, exit_: Leaf) -> None:
+        first, colon, rest = exit_.text.partition(":")
+        composite = self.composites.get((first, rest) if colon else (document.name, first))
+        if composite is not None and composite.key in self.nodes:
+            message = f"{name.text!r} cannot lead to the {composite}: only asyncapi and openapi bindings do."
+            self.report.refuse(document.place(exit_.line), message, "Lead to a binding that is written out.")
+
+    def document(self, document: Document) -> Document:
+        """Return a document with its composite bindings written out."""
+        bindings = document.body.branch("bindings")
+        if bindings is None:
+            return document
+        pairs = [pair for name, node in bindings.pairs for pair in self._pairs(document, name, node)]
+        self._check_expressions(document, pairs)
+        self._check_names(document, pairs)
+        changed = Branch(tuple(pairs), bindings.line)
+        used = "catalogs" if document.name in self.catalogs.used else ""
+        body = [(key, changed if value is bindings else value) for key, value in document.body.pairs if key.text != used]
+        return replace(document, body=Branch(tuple(body), document.body.line))
+
+    def _pairs(self, document: Document, name: Leaf, node: Node) -> Iterator[tuple[Leaf, Node]]:
+        made = self.nodes.get((document.name, name.text))
+        if made is None:
+            yield name, node
+        for each, branch in made or ():
+            yield text(each, name.line), branch
+
+    def _check_names(self, document: Document, pairs: Iterable[tuple[Leaf, Node]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name.text in seen:
+                message = f"The name {name.text!r} is needed for a part of an expanded binding."
+                self.report.refuse(document.place(name.line), message, "Rename the binding that has it.")
+            seen.add(name.text)
+
+    def _check_expressions(self, document: Document, pairs: Iterable[tuple[Leaf, Node]]) -> None:
+        """Refuse expressions that come from files: the reference fills them in in the zilla.yaml only."""
+        for leaf in (leaf for _, node in pairs for leaf in _leaves(node)):
+            if "${{" in leaf.text and isinstance(leaf.line, Line) and leaf.line.file != document.file:
+                message = f"{leaf.text!r} is not filled in: expressions belong to the zilla.yaml."
+                self.report.refuse(document.place(leaf.line), message, "Write the value, or use a catalog of type inline.")
 
 
-def _specification(namespace: str, catalog: str, subject: str, context: Context) -> str | None:
-    """Return a specification from an inline or filesystem catalog."""
-    for document in context.graph.documents:
-        catalogs = document.body.branch("catalogs")
-        node = catalogs.branch(catalog) if document.name == namespace and catalogs is not None else None
-        options = node.branch("options") if node is not None else None
-        subjects = options.branch("subjects") if options is not None else None
-        found = subjects.branch(subject) if subjects is not None else None
-        if found is None:
-            continue
-        path = found.get("path")
-        if isinstance(path, Leaf) and context.folder is not None:
-            try:
-                return read_file(context.folder / path.text)
-            except ReadError:
-                return None
-        return found.text("schema") or None
-    return None
-
-
-def _named(root: Branch) -> Iterator[str]:
-    """Return the operations of an OpenAPI document, or of an AsyncAPI document of version 2 or 3."""
-    paths = root.branch("paths")
-    for path, item in paths.pairs if paths is not None else ():
-        for method, operation in item.pairs if isinstance(item, Branch) else ():
-            if method.text in _METHODS and isinstance(operation, Branch):
-                yield operation.text("operationId") or f"{method.text.upper()} {path.text}"
-    operations = root.branch("operations")
-    yield from (name.text for name, _ in (operations.pairs if operations is not None else ()))
-    channels = root.branch("channels")
-    for _, channel in channels.pairs if channels is not None else ():
-        for verb in ("publish", "subscribe"):
-            said = channel.branch(verb) if isinstance(channel, Branch) else None
-            if said is not None and said.text("operationId"):
-                yield said.text("operationId")
+def _leaves(node: Node) -> Iterator[Leaf]:
+    match node:
+        case Leaf():
+            yield node
+        case Row():
+            for item in node.items:
+                yield from _leaves(item)
+        case Branch():
+            for _, value in node.pairs:
+                yield from _leaves(value)

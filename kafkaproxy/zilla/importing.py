@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kafkaproxy.zilla.check import check_plan
-from kafkaproxy.zilla.composites import refuse_composites
+from kafkaproxy.zilla.composites import expand_composites
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.documents import find_documents
+from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.flatten import flatten
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.read import ReadError, read_file
@@ -31,6 +32,8 @@ class Options:
     """An existing cluster, for a fragment whose Kafka side was not given."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Values that references are checked against; never stored."""
+    schemas: bool = True
+    """Refuse API specifications with schemas that nothing here would check; otherwise warn of them."""
 
 
 def plan_file(path: Path, options: Options) -> tuple[Plan, Report]:
@@ -48,11 +51,14 @@ def plan_text(text: str, file: str, options: Options, folder: Path | None = None
     """Do as :func:`plan_file` with a text; ``folder`` is where relative paths in it start."""
     report = Report()
     documents = find_documents(text, file, report)
+    variables = Variables(options.environ, report)
+    if not report.is_refused():
+        catalogs = Catalogs(documents, folder, variables, report)
+        documents = expand_composites(documents, catalogs, report, schemas=options.schemas)
     if report.is_refused():
         return Plan(), report
     graph = build_graph(documents, report)
-    context = Context(graph, report, Variables(options.environ, report), folder, options.cluster)
-    refuse_composites(context)
+    context = Context(graph, report, variables, folder, options.cluster)
     if report.is_refused():
         return Plan(), report
     plan = flatten(context, options.gateway, _default_name(file))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from kafkaproxy.zilla.report import Verdict
@@ -139,58 +137,3 @@ def test_a_value_that_is_given_is_checked_and_not_kept() -> None:
     plan, report = planned(BASE, environ={"BROKERS": "a:1"})
     assert plan.clusters[0].bootstrap_servers == "${{env.BROKERS}}"
     assert list(report.variables) == ["BROKERS"]
-
-
-_APIS = """\
-name: pets
-catalogs:
-  inner:
-    type: inline
-    options:
-      subjects:
-        new:
-          schema: |
-            operations:
-              addPet: {action: send}
-        old:
-          schema: |
-            channels:
-              pets:
-                publish: {operationId: putPet}
-        web:
-          schema: |
-            paths:
-              /pets:
-                get: {operationId: listPets}
-                post: {}
-bindings:
-  api:
-    type: asyncapi
-    kind: proxy
-    options:
-      specs:
-        a: {catalog: {inner: {subject: new}}}
-        b: {catalog: {inner: [{subject: old}]}}
-        openapi:
-          c: {catalog: {inner: {subject: web}}}
-"""
-
-
-@pytest.mark.parametrize("kind", ["asyncapi", "openapi", "openapi-asyncapi"])
-def test_api_bindings_are_refused_with_their_operations(kind: str) -> None:
-    error = refused_at(edited(_APIS, ("type: asyncapi", f"type: {kind}")), "  api:")
-    assert "Operations: addPet, putPet, listPets, POST /pets." in error
-
-
-def test_operations_are_read_from_files_beside_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "api.yaml").write_text("operations: {fromFile: {}}")
-    text = edited(
-        _APIS,
-        ("          schema: |\n            operations:\n              addPet: {action: send}", "          path: api.yaml"),
-    )
-    assert "Operations: fromFile, putPet" in refused(text, folder=tmp_path)[0]
-
-
-def test_operations_that_cannot_be_read_are_said_to_be_unknown() -> None:
-    text = "name: pets\nbindings:\n  api:\n    type: asyncapi\n    kind: server\n"
-    assert "none that can be read" in refused_at(text, "  api:")

@@ -38,13 +38,16 @@ class Command(BaseCommand):
             metavar="NAME=VALUE",
             help=_("a value to check ${{env.NAME}} with; it is not stored"),
         )
+        help_text = _("expand API specifications although their schemas are not checked here")
+        parser.add_argument("--without-schemas", action="store_true", help=help_text)
         parser.add_argument("--dry-run", action="store_true", help=_("show what would be done, and do nothing"))
         parser.add_argument("--overwrite", action="store_true", help=_("let the file win over what was changed by hand"))
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Import; raise ``CommandError``, which exits with 1, where nothing was applied that should have been."""
         environ = {**os.environ, **_variables(options["env"])}
-        given = Options(gateway=options["gateway"], cluster=options["cluster"], environ=environ)
+        schemas = not options["without_schemas"]
+        given = Options(gateway=options["gateway"], cluster=options["cluster"], environ=environ, schemas=schemas)
         plan, report = plan_file(options["file"], given)
         self._show(plan, report, environ, options["verbosity"])
         if report.is_refused():

@@ -1,0 +1,128 @@
+"""Where servers are: from the URLs of a binding, or from the servers of its specification."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kafkaproxy.core.env import mask_env
+from kafkaproxy.zilla.expand.composite import Composite
+from kafkaproxy.zilla.expand.specification import Specification
+from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.tree import Branch, Leaf, Row
+
+__all__ = ["Address", "addresses"]
+
+_URL: Final = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?([^/]*)(/.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server. ``protocol`` is ``http``, ``https``, ``kafka``, ``kafka-secure`` or that of a sibling."""
+
+    protocol: str
+    host: str
+    """Host and port."""
+    path: str | None
+    """What stands before the paths of operations; None: it is not said."""
+    line: int
+    declared: Branch | None = None
+    """The server of the document that it is."""
+
+    @property
+    def port(self) -> str:
+        """The port, empty where there is none."""
+        _, colon, port = self.host.rpartition(":")
+        return port if colon else ""
+
+
+def addresses(composite: Composite, specification: Specification, node: Branch) -> list[Address]:
+    """Return the servers that an entry under ``specs`` names, or else all that the document declares."""
+    declared = list(_declared(specification))
+    named = list(_named(composite, node))
+    found = [_completed(composite, each, declared) for each in named] if named else declared
+    for each in found:
+        if "{" in mask_env(f"{each.host}{each.path}"):
+            message = f"The server {each.host + (each.path or '')!r} has variables, which are not filled in."
+            raise Trouble(composite.at(each.line), message, "Write the address under servers of the binding.")
+    return found
+
+
+def _declared(specification: Specification) -> Iterator[Address]:
+    if specification.kind == "openapi":
+        for item, _ in specification.rows(specification.root, "servers"):
+            url = item.get("url")
+            if isinstance(url, Leaf):
+                yield _parsed(url, item)
+        return
+    for _, server in specification.branches(specification.root, "servers"):
+        host = server.get("host")
+        if not isinstance(host, Leaf):
+            raise Trouble(specification.at(server.line), "The server has no host.", "Write host and port.")
+        path = server.text("pathname").rstrip("/")
+        yield Address(server.text("protocol"), host.text, path, host.line, server)
+
+
+def _parsed(url: Leaf, declared: Branch | None = None) -> Address:
+    found = _URL.fullmatch(url.text)
+    assert found is not None  # every text fits
+    path = found[3] if found[3] is not None else "" if declared is not None else None
+    return Address(found[1] or "", found[2], path if path is None else path.rstrip("/"), url.line, declared)
+
+
+def _named(composite: Composite, node: Branch) -> Iterator[Address]:
+    """Return the servers that the binding names: URLs in 2.x, host and path name in 1.x."""
+    one, several = node.get("server"), node.get("servers")
+    items = several.items if isinstance(several, Row) else ()
+    for item in (*([one] if one is not None else []), *items):
+        if isinstance(item, Leaf):
+            if item.text.startswith("${{"):
+                message = f"Whether {item.text!r} is plain or secure, and its path, is not known here."
+                raise Trouble(
+                    composite.at(item.line), message, "Write the protocol as text, such as http://${{env.HOST}}:8080/v1."
+                )
+            yield _parsed(item)
+        elif isinstance(item, Branch):
+            yield _from_1x(composite, item)
+        else:
+            raise Trouble(composite.at(item.line), "This is not a server.", "Write its URL.")
+
+
+def _from_1x(composite: Composite, item: Branch) -> Address:
+    if unknown := [key for key, _ in item.pairs if key.text not in ("url", "host", "pathname")]:
+        message = f"A server has an unknown property {unknown[0].text!r}."
+        raise Trouble(composite.at(unknown[0].line), message, "Known here: host, pathname, url.")
+    where = item.get("url") or item.get("host")
+    path = item.get("pathname")
+    found = _parsed(where) if isinstance(where, Leaf) else Address("", "", None, item.line)
+    own = path.text.rstrip("/") if isinstance(path, Leaf) else found.path
+    return Address(found.protocol, found.host, own, found.line)
+
+
+def _completed(composite: Composite, named: Address, declared: list[Address]) -> Address:
+    """Take what a name leaves open from the server of the document that it means."""
+    same = [each for each in declared if not named.host or each.host == named.host]
+    protocols = {each.protocol for each in same or declared}
+    protocol = named.protocol or (protocols.pop() if len(protocols) == 1 else "")
+    if not protocol:
+        message = f"Nothing says which protocol {named.host!r} speaks."
+        raise Trouble(composite.at(named.line), message, "Write it as a URL, such as http://… or kafka-secure://….")
+    meant = next((each for each in same if each.protocol in ("", protocol)), None)
+    path = named.path
+    if path is None:
+        path = meant.path if meant is not None else _common_path(composite, named, protocol, declared)
+    host = named.host or (meant.host if meant is not None else "")
+    others = [each for each in declared if each.protocol == protocol]
+    meant = meant or (others[0] if len(others) == 1 else None)
+    return Address(protocol, host, path, named.line, meant.declared if meant is not None else None)
+
+
+def _common_path(composite: Composite, named: Address, protocol: str, declared: list[Address]) -> str:
+    """Return the path of a server that the document does not declare: none, as long as the declared have none."""
+    paths = {each.path for each in declared if each.protocol in ("", protocol) and each.path}
+    if not paths:
+        return ""
+    message = f"The specification has its operations under {', '.join(sorted(map(repr, paths)))}, {named.host!r} names no path."
+    raise Trouble(composite.at(named.line), message, "Write the path into the URL here; a lone / for none.")

@@ -1,0 +1,221 @@
+"""Operations of an AsyncAPI document: what clients of its http servers see, and what its Kafka channels do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from kafkaproxy.zilla.expand.keys import ASYNCAPI, EXTENSIONS, check_keys, tag_names
+from kafkaproxy.zilla.expand.messages import is_list
+from kafkaproxy.zilla.expand.nodes import text
+from kafkaproxy.zilla.expand.operations import Alternative, Requirement, Source, Target
+from kafkaproxy.zilla.expand.specification import Specification
+from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.tree import Branch, Leaf
+
+__all__ = ["address", "sources", "target", "target_names"]
+
+_HEADER: Final = re.compile(r"\$message\.header#/(.+)")
+_ELSEWHERE: Final = ("security", "bindings")
+"""What a trait could change without a trace at the operation."""
+
+
+def sources(specification: Specification, report: Report) -> Iterator[Source]:
+    """Return the operations that clients see, in the order of the document; what is wrong with one is refused."""
+    for key, node in _operations(specification):
+        with reported(report):
+            source = _source(specification, key, node, report)
+            if source is not None:
+                yield source
+
+
+def _operations(specification: Specification) -> Iterator[tuple[Leaf, Branch]]:
+    yield from specification.branches(specification.root, "operations")
+
+
+def _source(specification: Specification, key: Leaf, node: Branch, report: Report) -> Source | None:
+    bindings = specification.branch(node, "bindings")
+    http = specification.branch(bindings, "http")
+    stream = "x-zilla-sse" in bindings if bindings is not None else False
+    if http is None and not stream:
+        if specification.branch(bindings, "mqtt") is None:
+            message = f"The operation {key.text!r} is served neither by HTTP nor as a stream: it has no such binding."
+            report.ignore(specification.at(key.line), message)
+        return None
+    _check(specification, node, bindings)
+    is_stream = http is None  # the reference's server looks for http first
+    channel = _channel(specification, node)
+    messages = _messages(specification, node, channel)
+    return Source(
+        specification=specification,
+        name=key.text,
+        line=key.line,
+        method=text("GET", key.line) if http is None else _method(specification, http),
+        path=address(specification, channel),
+        is_stream=is_stream,
+        tags=tag_names(specification, node),
+        security=tuple(_security(specification, node)),
+        merges=any(is_list(specification, each) for each in _channel_messages(specification, channel)),
+        answers=tuple(_answers(specification, messages)),
+        extension=_extension(specification, bindings, is_stream=is_stream),
+        checks=tuple(_checks(specification, channel, messages)),
+    )
+
+
+def _check(specification: Specification, node: Branch, bindings: Branch | None) -> None:
+    check_keys(specification, node, ASYNCAPI)
+    for key, _ in bindings.pairs if bindings is not None else ():
+        if key.text.startswith("x-zilla") and key.text not in EXTENSIONS:
+            raise Trouble(specification.at(key.line), f"There is no binding {key.text!r}.", nearest(key.text, EXTENSIONS))
+    for _, trait in specification.rows(node, "traits"):
+        inner = specification.branch(trait, "bindings")
+        kafka_only = inner is None or all(key.text == "kafka" for key, _ in inner.pairs)
+        for name in _ELSEWHERE:
+            if name in trait and not (name == "bindings" and kafka_only):
+                message = f"A trait of an operation has {name}."
+                raise Trouble(specification.at(trait.line_of(name)), message, "Write it at the operation itself.")
+
+
+def _method(specification: Specification, http: Branch) -> Leaf:
+    method = http.get("method")
+    if not isinstance(method, Leaf):
+        raise Trouble(specification.at(http.line), "The http binding has no method.", "Write one, such as GET.")
+    return method
+
+
+def _channel(specification: Specification, holder: Branch) -> Branch:
+    channel = specification.branch(holder, "channel")
+    if channel is None:
+        raise Trouble(specification.at(holder.line), "The channel is missing.", "Refer to one: $ref: '#/channels/NAME'.")
+    return channel
+
+
+def address(specification: Specification, channel: Branch) -> Leaf:
+    """Return the address of a channel: a path, or a topic."""
+    found = channel.get("address")
+    if not isinstance(found, Leaf) or not found.text:
+        raise Trouble(specification.at(channel.line), "The channel has no address.", "Write its path, or its topic.")
+    return found
+
+
+def _channel_messages(specification: Specification, channel: Branch) -> list[Branch]:
+    return [message for _, message in specification.branches(channel, "messages")]
+
+
+def _messages(specification: Specification, node: Branch, channel: Branch) -> list[Branch]:
+    """Return the messages of an operation: all of its channel where it does not say."""
+    if "messages" not in node:
+        found = _channel_messages(specification, channel)
+    else:
+        found = [message for _, message in specification.rows(node, "messages")]
+    for message in found:
+        for _, trait in specification.rows(message, "traits"):
+            if "correlationId" in trait:
+                text_of = "A trait of a message has a correlationId."
+                raise Trouble(specification.at(trait.line_of("correlationId")), text_of, "Write it at the message itself.")
+    return found
+
+
+def _security(specification: Specification, node: Branch) -> Iterator[Alternative]:
+    """Return the one alternative that there is: the reference wants every scheme of the list."""
+    found = []
+    for item, scheme in specification.rows(node, "security"):
+        ref = item.get("$ref")
+        name = Leaf(ref.text.rpartition("/")[2], ref.line) if isinstance(ref, Leaf) else Leaf("", item.line)
+        found.append(Requirement(name, tuple(scheme.texts("scopes"))))
+    if found:
+        yield tuple(found)
+
+
+def _answers(specification: Specification, messages: list[Branch]) -> Iterator[tuple[Leaf, Leaf]]:
+    """Return where an answer is asked for later: the format of the header that carries the correlation id."""
+    for message in messages:
+        header = _correlation(specification, message)
+        headers = specification.branch(message, "headers") if header is not None else None
+        schema = specification.branch(specification.branch(headers, "properties"), header.text) if header is not None else None
+        found = schema.get("format") if schema is not None else None
+        if isinstance(found, Leaf):
+            yield text("location", found.line), found
+            return
+
+
+def _correlation(specification: Specification, message: Branch) -> Leaf | None:
+    """Return the header that carries the correlation id of a message; one anywhere else is for the applications."""
+    correlation = specification.branch(message, "correlationId")
+    location = correlation.get("location") if correlation is not None else None
+    found = _HEADER.fullmatch(location.text) if isinstance(location, Leaf) else None
+    return Leaf(found[1], location.line) if location is not None and found is not None else None
+
+
+def _extension(specification: Specification, bindings: Branch | None, *, is_stream: bool) -> Branch | None:
+    own, other = EXTENSIONS[0], EXTENSIONS[2]
+    if is_stream:
+        own, other = other, own
+    if bindings is not None and other in bindings:
+        message = f"{other} has no effect here."
+        raise Trouble(specification.at(bindings.line_of(other)), message, f"Write it as {own}.")
+    return specification.branch(bindings, own)
+
+
+def _checks(specification: Specification, channel: Branch, messages: list[Branch]) -> Iterator[int]:
+    yield from (message.line_of("payload") for message in messages if "payload" in message)
+    for key, parameter in specification.branches(channel, "parameters"):
+        if "enum" in parameter or "schema" in parameter:
+            yield key.line
+
+
+def target_names(specification: Specification) -> list[str]:
+    """Return the names of the operations."""
+    return [key.text for key, _ in _operations(specification)]
+
+
+def target(specification: Specification, name: str) -> Target | None:
+    """Return an operation on Kafka by its name."""
+    found = next(((key, node) for key, node in _operations(specification) if key.text == name), None)
+    return _target(specification, *found) if found is not None else None
+
+
+def _target(specification: Specification, key: Leaf, node: Branch) -> Target:
+    check_keys(specification, node, ASYNCAPI)
+    action = node.text("action")
+    if action not in ("send", "receive"):
+        message = f"The action of {key.text!r} is {action!r}."
+        raise Trouble(specification.at(key.line), message, "Write send, which produces, or receive, which fetches.")
+    channel = _channel(specification, node)
+    messages = _messages(specification, node, channel)
+    return Target(
+        specification=specification,
+        name=key.text,
+        line=key.line,
+        sends=action == "send",
+        topic=_topic(specification, channel),
+        tags=tag_names(specification, node),
+        reply_to=_reply(specification, node),
+        correlation=_correlation(specification, messages[0]) if messages else None,
+    )
+
+
+def _topic(specification: Specification, channel: Branch) -> Leaf:
+    topic = address(specification, channel)
+    if "{" in topic.text:
+        message = f"The topic {topic.text!r} has a parameter; the reference puts nothing in its place."
+        raise Trouble(specification.at(topic.line), message, "Write a channel for each topic.")
+    kafka = specification.branch(specification.branch(channel, "bindings"), "kafka")
+    other = kafka.get("topic") if kafka is not None else None
+    if isinstance(other, Leaf) and other.text != topic.text:
+        message = f"The kafka binding names the topic {other.text!r}, the channel's address {topic.text!r}."
+        raise Trouble(specification.at(other.line), message, "The reference takes the address: make them the same.")
+    return topic
+
+
+def _reply(specification: Specification, node: Branch) -> Leaf | None:
+    reply = specification.branch(node, "reply")
+    if reply is None:
+        return None
+    if "address" in reply:
+        message = "An address of replies that each message chooses is not understood."
+        raise Trouble(specification.at(reply.line_of("address")), message, "Name the channel of the replies.")
+    return _topic(specification, _channel(specification, reply))

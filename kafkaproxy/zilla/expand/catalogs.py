@@ -1,0 +1,147 @@
+"""Documents from inline and filesystem catalogs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kafkaproxy.zilla.documents import Document
+from kafkaproxy.zilla.expand.nodes import located
+from kafkaproxy.zilla.expand.specification import Specification
+from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.read import ReadError, read_file, read_text
+from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.shape import has_expression, nearest
+from kafkaproxy.zilla.tree import Branch, Leaf, Row
+from kafkaproxy.zilla.variables import Variables
+
+__all__ = ["Catalogs"]
+
+_INLINE: Final = "Put the text of the specification into a catalog of type inline."
+_LATEST: Final = ("", "latest")
+
+
+@dataclass(slots=True)
+class Catalogs:
+    """Reads each document once, and remembers which catalogs were needed."""
+
+    documents: list[Document]
+    folder: Path | None
+    """Where relative paths start; None: nothing may be read."""
+    variables: Variables
+    report: Report
+    used: set[str] = field(default_factory=set)
+    """The namespaces whose catalogs were read."""
+    _read: dict[tuple[str, str], Branch] = field(default_factory=dict)
+
+    def specification(self, document: Document, label: Leaf, node: Branch, kind: str) -> Specification:
+        """Return the document that an entry under ``specs`` names; raise ``Trouble`` where it cannot be had."""
+        place = document.place(label.line)
+        catalog, subject = self._reference(document, label, node)
+        name = f"{document.name}:{catalog.text}" if ":" not in catalog.text else catalog.text
+        root = self._read.get((name, subject.text))
+        if root is None:
+            root = self._read[name, subject.text] = self._root(document, catalog, subject, node)
+        found = Specification(label.text, kind, root, node.branch("security"), (name, subject.text), place)
+        found.check_version()
+        return found
+
+    def _reference(self, document: Document, label: Leaf, node: Branch) -> tuple[Leaf, Leaf]:
+        """Return the catalog and the subject. The reference reads only the first of each, so there may be one."""
+        catalogs = node.branch("catalog")
+        if catalogs is None or len(catalogs.pairs) != 1:
+            raise Trouble(document.place(label.line), f"{label.text!r} does not name one catalog.", "Name one under catalog.")
+        catalog, entry = catalogs.pairs[0]
+        if isinstance(entry, Row) and len(entry.items) == 1:
+            entry = entry.items[0]
+        subject = entry.get("subject") if isinstance(entry, Branch) else None
+        if not isinstance(subject, Leaf):
+            message = f"{catalog.text!r} is not asked for a subject."
+            raise Trouble(document.place(catalog.line), message, "Write the subject of one document.")
+        return catalog, subject
+
+    def _root(self, document: Document, catalog: Leaf, subject: Leaf, node: Branch) -> Branch:
+        holder, found = self._catalog(document, catalog)
+        options = found.branch("options")
+        subjects = options.branch("subjects") if options is not None else None
+        entry = subjects.branch(subject.text) if subjects is not None else None
+        if subjects is None or entry is None:
+            known = [key.text for key, _ in subjects.pairs] if subjects is not None else []
+            message = f"The catalog {catalog.text!r} has no subject {subject.text!r}."
+            raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
+        self.used.add(holder.name)
+        self.variables.note(entry, holder.file)
+        _check_version(document, node, entry)
+        if found.text("type") == "filesystem":
+            return self._file(holder, entry)
+        return self._inline(holder, entry)
+
+    def _catalog(self, document: Document, name: Leaf) -> tuple[Document, Branch]:
+        namespace, colon, own = name.text.rpartition(":")
+        holder = next((each for each in self.documents if each.name == namespace), None) if colon else document
+        catalogs = holder.body.branch("catalogs") if holder is not None else None
+        found = catalogs.branch(own) if catalogs is not None else None
+        if holder is None or catalogs is None or found is None:
+            known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
+            advice = nearest(own, known) if known else "Define it under catalogs."
+            raise Trouble(document.place(name.line), f"There is no catalog {name.text!r}.", advice)
+        if found.text("type") not in ("inline", "filesystem"):
+            message = f"A catalog of type {found.text('type')!r} is not read: {own!r}."
+            advice = "Save the specification beside the zilla.yaml, and use a catalog of type filesystem; or inline."
+            raise Trouble(holder.place(catalogs.line_of(own)), message, advice)
+        return holder, found
+
+    def _file(self, holder: Document, entry: Branch) -> Branch:
+        path = entry.get("path")
+        if not isinstance(path, Leaf):
+            raise Trouble(holder.place(entry.line), "There is no path.", "Write the path of the specification.")
+        place = holder.place(path.line)
+        if self.folder is None:
+            message = f"The specification {path.text!r} is in a file, and files are not read here."
+            raise Trouble(place, message, f"{_INLINE} Or use manage.py importzilla.")
+        resolved = self.variables.require(path.text, place, "The path of the specification")
+        if resolved is None:
+            raise Trouble(place, "The path is not known without its variable.", "Give it with --env.")
+        try:
+            content = read_file(self.folder / resolved)
+        except ReadError as error:
+            file = Place(resolved, error.line) if error.line else place
+            raise Trouble(file, f"{resolved}: {error.message}", error.advice) from error
+        return _parsed(content, resolved, 1, 0)
+
+    def _inline(self, holder: Document, entry: Branch) -> Branch:
+        schema = entry.get("schema")
+        if not isinstance(schema, Leaf):
+            raise Trouble(holder.place(entry.line), "There is no schema.", _INLINE)
+        if schema.literal:
+            return _parsed(schema.text, holder.file, schema.line + 1, 0)
+        return _parsed(schema.text, holder.file, schema.line, schema.line)
+
+
+def _check_version(document: Document, node: Branch, entry: Branch) -> None:
+    """Raise for a version that the catalog does not have: another document would be read in its place."""
+    catalogs = node.branch("catalog")
+    reference = catalogs.pairs[0][1] if catalogs is not None else None
+    if isinstance(reference, Row):
+        reference = reference.items[0]
+    wanted = reference.text("version") if isinstance(reference, Branch) else ""
+    if isinstance(reference, Branch) and wanted not in (*_LATEST, entry.text("version")) and not has_expression(wanted):
+        message = f"The catalog has no version {wanted!r}."
+        raise Trouble(document.place(reference.line_of("version")), message, "Write latest.")
+
+
+def _parsed(content: str, file: str, first_line: int, line: int) -> Branch:
+    """Return the tree of a YAML or JSON text. ``line``, where it is given, is the line of all of it."""
+    if content.lstrip().startswith("{"):
+        content = content.replace("\t", " ")  # JSON has tabs between its tokens, never inside them; YAML has none
+    try:
+        roots = read_text(content, first_line)
+    except ReadError as error:
+        raise Trouble(Place(file, line or error.line), error.message, error.advice) from error
+    if len(roots) != 1 or not isinstance(roots[0], Branch):
+        message = "This is not one specification."
+        raise Trouble(Place(file, line or first_line), message, "Give one AsyncAPI or OpenAPI document, as YAML or JSON.")
+    root = located(roots[0], file, line)
+    assert isinstance(root, Branch)
+    return root

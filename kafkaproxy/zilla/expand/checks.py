@@ -1,0 +1,64 @@
+"""Schemas that the reference checks requests, events and records against; here nothing does, and nobody shall miss it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from kafkaproxy.zilla.expand.clients import topic_checks
+from kafkaproxy.zilla.expand.operations import Source
+from kafkaproxy.zilla.expand.specification import Specification
+from kafkaproxy.zilla.expand.trouble import reported
+from kafkaproxy.zilla.report import Report
+
+__all__ = ["Checks"]
+
+_MOST: Final = 20
+_ADVICE: Final = "Let the service check them, and import with --without-schemas; or remove the schemas."
+_CONVERTED: Final = "Records would have to be converted from and to JSON. Store JSON, or write the API by hand."
+
+
+@dataclass(slots=True)
+class Checks:
+    """Says of each document, once, what is not checked."""
+
+    report: Report
+    accepted: bool
+    """Whether that is all right with whoever imports."""
+    _seen: set[object] = field(default_factory=set)
+
+    def of_sources(self, sources: Iterable[Source]) -> None:
+        """Look at what clients send, and at the events of streams."""
+        checked = [each for each in sources if each.checks]
+        if checked and (key := (checked[0].specification.origin, "sources")) not in self._seen:
+            self._seen.add(key)
+            names = _listed(str(each) for each in checked)
+            message = f"Requests or events are not checked against their schemas here: {names}."
+            self._say(checked[0].specification, checked[0].checks[0], message)
+
+    def of_topics(self, specification: Specification) -> None:
+        """Look at the records of topics."""
+        if (key := (specification.origin, "topics")) in self._seen:
+            return
+        self._seen.add(key)
+        with reported(self.report):
+            found = list(topic_checks(specification))
+            for topic, line, _ in (each for each in found if each[2]):
+                message = f"The records of the topic {topic.text!r} are not JSON."
+                self.report.refuse(specification.at(line), message, _CONVERTED)
+            if plain := [(topic, line) for topic, line, converted in found if not converted]:
+                names = _listed(topic.text for topic, _ in plain)
+                message = f"Records are not checked against the schemas of their topics here: {names}."
+                self._say(specification, plain[0][1], message)
+
+    def _say(self, specification: Specification, line: int, message: str) -> None:
+        if self.accepted:
+            self.report.warn(specification.at(line), message)
+        else:
+            self.report.refuse(specification.at(line), message, _ADVICE)
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:_MOST]) + (f" and {len(found) - _MOST} more" if len(found) > _MOST else "")

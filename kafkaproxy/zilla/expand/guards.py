@@ -1,0 +1,75 @@
+"""Who may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kafkaproxy.zilla.expand.nodes import mapping, row
+from kafkaproxy.zilla.expand.operations import Source
+from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.report import Place
+from kafkaproxy.zilla.tree import Branch, Leaf
+
+__all__ = ["Guard", "Guards"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guard, and the roles that it wants."""
+
+    name: Leaf
+    roles: tuple[Leaf, ...]
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """What makes it the same as another one, wherever it stands."""
+        return self.name.text, tuple(role.text for role in self.roles)
+
+    def node(self) -> Branch:
+        """Return it as ``guarded`` of a route has it."""
+        line = self.name.line
+        return mapping(line, {self.name.text: row(self.roles, line)})
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What one binding says of one specification: which guard stands for which scheme."""
+
+    namespace: str
+    schemes: Branch | None = None
+    credentials: Leaf | None = None
+    """The guard whose credentials a server reads: in the 1.x dialect it stands for every scheme."""
+
+    def of(self, source: Source) -> Guard | None:
+        """Return the guard of an operation; None where there is none, or where this binding does not say.
+
+        Raise ``Trouble`` for alternatives, for two guards at once, and for schemes of which only some are known.
+        """
+        if not source.security:
+            return None
+        if len(source.security) > 1:
+            message = f"{source} accepts several alternatives of security; the reference does not serve it at all."
+            raise Trouble(_place(source), message, "Leave one alternative.")
+        wanted = source.security[0]
+        found = [(self._guard(each.scheme), each) for each in wanted]
+        known = [(guard, each) for guard, each in found if guard is not None]
+        if known and len(known) < len(found):
+            missing = ", ".join(repr(each.scheme.text) for guard, each in found if guard is None)
+            message = f"{source} also needs {missing}, for which no guard is named."
+            raise Trouble(_place(source), message, "Name a guard for it under security of the specification, or remove it.")
+        if len({guard.text for guard, _ in known}) > 1:
+            names = ", ".join(sorted({guard.text for guard, _ in known}))
+            message = f"{source} needs several guards at once ({names}); a request has the credentials of one."
+            raise Trouble(_place(source), message, "Leave one of its security schemes.")
+        roles = {role.text: role for _, each in known for role in each.roles}
+        return Guard(known[0][0], tuple(roles.values())) if known else None
+
+    def _guard(self, scheme: Leaf) -> Leaf | None:
+        named = self.schemes.get(scheme.text) if self.schemes is not None else self.credentials
+        if not isinstance(named, Leaf):
+            return None
+        return Leaf(named.text.removeprefix(f"{self.namespace}:"), named.line, plain=False)
+
+
+def _place(source: Source) -> Place:
+    return source.specification.at(source.security[0][0].scheme.line if source.security[0] else source.line)

@@ -1,0 +1,89 @@
+"""The http-kafka and sse-kafka bindings of a proxy, as they are for one server, or for none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from kafkaproxy.zilla.expand.composite import Composite
+from kafkaproxy.zilla.expand.guards import Guard, Guards
+from kafkaproxy.zilla.expand.nodes import mapping, row, text
+from kafkaproxy.zilla.expand.operations import Source
+from kafkaproxy.zilla.expand.pairs import Pair, Proxy
+from kafkaproxy.zilla.expand.rules import Condition, Rule, make_rule
+from kafkaproxy.zilla.expand.servers import Group, Server
+from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.tree import Branch, Leaf
+
+__all__ = ["mapping_node", "proxy_rules", "rules_of_group"]
+
+_OF_A_REQUEST: Final = ("key", "overrides")
+"""What asking for an answer has no use for."""
+
+
+def proxy_rules(proxy: Proxy, server: Server | None, report: Report) -> list[Rule]:
+    """Return the routes of a proxy, in order. What would be open although it says that it is not, is refused."""
+    found: list[Rule] = []
+    for pair in proxy.pairs:
+        if server is None or pair.source.specification.origin == server.specification.origin:
+            for base in server.bases if server is not None else [""]:
+                with reported(report):
+                    found += _rules(proxy, server, pair, base)
+    return found
+
+
+def _rules(proxy: Proxy, server: Server | None, pair: Pair, base: str) -> Iterator[Rule]:
+    inner, identity = _guard(proxy, server, pair.source)
+    rule = make_rule(pair.source, pair.target, inner, identity, base, pair.exit)
+    if pair.asks is not None:
+        asking, _ = _guard(proxy, server, pair.asks)
+        condition = Condition(pair.asks.method, text(base + pair.asks.path.text, pair.asks.path.line))
+        if _key(asking) != _key(inner):
+            pairs = tuple((key, value) for key, value in rule.with_.pairs if key.text not in _OF_A_REQUEST)
+            with_ = Branch(pairs, rule.with_.line)
+            yield replace(rule, source=pair.asks, conditions=(condition,), with_=with_, guard=asking)
+        else:
+            rule = rule.also(condition)
+    yield rule
+
+
+def _key(guard: Guard | None) -> object:
+    return guard.key if guard is not None else None
+
+
+def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard | None, Leaf | None]:
+    """Return the guard of a route, beyond that of the http server, and the one that knows who asks."""
+    own = Guards(proxy.composite.document.name, source.specification.security).of(source)
+    outer = server.guards.of(source) if server is not None else None
+    known = own or outer
+    if known is None and any(source.security):
+        scheme = source.security[0][0].scheme
+        message = f"{source} needs the security scheme {scheme.text!r}, and no guard is named for it: it would be open."
+        advice = f"Name one: security: {{{scheme.text}: GUARD}} beside the catalog of {source.specification.label!r}."
+        raise Trouble(source.specification.at(scheme.line), message, advice)
+    return (known if source.is_stream else own), (known.name if known is not None else None)
+
+
+def rules_of_group(rules: Iterable[Rule], group: Group, server: Server) -> list[Rule]:
+    """Return the routes that a request of a group can take. All others have another method, or never its path."""
+    outer = [each for source in group.sources for each in server.conditions(source)]
+    found = []
+    for rule in rules:
+        met = tuple(each for each in rule.conditions if any(one.meets(each) for one in outer))
+        if met and rule.source.is_stream is group.is_stream:
+            found.append(replace(rule, conditions=met))
+    return found
+
+
+def mapping_node(composite: Composite, rules: list[Rule], *, is_stream: bool) -> Branch:
+    """Return a binding with these routes."""
+    line = composite.name.line
+    properties = {
+        "type": "sse-kafka" if is_stream else "http-kafka",
+        "kind": "proxy",
+        "telemetry": composite.node.get("telemetry"),
+        "routes": row([rule.node() for rule in rules], line),
+    }
+    return mapping(line, properties)

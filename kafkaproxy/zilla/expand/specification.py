@@ -1,0 +1,118 @@
+"""An API specification: a tree whose parts refer to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.report import Place
+from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+
+__all__ = ["Specification"]
+
+_BESIDE_A_REF: Final = frozenset({"$ref", "summary", "description"})
+_VERSIONS: Final = {"asyncapi": re.compile(r"3\.[0-9]+\.[0-9]+.*"), "openapi": re.compile(r"3\.[01]\.[0-9]+.*")}
+_WANTED: Final = {
+    "asyncapi": "AsyncAPI 3 is understood, as in the reference: convert it, for example with 'asyncapi convert'.",
+    "openapi": "OpenAPI 3.0 and 3.1 are understood: convert it.",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Specification:
+    """One document of a catalog, by the label that a binding gives it."""
+
+    label: str
+    kind: str
+    """``asyncapi`` or ``openapi``."""
+    root: Branch
+    security: Branch | None
+    """Which guard stands for which security scheme; None where the dialect, or the file, has no such table."""
+    origin: tuple[str, str]
+    """Catalog and subject: two labels of one document mean the same."""
+    place: Place
+    """Where the binding names it."""
+
+    def at(self, line: int) -> Place:
+        """Return a line of the document."""
+        return Place(self.place.file, line)
+
+    def check_version(self) -> None:
+        """Raise ``Trouble`` for a document of another kind, or of a version that works otherwise."""
+        version = self.root.get(self.kind)
+        if not isinstance(version, Leaf):
+            message = f"{self.label!r} is not an {self.kind} document: it has no property {self.kind!r}."
+            raise Trouble(self.at(self.root.line), message, "Name the right subject, or the right kind of binding.")
+        if not _VERSIONS[self.kind].fullmatch(version.text):
+            message = f"{self.label!r} is an {self.kind} document of version {version.text}."
+            raise Trouble(self.at(version.line), message, _WANTED[self.kind])
+
+    def follow(self, node: Node | None, seen: frozenset[str] = frozenset()) -> Node | None:
+        """Return what a node stands for, through ``$ref``; raise ``Trouble`` where that leads nowhere."""
+        while isinstance(node, Branch) and isinstance(ref := node.get("$ref"), Leaf):
+            place = self.at(ref.line)
+            if ref.text in seen:
+                raise Trouble(place, f"{ref.text!r} leads in a circle.", "Let one of the references stand for itself.")
+            if not ref.text.startswith("#/"):
+                message = f"{ref.text!r} is in another document, and is not fetched."
+                raise Trouble(place, message, "Put it into this one, for example with 'redocly bundle' or 'asyncapi bundle'.")
+            if others := [key for key, _ in node.pairs if key.text not in _BESIDE_A_REF]:
+                message = f"{others[0].text!r} stands beside $ref, where it has no effect."
+                raise Trouble(self.at(others[0].line), message, "Put it into what the reference leads to.")
+            seen |= {ref.text}
+            node = self._find(ref, seen)
+        return node
+
+    def _find(self, ref: Leaf, seen: frozenset[str]) -> Node:
+        node: Node = self.root
+        for part in ref.text[2:].split("/"):
+            name = unquote(part).replace("~1", "/").replace("~0", "~")
+            above = self.follow(node, seen)
+            found: Node | None = None
+            if isinstance(above, Branch):
+                found = above.get(name)
+            elif isinstance(above, Row) and name.isdecimal() and int(name) < len(above.items):
+                found = above.items[int(name)]
+            if found is None:
+                known = [key.text for key, _ in above.pairs] if isinstance(above, Branch) else []
+                message = f"There is no {ref.text!r} in this document: {name!r} is missing."
+                raise Trouble(self.at(ref.line), message, nearest(name, known))
+            node = found
+        return node
+
+    def branch(self, holder: Branch | None, name: str) -> Branch | None:
+        """Return the mapping ``name``, or what it refers to; raise ``Trouble`` where it is something else."""
+        node = self.follow(holder.get(name)) if holder is not None else None
+        if node is not None and not isinstance(node, Branch):
+            raise Trouble(self.at(node.line), f"{name} is not a mapping.", "Write 'name: value' pairs.")
+        return node
+
+    def branches(self, holder: Branch | None, name: str) -> Iterator[tuple[Leaf, Branch]]:
+        """Return the mappings under the mapping ``name``, by their names."""
+        inner = self.branch(holder, name)
+        for key, value in inner.pairs if inner is not None else ():
+            found = self.follow(value)
+            if not isinstance(found, Branch):
+                raise Trouble(self.at(key.line), f"{key.text!r} is not a mapping.", "Write 'name: value' pairs.")
+            yield key, found
+
+    def rows(self, holder: Branch | None, name: str) -> Iterator[tuple[Branch, Branch]]:
+        """Return the mappings of the list ``name``, each as it stands there and as what it stands for."""
+        node = self.follow(holder.get(name)) if holder is not None else None
+        if node is not None and not isinstance(node, Row):
+            raise Trouble(self.at(node.line), f"{name} is not a list.", "Begin each item with '- '.")
+        for item in node.items if node is not None else ():
+            found = self.follow(item)
+            if not isinstance(item, Branch) or not isinstance(found, Branch):
+                raise Trouble(self.at(item.line), f"{name} has something else than mappings.", "Write 'name: value' pairs.")
+            yield item, found
+
+    def scheme(self, name: str) -> Branch | None:
+        """Return a security scheme by its name."""
+        schemes = self.branch(self.branch(self.root, "components"), "securitySchemes")
+        return self.branch(schemes, name)
