@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from kafkaproxy.admin.drafts import entry_text, route_text, stored_rows
 from kafkaproxy.models import Entry, Gateway, Route
 from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
-from kafkaproxy.routing.texts import Severity
+from kafkaproxy.routing.texts import Issue, Severity
 
-__all__ = ["ENTRY_PREFETCH", "ROUTE_PREFETCH", "hidden_entries", "hidden_routes", "route_warnings"]
+__all__ = ["ENTRY_PREFETCH", "ROUTE_PREFETCH", "entry_issues", "hidden_entries", "hidden_routes", "route_warnings"]
 
 ROUTE_PREFETCH: Final = ("conditions", "overrides", "filters", "async_fields", "guarded__guard")
 ENTRY_PREFETCH: Final = ("conditions", "guarded__guard")
@@ -21,10 +21,13 @@ ENTRY_PREFETCH: Final = ("conditions", "guarded__guard")
 def hidden_entries(gateways: Iterable[Gateway]) -> Iterator[str]:
     """Warn of the entries of these gateways that are never reached."""
     for gateway in gateways:
-        entries = gateway.entries.filter(enabled=True).prefetch_related(*ENTRY_PREFETCH)
-        texts = [entry_text(entry, stored_rows(entry)) for entry in entries]
-        for issue in shadowed_entries(texts):
+        for issue in entry_issues(gateway.entries.prefetch_related(*ENTRY_PREFETCH)):
             yield _named(_("Entry “%(name)s”: %(message)s"), issue.subject, issue.message)
+
+
+def entry_issues(entries: Iterable[Entry]) -> list[Issue]:
+    """Return a warning for each of a gateway's entries, in order, that an earlier one hides."""
+    return shadowed_entries([entry_text(entry, stored_rows(entry)) for entry in entries if entry.enabled])
 
 
 def hidden_routes(entries: Iterable[Entry]) -> Iterator[str]:

@@ -81,6 +81,10 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
     """A page of the configuration."""
 
     list_per_page = 100
+    empty_text: Any = ""
+    """What the empty list says: what a row is for."""
+    tool_permissions: Sequence[str] = ()
+    """Permissions for pages beside the list: who has one of them finds the app in the index."""
 
     class Media:
         css = {"all": ["kafkaproxy/admin/admin.css"]}
@@ -101,9 +105,14 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
         self._warn(request)
         return response
 
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        """Add those of the tools."""
+        tools = {name: request.user.has_perm(f"kafkaproxy.{name}") for name in self.tool_permissions}
+        return {**super().get_model_perms(request), **tools}
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Warn of what was changed in the list, and of a configuration that could not be loaded."""
-        context = {"kafkaproxy_error": live().error, **(extra_context or {})}
+        context = {"kafkaproxy_error": live().error, "kafkaproxy_empty": self.empty_text, **(extra_context or {})}
         response = super().changelist_view(request, context)
         self._warn(request)
         return response

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.admin.browse_records import show_record
 from kafkaproxy.admin.browse_store import ask_kafka, held, last_records, opened_store, partitions
 from kafkaproxy.admin.generic import ModelAdmin
+from kafkaproxy.admin.pages import page_context
 from kafkaproxy.admin.topics import fixed_topics
 from kafkaproxy.conf import get_settings
 from kafkaproxy.core.env import MissingVariable, resolve_env
@@ -89,7 +90,7 @@ class BrowseMixin(ModelAdmin):
         return get_object_or_404(Cluster, pk=pk)
 
     def _page(self, request: HttpRequest, page: str, title: str, cluster: Cluster, context: dict[str, Any]) -> TemplateResponse:
-        shared = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "cluster": cluster}
+        shared = {**page_context(self, request, title), "cluster": cluster}
         return TemplateResponse(request, f"admin/kafkaproxy/{page}.html", shared | context)
 
 

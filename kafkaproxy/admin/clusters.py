@@ -12,10 +12,13 @@ from django.db import models
 from django.db.models import Count, QuerySet
 from django.forms import model_to_dict
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.base import ConfigAdmin, RowsInline
-from kafkaproxy.admin.browse import BrowseMixin
+from kafkaproxy.admin.browse import BrowseMixin, may_browse
 from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
 from kafkaproxy.admin.topics import unused_topics
 from kafkaproxy.core.env import MissingVariable, env_names
@@ -40,9 +43,13 @@ class ClusterAdmin(BrowseMixin, SecretsAdminMixin, ConfigAdmin):
 
     form = SecretsForm
     secret_fields = Cluster.SECRET_FIELDS
+    tool_permissions = ["browse_topic"]
+    empty_text = gettext_lazy(
+        "A cluster says where Kafka is: its bootstrap servers, and how to log in. Begin here, then add a gateway on it."
+    )
     masked_fields = ("options",)
     inlines = [TopicInline]
-    list_display = ["name", "bootstrap_servers", "security_protocol", "sasl_mechanism", "gateway_count"]
+    list_display = ["name", "bootstrap_servers", "security", "gateway_count"]
     list_filter = ["security_protocol", "sasl_mechanism"]
     search_fields = ["name", "bootstrap_servers", "topics__name"]
     formfield_overrides = {models.TextField: {"widget": forms.Textarea({"rows": 3, "class": "vLargeTextField kp-code"})}}
@@ -67,10 +74,24 @@ class ClusterAdmin(BrowseMixin, SecretsAdminMixin, ConfigAdmin):
         counted: QuerySet[Cluster] = super().get_queryset(request).annotate(gateway_total=Count("gateways"))
         return counted
 
+    @admin.display(description=gettext_lazy("security"), ordering="security_protocol")
+    def security(self, cluster: Cluster) -> str:
+        """Return protocol and mechanism."""
+        return ", ".join(filter(None, [cluster.get_security_protocol_display(), cluster.get_sasl_mechanism_display()]))
+
     @admin.display(description=gettext_lazy("gateways"), ordering="gateway_total")
     def gateway_count(self, cluster: Any) -> int:
         """Return how many gateways use it by default."""
         return int(cluster.gateway_total)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Add the way to the topics for those who may browse them."""
+        return [*self.list_display, *(["browse"] if may_browse(request) else [])]
+
+    @admin.display(description=gettext_lazy("topics"))
+    def browse(self, cluster: Cluster) -> str:
+        """Return the link to the topics."""
+        return format_html('<a href="{}">{}</a>', reverse("admin:kafkaproxy_cluster_topics", args=[cluster.pk]), _("Topics"))
 
     def find_warnings(self, changed: Sequence[Cluster]) -> Iterable[str]:
         """Warn of variables that are not set here and topics that nobody reads."""
@@ -91,6 +112,10 @@ def _unset_variables(cluster: Cluster) -> Iterator[str]:
 class TopicAdmin(ConfigAdmin):
     """Topics that are tuned."""
 
+    empty_text = gettext_lazy(
+        "No topic needs a row here: routes name their topics. Add one to mark it as sensitive, to read it before a route "
+        "names it, or to give it a budget."
+    )
     list_display = ["name", "cluster", "bootstrap", "default_offset", "cleanup_policy", "store_bytes", "sensitive"]
     list_filter = ["cluster", "bootstrap", "default_offset", "cleanup_policy", "sensitive"]
     list_select_related = ["cluster"]

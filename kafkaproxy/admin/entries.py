@@ -51,6 +51,7 @@ class EntryAdmin(LiveAdmin):
     """Entries."""
 
     form = EntryForm
+    empty_text = _("Entries are the outer rules of a gateway. Add a gateway first: it gets an entry that takes every request.")
     inlines = [ConditionInline, GuardInline]
     list_display = ["name", "matches", "gateway", "position", "enabled", "route_count"]
     list_editable = ["position", "enabled"]

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.generic import ModelAdmin
+from kafkaproxy.admin.pages import page_context
 from kafkaproxy.models import Cluster, Entry, Gateway, Guard, Route, Topic
 from kafkaproxy.zilla.export import DIALECTS, Export, export_gateway
 from kafkaproxy.zilla.export_remarks import Severity
@@ -49,7 +50,7 @@ class ExportMixin(ModelAdmin):
             Severity.WARNING: _("To know"),
         }
         found = [(title, [each for each in export.remarks if each.severity is severity]) for severity, title in titles.items()]
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": _("Export as a zilla.yaml")}
+        context = page_context(self, request, _("Export as a zilla.yaml"))
         context |= {"gateway": gateway, "export": export, "dialect": dialect, "dialects": DIALECTS}
         return context | {"groups": [(title, remarks) for title, remarks in found if remarks]}
 

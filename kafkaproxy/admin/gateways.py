@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.actions import SwitchAdmin
-from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, hidden_entries
+from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, entry_issues, hidden_entries
 from kafkaproxy.admin.base import StackedRowsInline
 from kafkaproxy.admin.drafts import stored_rows
 from kafkaproxy.admin.exports import ExportMixin
@@ -42,6 +42,11 @@ class GatewayAdmin(ImportMixin, ExportMixin, LiveMixin, SwitchAdmin):
     """Gateways."""
 
     form = LinkedForm
+    tool_permissions = ["watch_gateway", "import_gateway"]
+    empty_text = _(
+        "A gateway is a namespace of routes on one cluster. Add a cluster, then a gateway, then its routes; "
+        "or import a zilla.yaml, which brings all of them."
+    )
     inlines = [AccessControlInline]
     actions = [*SwitchAdmin.actions, "export_zilla"]
     list_display = ["name", "position", "enabled", "cluster", "entry_count", "route_count", "cors"]
@@ -117,10 +122,16 @@ class GatewayAdmin(ImportMixin, ExportMixin, LiveMixin, SwitchAdmin):
 def _rules(gateway: Gateway) -> list[dict[str, Any]]:
     entries = gateway.entries.annotate(route_total=Count("routes")).prefetch_related(*ENTRY_PREFETCH)
     routes = Route.objects.filter(entry__gateway=gateway).order_by("entry__position", "entry_id", "position", "pk")
-    by_entry: defaultdict[int, list[tuple[Route, str]]] = defaultdict(list)
-    for route, sentence in described_routes(routes.prefetch_related(*ROUTE_PREFETCH)[:MOST_ROUTES]):
-        by_entry[route.entry_id].append((route, sentence))
+    by_entry: defaultdict[int, list[tuple[Route, str, str]]] = defaultdict(list)
+    for described in described_routes(routes.prefetch_related(*ROUTE_PREFETCH)[:MOST_ROUTES]):
+        by_entry[described[0].entry_id].append(described)
+    hidden = {issue.subject: issue.message for issue in entry_issues(entries)}
     return [
-        {"entry": entry, "sentence": entry_sentence(entry, stored_rows(entry)), "routes": by_entry[entry.pk]}
+        {
+            "entry": entry,
+            "sentence": entry_sentence(entry, stored_rows(entry)),
+            "warning": hidden.get(entry.name, ""),
+            "routes": by_entry[entry.pk],
+        }
         for entry in entries
     ]

@@ -17,6 +17,10 @@ class GuardAdmin(SecretsAdminMixin, ConfigAdmin):
     """Guards."""
 
     form = SecretsForm
+    empty_text = _(
+        "A guard says who a client is: by the tokens of an issuer, or by the session of this site. "
+        "Routes and entries require guards; without one they are open to everybody."
+    )
     masked_fields = ("options",)
     list_display = ["name", "kind", "issuer"]
     list_filter = ["kind"]

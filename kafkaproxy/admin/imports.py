@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from kafkaproxy.admin.generic import ModelAdmin
 from kafkaproxy.admin.imports_form import ImportForm
 from kafkaproxy.admin.imports_run import Outcome, apply_seen, prepare
+from kafkaproxy.admin.pages import page_context
 from kafkaproxy.zilla.apply import Refused
 
 __all__ = ["ImportMixin"]
@@ -40,10 +41,15 @@ class ImportMixin(ModelAdmin):
         form = ImportForm(request.POST or None, request.FILES or None)
         outcome = _outcome(form) if form.is_valid() else None
         if outcome is not None and "_apply" in request.POST and self._apply(request, form, outcome):
-            return HttpResponseRedirect(reverse("admin:kafkaproxy_gateway_changelist"))
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "outcome": outcome}
-        context |= {"title": _("Import a zilla.yaml"), "form": form if outcome is None else _again(form, outcome)}
+            return HttpResponseRedirect(self._next_page(request))
+        context = page_context(self, request, _("Import a zilla.yaml"))
+        context |= {"outcome": outcome, "form": form if outcome is None else _again(form, outcome)}
         return TemplateResponse(request, "admin/kafkaproxy/import.html", context)
+
+    def _next_page(self, request: HttpRequest) -> str:
+        """Return where one sees what was imported; this page for those who may only import."""
+        page = "changelist" if self.has_view_or_change_permission(request) else "import"
+        return reverse(f"admin:kafkaproxy_gateway_{page}")
 
     def _apply(self, request: HttpRequest, form: ImportForm, outcome: Outcome) -> bool:
         """Apply; return whether it was done, and say why where not."""

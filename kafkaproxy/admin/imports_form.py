@@ -66,5 +66,7 @@ class ImportForm(forms.Form):
             cleaned["text"], cleaned["file_name"] = uploaded, self._file_name
         if not cleaned.get("text", "").strip() and not self.errors:
             raise ValidationError(_("Paste a zilla.yaml, or choose a file."))
+        # A browser sends the lines of a text area with CRLF: a file that comes back from the preview is the file all the same.
+        cleaned["text"] = cleaned.get("text", "").replace("\r\n", "\n").replace("\r", "\n")
         cleaned["file_name"] = cleaned.get("file_name") or _DEFAULT_FILE
         return cleaned

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.admin.generic import ModelAdmin
 from kafkaproxy.admin.live_snapshot import snapshot
+from kafkaproxy.admin.pages import page_context
 from kafkaproxy.runtime import Runtime, runtime
 
 __all__ = ["LiveMixin"]
@@ -43,8 +44,7 @@ class LiveMixin(ModelAdmin):
     def live_view(self, request: HttpRequest) -> HttpResponse:
         """Show the page; its script fills it."""
         _require_permission(request)
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": _("Live")}
-        return TemplateResponse(request, "admin/kafkaproxy/live.html", context)
+        return TemplateResponse(request, "admin/kafkaproxy/live.html", page_context(self, request, _("Live")))
 
     def data_view(self, request: HttpRequest) -> JsonResponse:
         """Answer with the numbers, once."""

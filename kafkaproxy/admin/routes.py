@@ -8,6 +8,8 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.advice import ROUTE_PREFETCH, route_warnings
@@ -17,6 +19,7 @@ from kafkaproxy.admin.generic import ModelForm
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
 from kafkaproxy.admin.sentences import route_sentence
+from kafkaproxy.admin.topics import check_topic_template
 from kafkaproxy.admin.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
 from kafkaproxy.routing.rules import validate_route
@@ -30,6 +33,16 @@ class RouteForm(LinkedForm):
     """A route, checked together with its conditions, overrides, filters, async fields and guards."""
 
     row_names = ROUTE_ROWS
+
+    def clean_topic(self) -> str:
+        """Refuse what Kafka would refuse with each request."""
+        check_topic_template(self.cleaned_data["topic"])
+        return str(self.cleaned_data["topic"])
+
+    def clean_reply_to(self) -> str:
+        """Refuse what Kafka would never have replies in."""
+        check_topic_template(self.cleaned_data["reply_to"])
+        return str(self.cleaned_data["reply_to"])
 
     def find_issues(self) -> Iterator[Issue]:
         """Ask the rules, once it is known what the route is to do."""
@@ -105,6 +118,11 @@ class RouteAdmin(TryItMixin, LiveAdmin):
     """Routes."""
 
     form = RouteForm
+    tool_permissions = ["try_route"]
+    empty_text = _(
+        "A route says what requests of a path do with a topic: they become records, read records, or open a stream of them. "
+        "Add a gateway first: a route belongs to one of its entries."
+    )
     inlines = [ConditionInline, OverrideInline, AsyncFieldInline, FilterInline, GuardInline]
     list_display = ["name", "does", "entry", "position", "enabled"]
     list_editable = ["position", "enabled"]
@@ -139,6 +157,15 @@ class RouteAdmin(TryItMixin, LiveAdmin):
         """Choose the entry where there is only one."""
         entries = list(Entry.objects.values_list("pk", flat=True)[:2])
         return {**({"entry": entries[0]} if len(entries) == 1 else {}), **super().get_changeform_initial_data(request)}
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Add the way to a trial for those who may."""
+        return [*self.list_display, *(["trial"] if request.user.has_perm("kafkaproxy.try_route") else [])]
+
+    @admin.display(description=_("try"))
+    def trial(self, route: Route) -> str:
+        """Return the link to a trial."""
+        return format_html('<a href="{}">{}</a>', reverse("admin:kafkaproxy_route_try", args=[route.pk]), _("Try it"))
 
     @admin.display(description=_("what it does"))
     def does(self, route: Route) -> str:

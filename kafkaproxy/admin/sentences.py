@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.models import Entry, Route
 from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.polling import is_poll, poll_template
+from kafkaproxy.routing.rules import shadowed_routes
 from kafkaproxy.routing.table import Capability
 from kafkaproxy.routing.texts import ConditionText, FilterText, RouteText
 
@@ -42,9 +44,16 @@ def route_sentence(route: Route, rows: Rows) -> str:
     return f"{sentence}{_for_whom(text.guarded)}"
 
 
-def described_routes(routes: Iterable[Route]) -> list[tuple[Route, str]]:
-    """Return routes with their sentences, for the page of their entry or gateway."""
-    return [(route, route_sentence(route, stored_rows(route))) for route in routes]
+def described_routes(routes: Iterable[Route]) -> list[tuple[Route, str, str]]:
+    """Return routes, which are in order, with their sentences; the third is a warning where an earlier route hides one."""
+    found = [(route, stored_rows(route)) for route in routes]
+    texts: defaultdict[int, list[RouteText]] = defaultdict(list)
+    for route, rows in found:
+        if route.enabled:
+            texts[route.entry_id].append(route_text(route, rows))
+    issues = ((entry, issue) for entry, each in texts.items() for issue in shadowed_routes(each))
+    hidden = {(entry, issue.subject): issue.message for entry, issue in issues}
+    return [(route, route_sentence(route, rows), hidden.get((route.entry_id, route.name), "")) for route, rows in found]
 
 
 def entry_sentence(entry: Entry, rows: Rows) -> str:

@@ -20,6 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from kafkaproxy.admin.browse import is_sensitive
 from kafkaproxy.admin.browse_records import show, show_record
 from kafkaproxy.admin.generic import ModelAdmin
+from kafkaproxy.admin.pages import page_context
 from kafkaproxy.admin.tryit_form import TrialForm
 from kafkaproxy.admin.tryit_run import Asked, Sent, Trial, run_trial, session_guards
 from kafkaproxy.admin.tryit_steps import Explainer
@@ -52,8 +53,8 @@ class TryItMixin(ModelAdmin):
             raise PermissionDenied
         route = None if pk is None else get_object_or_404(Route.objects.select_related("entry__gateway"), pk=pk)
         form = TrialForm(request.POST or None, user=request.user, initial=_initial(request, route))
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "route": route, "form": form}
-        context["title"] = _("Try %(route)s") % {"route": route} if route else _("Try a request")
+        title = _("Try %(route)s") % {"route": route} if route else _("Try a request")
+        context = {**page_context(self, request, title), "route": route, "form": form, "is_off": route and _is_off(route)}
         if form.is_valid():
             context |= self._try(request, form)
         return TemplateResponse(request, "admin/kafkaproxy/tryit.html", context)
@@ -93,8 +94,14 @@ def _initial(request: HttpRequest, route: Route | None) -> dict[str, Any]:
         condition = route.conditions.first()
         methods = served_methods(Capability(route.capability), (condition and condition.method) or None)
         initial["target"] = (condition and condition.path) or "/"
+        if route.capability == Capability.PRODUCE:
+            initial["fields_text"] = "content-type: application/json"
         initial["method"] = next(each for each in ("GET", "POST", *sorted(methods)) if each in methods)
     return initial
+
+
+def _is_off(route: Route) -> bool:
+    return not (route.enabled and route.entry.enabled and route.entry.gateway.enabled)
 
 
 def _served(trial: Trial) -> Route | None:

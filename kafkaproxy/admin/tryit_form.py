@@ -19,6 +19,7 @@ __all__ = ["TrialForm"]
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FIELD: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*)")
+_PARAMETER: Final = re.compile(r"\{[^/{}]*\}")
 _CLIENTS: Final = [
     ("anonymous", gettext_lazy("nobody: no credential")),
     ("token", gettext_lazy("whoever has this token")),
@@ -103,6 +104,9 @@ class TrialForm(forms.Form):
         target: str = self.cleaned_data["target"]
         if not target.startswith("/") or "#" in target or any(each < "!" for each in target):
             raise ValidationError(_("Begin with a slash; write no spaces and no #."))
+        if (parameter := _PARAMETER.search(target.partition("?")[0])) is not None:
+            message = _("Write a value of your own in the place of %(part)s. (A brace itself is %%7B.)")
+            raise ValidationError(message % {"part": parameter[0]})
         return target
 
     def clean_fields_text(self) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.guards.base import Guards
-from kafkaproxy.guards.principals import ClientPrincipal, Principals, Refusal
+from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.routing.table import Capability, Gateway
@@ -184,15 +184,17 @@ class _Worker:
 
 
 class _Running:
-    """As much of a runtime as serving takes."""
+    """As much of a runtime as serving takes. It is asked who serves a match, and notes the match."""
 
-    def __init__(self, running: Runtime, sent: list[Sent]) -> None:
-        worker = cast(Worker, _Worker(running.worker, sent))
+    def __init__(self, running: Runtime, trial: Trial) -> None:
+        worker = cast(Worker, _Worker(running.worker, trial.sent))
+        self._trial = trial
         self.sessions = running.sessions
         self._rest = RestConsumer(worker)
         self._stream = StreamConsumer(worker, running.streams, running.sessions)
 
     def consumer(self, match: Match) -> RestConsumer | StreamConsumer:
+        self._trial.match = match
         return self._stream if match.route.capability is Capability.STREAM else self._rest
 
 
@@ -235,12 +237,11 @@ async def run_trial(running: Runtime, table: Table, asked: Asked) -> Trial:
     trial.request.receive = client.receive
     began = time.monotonic()
     candidates = table.matcher.find(trial.request.path)
-    work = asyncio.ensure_future(_serve(cast(Runtime, _Running(running, trial.sent)), table, candidates, trial, client))
+    work = asyncio.ensure_future(_serve(cast(Runtime, _Running(running, trial)), table, candidates, trial, client))
     await _finish(work, client, asked.seconds)
     trial.milliseconds = round((time.monotonic() - began) * 1000)
-    if (matched := scope.get("kafkaproxy")) is not None:
-        trial.match = matched[1]
-        trial.topics = _topics(*matched)
+    if trial.match is not None:
+        trial.topics = _topics(trial.request, trial.match, seen.get(trial.match.gateway.name, NOBODY))
     await asyncio.gather(*(_read_back(running, each) for each in trial.sent))
     return trial
 
@@ -264,7 +265,7 @@ async def _finish(work: asyncio.Future[None], client: _Client, seconds: float) -
         await work
 
 
-def _topics(request: Request, match: Match, principals: Mapping[str, RolePrincipal]) -> list[str]:
+def _topics(request: Request, match: Match, principals: Principals) -> list[str]:
     try:
         context = Exchange(request, match, principals).context
         return [render_topic(each, context) for each in (match.route.topic, match.route.reply_to) if each is not None]

@@ -134,6 +134,31 @@ async def test_a_topic_that_is_marked_sensitive_shows_no_record(
 
 
 @pytest.mark.django_db(transaction=True)
+async def test_a_large_record_among_very_many_does_not_break_the_page(
+    cluster: models.Cluster, page: Any, started: Any, topic: TopicFactory, kafka: Cluster
+) -> None:
+    from asgiref.sync import sync_to_async
+
+    name = topic(partitions=3)
+    kafka.produce_many(name, [{"value": b"x" * 100, "key": f"k{number % 100}"} for number in range(10_000)])
+    kafka.produce(name, b"<" * 1_000_000, key="large")
+    kafka.produce(name, b"\xff" * 1_000_000, key="binary")
+    await started(name)
+
+    response = await sync_to_async(page)(cluster, name)
+
+    assert sum(row.held.records for row in response.context["rows"]) == 10_002
+    records = response.context["records"]
+    assert len(records) == 50
+    left_out = {each.key.text: each.value.left_out for each in records if each.value.left_out}
+    assert left_out == {"large": 1_000_000 - 65_536, "binary": 1_000_000 - 2048}
+    assert "934464 more bytes are not shown" in _text(response)
+    assert len(response.content) < 2 << 20
+    (found,) = (await sync_to_async(page)(cluster, name, key="large")).context["records"]
+    assert found.key.text == "large"
+
+
+@pytest.mark.django_db(transaction=True)
 async def test_without_a_worker_the_store_is_shown_as_what_may_be_old(
     cluster: models.Cluster, clerk: Site, page: Any, started: Any, topic: TopicFactory, produce: Any
 ) -> None:

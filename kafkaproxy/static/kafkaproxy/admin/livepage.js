@@ -42,6 +42,7 @@ document.addEventListener("DOMContentLoaded", () => {
     put("produce-rate", rate(now, "produced"));
     put("response-rate", rate(now, "responses"));
     fill("routes", now.routes.map(routeRow));
+    place("no-routes").hidden = now.routes.length > 0;
     fill("clusters", now.clusters.map(clusterRow));
     last = now;
     say("");

@@ -1,12 +1,24 @@
-// On a narrow screen the cells of inline rows stand one below the other (admin.css), each with its column's name.
+// On a narrow screen the cells of inline rows and of lists stand one below the other (admin.css), each with its column's name.
 "use strict";
 {
+    const label = (table, rows, first) => {
+        const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
+        for (const row of rows) {
+            [...row.cells].forEach((cell, index) => {
+                if (index >= first) {
+                    cell.dataset.column = names[index];
+                }
+            });
+        }
+    };
+
     document.addEventListener("DOMContentLoaded", () => {
         for (const table of document.querySelectorAll(".tabular.inline-related table")) {
-            const names = [...table.tHead.rows[0].cells].slice(1).map(cell => cell.textContent.trim());
-            for (const row of table.querySelectorAll("tr.form-row")) { // the empty one too: new rows are copies of it
-                [...row.cells].slice(1).forEach((cell, index) => { cell.dataset.column = names[index]; });
-            }
+            label(table, table.querySelectorAll("tr.form-row"), 1); // the empty one too: new rows are copies of it
+        }
+        const list = document.querySelector("table#result_list");
+        if (list) {
+            label(list, list.tBodies[0].rows, list.querySelector("th.action-checkbox-column") ? 2 : 1);
         }
     });
 }
