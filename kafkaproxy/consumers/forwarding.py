@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.scrubbing import Scrubber
 from kafkaproxy.core.etags import parse_if_match
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS, HOP_BY_HOP, connection_fields
 from kafkaproxy.routing.table import Gateway
@@ -18,8 +19,8 @@ _NEVER: Final = HOP_BY_HOP | {b"content-length", b"prefer", b"host"}
 def forwarded(request: Request, gateway: Gateway, if_match: str | None) -> list[tuple[str, bytes]]:
     """Return the headers that a request brings into its record, pseudo-headers first.
 
-    Not among them: hop-by-hop fields, ``content-length``, ``prefer``, and credentials (D5). ``if_match`` stands where the
-    request has its ``if-match``.
+    Not among them: hop-by-hop fields, ``content-length``, ``prefer``, and credentials or copies of them (D5). ``if_match``
+    stands where the request has its ``if-match``.
     """
     target = request.target if gateway.forward_credentials else without_credentials(request, gateway)
     headers = [
@@ -29,11 +30,14 @@ def forwarded(request: Request, gateway: Gateway, if_match: str | None) -> list[
         (":path", target.encode("latin-1")),
     ]
     dropped, allowed = _dropped(request, gateway), gateway.forwarded_fields
+    scrubber = None if gateway.forward_credentials else Scrubber(gateway.credentials, request.fields, request.query)
     for name, value in request.fields:
         if name in dropped or (allowed is not None and name not in allowed):
             continue
         if name != b"if-match":
-            headers.append((name.decode("latin-1"), value))
+            clean = value if scrubber is None else scrubber.scrubbed(value)
+            if clean is not None:
+                headers.append((name.decode("latin-1"), clean))
         elif if_match is not None:
             headers.append(("if-match", if_match.encode()))
             if_match = None  # its lines are one list

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kafkaproxy.metrics import render
 from kafkaproxy.routing.table import GuardConfig
 from tests.conformance.conftest import Begin
 from tests.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
@@ -164,7 +165,7 @@ def _everything_in(folder: Path) -> bytes:
 
 
 class TestACredentialStaysWhereItIs:
-    """Neither a record, nor a log line, nor an answer, nor the store holds any part of it."""
+    """Neither a record, nor a log line, nor an answer, nor a metric, nor the store holds any part of it."""
 
     async def test_it_is_nowhere(
         self,
@@ -201,6 +202,7 @@ class TestACredentialStaysWhereItIs:
             items(topics, "/own/{id}", name="open"),
             replace(ask, guarded=guarded_by("g")),
             replace(later, guarded=guarded_by("g")),
+            stream("/events", topic=topics["items"], guarded={"g": ["admin"]}, name="events"),
             produce("/missing", topic="there-is-no-such-topic", guarded={"g": []}, name="missing"),
         ]
         proxy = begin(gateway(*routes, credentials=places))
@@ -214,6 +216,15 @@ class TestACredentialStaysWhereItIs:
                 {"headers": {"proxy-authorization": f"Bearer {credential}"}},
                 {"query": f"access_token={credential}"},
                 {"query": f"a=1&access%5Ftoken={credential}&b=2"},
+                # What browsers and proxies repeat of it:
+                {"headers": {**bearer(credential), "x-forwarded-access-token": credential, "x-copy": f"JWT {credential}"}},
+                {
+                    "headers": {
+                        **bearer(credentials[0]),
+                        "referer": f"https://example.com/?access_token={credential}&b=2#part",
+                        "x-original-uri": f"/ask/1?b=1&access%5ftoken={credential}",
+                    }
+                },
             ):
                 for method, path in (
                     ("PUT", "/items/7"),
@@ -226,6 +237,7 @@ class TestACredentialStaysWhereItIs:
                     ("POST", "/later/1"),
                     ("POST", "/missing"),
                     ("OPTIONS", "/items/1"),
+                    ("GET", "/events"),
                 ):
                     headers = {"prefer": "respond-async", **where.get("headers", {})}  # type: ignore[dict-item]
                     target = f"{path}?{where['query']}" if "query" in where else path
@@ -235,13 +247,16 @@ class TestACredentialStaysWhereItIs:
         assert {answer[:3] for answer in answers} >= {"200", "202", "204", "401", "403", "405", "503", "504"}
         records = " ".join(repr(record) for name in topics.values() for record in kcat_consume(name))
         assert "/ask/1" in records
+        assert "b=2#part" in records
+        metered = render(streams=len(proxy.runtime.streams), waiting=proxy.runtime.worker.waiting)
+        assert 'route="ask"' in metered
         captured = capfd.readouterr()
         assert "credential_refused" in caplog.text
         stored = _everything_in(tmp_path)
         assert stored
         for credential in credentials:
             for part in (credential, *[each for each in credential.split(".")[1:] if len(each) > 8]):
-                for text in (told, records, caplog.text, captured.out, captured.err):
+                for text in (told, records, metered, caplog.text, captured.out, captured.err):
                     assert part not in text
                 assert part.encode() not in stored
 
@@ -273,6 +288,15 @@ class TestAnswersToChallenges:
         proxy = begin(gateway(produce("/events", topic=topics["commands"], guarded={"g": []}), credentials=EVERYWHERE))
         assert (await proxy.request("POST", "/events", headers={**self.ANSWER, **bearer(fresh())})).status_code == 204
         assert len(kcat_consume(topics["commands"])) == 1
+
+    async def test_one_with_a_body_is_an_ordinary_request_too(
+        self, begin: Begin, topics: dict[str, str], kcat_consume: Consume
+    ) -> None:
+        write = produce("POST /events", topic=topics["commands"], guarded={"g": []})
+        proxy = begin(gateway(write, stream("/events", topic=topics["items"], guarded={"g": []}), credentials=EVERYWHERE))
+        headers = {**self.ANSWER, **bearer(fresh())}
+        assert (await proxy.request("POST", "/events", headers=headers, content=b"not lost")).status_code == 204
+        assert [record.value for record in kcat_consume(topics["commands"])] == ["not lost"]
 
     async def test_another_method_of_a_stream_is_405(self, begin: Begin, topics: dict[str, str]) -> None:
         proxy = begin(gateway(stream("/events", topic=topics["items"], guarded={"g": []}), credentials=EVERYWHERE))
