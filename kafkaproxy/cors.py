@@ -28,6 +28,7 @@ _REQUEST_METHOD: Final = b"access-control-request-method"
 _REQUEST_HEADERS: Final = b"access-control-request-headers"
 _MAX_REQUESTED: Final = 100
 """The most fields that a preflight may ask for: a browser's list is a few names."""
+_LONGEST_NAME: Final = 256
 
 
 def is_preflight(request: Request) -> bool:
@@ -111,7 +112,7 @@ class Cors:
         names = [name.strip().lower() for line in request.lines(_REQUEST_HEADERS) for name in line.split(",")]
         method = requested_method(request)
         tokens = [name for name in (method, *names) if name]
-        if len(names) > _MAX_REQUESTED or not all(is_field_name(each.encode("latin-1")) for each in tokens):
+        if len(names) > _MAX_REQUESTED or not all(map(_is_name, tokens)):
             return None  # they may be repeated in the answer
         streams = [route for route in routes if route.capability is Capability.STREAM]
         return Preflight(
@@ -200,6 +201,10 @@ def _origin(request: Request) -> str | None:
     """Return the origin; None where several lines contradict each other."""
     lines = set(request.lines(b"origin"))
     return lines.pop() if len(lines) == 1 else None
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME and is_field_name(text.encode("latin-1"))
 
 
 def _any(values: frozenset[str] | None) -> frozenset[str] | None:
