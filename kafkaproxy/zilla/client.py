@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.patterns import is_any_address
 from kafkaproxy.zilla.plan import ClusterPlan
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.security import STATIC_GUARDS
@@ -93,10 +94,19 @@ def _behind_tls(tls: Binding, context: Context) -> Binding | None:
 
 
 def _tcp(tcp: Binding, context: Context) -> Binding:
-    if any(exit_.when for exit_ in tcp.exits):
+    conditions = [exit_.when for exit_ in tcp.exits]
+    if any(not when or any(map(_is_open, when)) for when in conditions):
+        place = tcp.at(tcp.node.line_of("routes"))
+        context.report.ignore(place, f"The routes of {tcp.name!r} let every broker be connected to.")
+    elif conditions:
         message = f"The routes of {tcp.name!r} limit which brokers are connected to; that is not supported."
         context.report.refuse(tcp.at(tcp.node.line_of("routes")), message, "Limit it in the network, and remove the routes.")
     return tcp
+
+
+def _is_open(when: Branch) -> bool:
+    """Whether a condition on the brokers' addresses is none."""
+    return all(name.text != "port" and is_any_address(name.text, when.text(name.text)) for name, _ in when.pairs)
 
 
 def _servers(client: Binding, tcp: Binding | None, context: Context) -> list[str]:
@@ -127,7 +137,7 @@ def _address(tcp: Binding | None) -> tuple[str, str]:
 
 def _is_server(leaf: Leaf, client: Binding, context: Context) -> bool:
     text = context.variables.require(leaf.text, client.at(leaf.line), "The address of the brokers")
-    if text is None or text == "embedded" or all(_SERVER.fullmatch(part.strip()) for part in text.split(",")):
+    if text is None or "${{" in text or text == "embedded" or all(_SERVER.fullmatch(part.strip()) for part in text.split(",")):
         return True
     shown = leaf.text if text == leaf.text else f"{leaf.text} (here {text!r})"
     context.report.refuse(client.at(leaf.line), f"{shown} is not the address of a broker.", "Write host:port.")

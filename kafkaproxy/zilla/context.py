@@ -7,10 +7,19 @@ from pathlib import Path
 
 from kafkaproxy.zilla.plan import ClusterPlan, GuardPlan, TopicPlan
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.resolve import Graph
+from kafkaproxy.zilla.resolve import Binding, Graph
 from kafkaproxy.zilla.variables import Variables
 
-__all__ = ["Context"]
+__all__ = ["Cache", "Context"]
+
+
+@dataclass(slots=True)
+class Cache:
+    """A cache binding on the way to Kafka, the source that first needed it, and the topics that pass through."""
+
+    binding: Binding
+    source: str
+    topics: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -29,3 +38,4 @@ class Context:
     clusters: dict[str, ClusterPlan] = field(default_factory=dict)
     topics: dict[tuple[str, str], TopicPlan] = field(default_factory=dict)
     guards: dict[str, GuardPlan] = field(default_factory=dict)
+    caches: dict[tuple[str, str], Cache] = field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 
-from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, Plan, RoutePlan
+from kafkaproxy.zilla.plan import AccessControlPlan, EntryPlan, GatewayPlan, Plan, RoutePlan
 
 __all__ = ["describe"]
 
@@ -20,19 +21,38 @@ def describe(plan: Plan) -> Iterator[str]:
         said = ["bootstrap"] if topic.bootstrap else []
         said += [f"default offset {topic.default_offset}"] if topic.default_offset else []
         yield f"topic {topic.name}: {', '.join(said)}"
+    servers = {cluster.origin: cluster.bootstrap_servers or cluster.name for cluster in plan.clusters}
     for gateway in plan.gateways:
-        yield from _gateway(gateway)
+        yield from _gateway(gateway, servers if len(servers) > 1 else {})
 
 
-def _gateway(plan: GatewayPlan) -> Iterator[str]:
+def _gateway(plan: GatewayPlan, servers: Mapping[str, str]) -> Iterator[str]:
     credentials = f", credentials of {plan.guard}" if plan.guard is not None else ""
-    yield f"gateway {plan.name} ({plan.place}): {plan.access_control.policy}{credentials}"
+    yield f"gateway {plan.name} ({plan.place}): {_access(plan.access_control)}{credentials}{_names(plan)}"
     for number, entry in enumerate(plan.entries, start=1):
         yield f"  {number}. entry {entry.name} ({entry.place}): {_conditions(entry)}{_guards(entry.guarded)}"
         if not entry.routes:
             yield "     nothing is served: a barrier"
         for place, route in enumerate(entry.routes, start=1):
-            yield f"     {place}. route {route.name} ({route.place}): {_route(route)}"
+            at = f", at {servers[route.cluster]}" if servers else ""
+            yield f"     {place}. route {route.name} ({route.place}): {_route(route)}{at}"
+
+
+def _access(plan: AccessControlPlan) -> str:
+    listed = {"origins": plan.allow_origins, "methods": plan.allow_methods, "headers": plan.allow_headers}
+    listed |= {"exposed": plan.expose_headers}
+    parts = [f"{name} {' '.join(values)}" for name, values in listed.items() if values is not None]
+    parts += ["credentials"] if plan.allow_credentials else []
+    parts += [f"max-age {plan.max_age}"] if plan.max_age is not None else []
+    return plan.policy + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _names(plan: GatewayPlan) -> str:
+    """Return the names of fields that are not the reference's own."""
+    names = ("idempotency_header", "reply_to_header", "correlation_header")
+    defaults = {field.name: field.default for field in fields(GatewayPlan)}
+    changed = [name for name in names if getattr(plan, name) != defaults[name]]
+    return "".join(f", {name.replace('_', ' ')} {getattr(plan, name)}" for name in changed)
 
 
 def _conditions(entry: EntryPlan) -> str:
@@ -53,7 +73,9 @@ def _route(plan: RoutePlan) -> str:
 
 def _details(plan: RoutePlan) -> str:
     parts = [f"key {plan.key}"] if plan.key is not None else []
+    parts += [f"acks {plan.acks}"] if plan.acks != "in_sync_replicas" else []
     parts += [f"reply-to {plan.reply_to}"] if plan.reply_to else []
+    parts += [f"correlation-id {plan.correlation_header}"] if plan.correlation_header else []
     parts += [f"{name} {value}" for name, value in plan.async_fields]
     parts += [f"override {name}: {value}" for name, value in plan.overrides]
     parts += ["merge"] if plan.merge else []

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.entries import entries_of_http, entries_of_mapping, entries_of_sse
-from kafkaproxy.zilla.grammar import MAPPINGS
 from kafkaproxy.zilla.listeners import Way, ways_to_servers
 from kafkaproxy.zilla.mapping import gateway_fields
 from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, GatewayPlan, Plan
 from kafkaproxy.zilla.resolve import Binding
-from kafkaproxy.zilla.security import STATIC_GUARDS, access_control, credentials
+from kafkaproxy.zilla.security import access_control, credentials
 from kafkaproxy.zilla.shape import has_expression
+from kafkaproxy.zilla.topics import read_topics
+from kafkaproxy.zilla.unused import list_bindings, list_sections
 
 __all__ = ["flatten"]
-
-_UNUSED: Final = "Nothing that is imported uses it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +31,21 @@ class _Root:
 
 def flatten(context: Context, name: str, default_name: str) -> Plan:
     """Return the plan. ``name`` overrides the namespace's as the gateway's; ``default_name`` is for a fragment without one."""
-    for key in context.graph.upstream() | context.graph.downstream():
-        binding = context.graph.bindings[key]
-        context.variables.note(binding.node, binding.place.file)
+    on_the_way = context.graph.upstream() | context.graph.downstream()
+    for key, binding in context.graph.bindings.items():  # not the set itself, whose order is another in every process
+        if key in on_the_way:
+            context.variables.note(binding.node, binding.place.file)
     roots = _roots(context)
     if not roots:
-        _refuse_nothing(context)
+        if not context.report.is_refused():
+            _refuse_nothing(context)
+            list_bindings(context, [])
         return Plan()
     sources = _sources(roots, context, name, default_name)
     gateways = tuple(_gateway(root, roots, sources, context) for root in roots)
-    _list_unused(context)
+    read_topics(context)
+    list_bindings(context, [root.binding for root in roots])
+    list_sections(context)
     return Plan(
         gateways=gateways,
         clusters=tuple(context.clusters.values()),
@@ -58,8 +62,6 @@ def _roots(context: Context) -> list[_Root]:
     roots = [_Root(graph.bindings[key], tuple(ways)) for key, ways in by_server.items()]
     if not graph.of("tcp", "server"):
         roots = [_Root(each) for each in _first_ones(context)]
-    else:
-        _list_unreached(context, roots)
     _warn_of_merged_listeners(roots, context)
     return roots
 
@@ -69,24 +71,6 @@ def _first_ones(context: Context) -> Iterable[Binding]:
     wanted = context.graph.upstream()
     led_to = {target.key for binding in context.graph.bindings.values() for target in context.graph.next(binding)}
     return [each for key, each in context.graph.bindings.items() if key in wanted and key not in led_to]
-
-
-def _list_unreached(context: Context, roots: list[_Root]) -> None:
-    reached = {root.binding.key for root in roots}
-    waiting = [root.binding for root in roots]
-    while waiting:
-        for target in context.graph.next(waiting.pop()):
-            if target.key not in reached:
-                reached.add(target.key)
-                waiting.append(target)
-    for binding in context.graph.bindings.values():
-        if binding.type in MAPPINGS and binding.key not in reached:
-            context.report.ignore(binding.place, f"The {binding} is not imported: no tcp server leads to it.")
-    wanted = context.graph.upstream()
-    for tcp in context.graph.of("tcp", "server"):
-        if tcp.key not in wanted:
-            message = f"The {tcp} is not imported: it leads to no http-kafka or sse-kafka binding."
-            context.report.ignore(tcp.place, message)
 
 
 def _refuse_nothing(context: Context) -> None:
@@ -209,31 +193,3 @@ def _mappings_behind(binding: Binding, context: Context) -> list[Binding]:
         return [binding]
     found = {target.key: target for target in context.graph.next(binding) if target.type == "http-kafka"}
     return list(found.values())
-
-
-def _list_unused(context: Context) -> None:
-    """List what the file holds and nothing imported needs."""
-    report = context.report
-    for (_, name), guard in context.graph.guards.items():
-        used = guard.type in STATIC_GUARDS or guard.place in {each.place for each in context.guards.values()}
-        if not used:
-            report.ignore(guard.place, f"The guard {name!r}: {_UNUSED}")
-    for key in context.graph.upstream() | context.graph.downstream():
-        binding = context.graph.bindings[key]
-        if "telemetry" in binding.node:
-            report.ignore(binding.at(binding.node.line_of("telemetry")), _SECTIONS["telemetry"])
-        if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:
-            place = binding.at(binding.node.line_of("options"))
-            report.ignore(place, f"{binding.name!r}: the address to listen on is the ASGI server's.")
-    for document in context.graph.documents:
-        for section in ("telemetry", "catalogs", "stores", "vaults"):
-            if section in document.body:
-                report.ignore(document.place(document.body.line_of(section)), _SECTIONS[section])
-
-
-_SECTIONS: Final = {
-    "telemetry": "telemetry: metrics and logs are kafkaproxy's own.",
-    "catalogs": "catalogs: no imported binding uses a schema.",
-    "stores": "stores: no imported binding uses one.",
-    "vaults": "vaults: keys of servers belong to whatever ends TLS; what a client trusts is read from them.",
-}

@@ -7,24 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.client import cluster_of
-from kafkaproxy.zilla.context import Context
-from kafkaproxy.zilla.plan import ClusterPlan, TopicPlan
+from kafkaproxy.zilla.context import Cache, Context
+from kafkaproxy.zilla.plan import ClusterPlan
 from kafkaproxy.zilla.resolve import BUILT_INS, Binding, Exit
 from kafkaproxy.zilla.security import guarded, merge_guards
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.tree import Leaf
 
-__all__ = ["FRAGMENT_SERVERS", "Destination", "destination"]
+__all__ = ["FRAGMENT_SERVERS", "Destination", "clusters_behind", "destination"]
 
 FRAGMENT_SERVERS: Final = "${{env.KAFKA_BOOTSTRAP_SERVERS}}"
 """Where a fragment's cluster is looked for: a fragment does not say."""
-
-_MODELS: Final = ("key", "value")
-_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> 
         guards = merge_guards(guards, guarded(chosen, target, context))
         if target.kind == "client":
             return Destination(_known_cluster(target, chosen, context), guards)
-        _read_topics(target, context)
+        context.caches.setdefault(target.key, Cache(target, context.source)).topics.add(topic)
         target = context.graph.target(target, chosen)
     context.report.refuse(exit_.place, f"{exit_.target!r} does not lead to a kafka client.", "Lead it to one.")
     return None
@@ -138,57 +134,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
-def _read_topics(cache: Binding, context: Context) -> None:
-    """Read what a cache binding says about topics: once, and for its own cluster."""
-    for leaf in cache.options.texts("bootstrap"):
-        _add_topic(cache, leaf, context, bootstrap=True)
-    for topic in cache.options.branches("topics"):
-        _refuse_models(cache, topic, context)
-        name = topic.get("name")
-        offset = topic.text("defaultOffset")
-        if offset and not (isinstance(name, Leaf) and _TOPIC_NAME.fullmatch(mask_env(name.text))):
-            message = "defaultOffset has no effect here: it is looked up by the exact name of a topic."
-            context.report.ignore(cache.at(topic.line_of("defaultOffset")), message)
-        elif offset and isinstance(name, Leaf):
-            _add_topic(cache, name, context, default_offset=offset)
-        elif isinstance(name, Leaf):
-            context.report.ignore(cache.at(topic.line), f"The topic {name.text!r} is only named.")
-        if "deltaType" in topic:
-            context.report.ignore(cache.at(topic.line_of("deltaType")), "deltaType: deltas are never asked for.")
-
-
-def _refuse_models(cache: Binding, topic: Branch, context: Context) -> None:
-    """Refuse schema models: they decide which records are written and served, and in which format."""
-    for part in _MODELS:
-        value = topic.get(part)
-        if part == "value" and isinstance(value, Leaf):
-            message = f"The bare model {value.text!r} is declared, but the reference does not enforce it."
-            context.report.warn(cache.at(value.line), message, "It is not imported.")
-        elif value is not None:
-            message = f"The {part} model of a topic is not supported yet."
-            advice = "Without it, records would be neither checked nor converted. Remove it if the service checks them."
-            context.report.refuse(cache.at(topic.line_of(part)), message, advice)
-    if "transforms" in topic:
-        message = "Transforms of a topic are not supported: they change what filters see."
-        context.report.refuse(cache.at(topic.line_of("transforms")), message, "Let the producer set key and headers.")
-
-
-def _add_topic(
-    cache: Binding, name: Leaf, context: Context, *, bootstrap: bool | None = None, default_offset: str | None = None
-) -> None:
-    for cluster in _clusters_behind(cache, name.text, context):
-        known = context.topics.get((cluster, name.text))
-        context.topics[cluster, name.text] = TopicPlan(
-            source=context.source,
-            cluster=cluster,
-            name=name.text,
-            bootstrap=bootstrap if bootstrap is not None else known.bootstrap if known else None,
-            default_offset=default_offset or (known.default_offset if known else None),
-            place=known.place if known else cache.at(name.line),
-        )
-
-
-def _clusters_behind(cache: Binding, topic: str, context: Context) -> Iterator[str]:
+def clusters_behind(cache: Binding, topic: str, context: Context) -> Iterator[str]:
     """Return the cluster that a cache binding reads the topic from."""
     binding: Binding | None = cache
     while binding is not None and binding.type == "kafka":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kafkaproxy.zilla.context import Context
-from kafkaproxy.zilla.patterns import entry_pattern, is_checked
+from kafkaproxy.zilla.patterns import entry_pattern, is_any_address, is_checked
 from kafkaproxy.zilla.plan import EntryConditionPlan
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.shape import has_expression
@@ -68,14 +68,22 @@ def _ports_of(exit_: Exit, tcp: Binding, context: Context) -> frozenset[int] | N
     """Return the ports that a route wants, None for any; addresses are refused."""
     ports: frozenset[int] | None = frozenset()
     for when in exit_.when:
-        for name in ("cidr", "authority"):
-            if name in when:
-                message = f"{name} limits the addresses that are served; that is not supported."
-                advice = "Bind the server to those addresses, and remove the condition."
-                context.report.refuse(tcp.at(when.line_of(name)), message, advice)
+        _check_addresses(when, tcp, context)
         found = _ports(when.get("port"))
         ports = None if ports is None or found is None else ports | found
     return ports if exit_.when else None
+
+
+def _check_addresses(when: Branch, tcp: Binding, context: Context) -> None:
+    for name in ("cidr", "authority"):
+        if name not in when:
+            continue
+        place = tcp.at(when.line_of(name))
+        if is_any_address(name, when.text(name)):
+            context.report.ignore(place, f"{name}: {when.text(name)} holds for every address.")
+            continue
+        message = f"{name} limits the addresses that are served; that is not supported."
+        context.report.refuse(place, message, "Bind the server to those addresses, and remove the condition.")
 
 
 def _ports(node: Node | None) -> frozenset[int] | None:

@@ -10,7 +10,7 @@ from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.context import Context
-from kafkaproxy.zilla.kafka import destination
+from kafkaproxy.zilla.kafka import Destination, destination
 from kafkaproxy.zilla.names import Names, route_name
 from kafkaproxy.zilla.patterns import is_checked, methods
 from kafkaproxy.zilla.plan import ConditionPlan, FilterPlan, Pairs, RoutePlan
@@ -53,7 +53,7 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
     if with_ is None:
         return None
     _check_templates(mapping, with_, context)
-    where = destination(mapping, exit_, with_.text("topic"), context)
+    where = _destination(mapping, exit_, with_, context)
     if where is None:
         return None
     conditions = tuple(_conditions(mapping, exit_, context))
@@ -71,6 +71,20 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
         filters=tuple(_filters(mapping, with_, context)),
         **_capability_fields(mapping, with_, capability, context),
     )
+
+
+def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: Context) -> Destination | None:
+    """Return where the topic is, and with it the topic of the replies; None where either was refused."""
+    where = destination(mapping, exit_, with_.text("topic"), context)
+    if "reply-to" not in with_ or where is None:
+        return where
+    replies = destination(mapping, exit_, with_.text("reply-to"), context)
+    if replies is None:
+        return None
+    if replies.cluster != where.cluster:
+        message = "The replies are on another cluster than the requests."
+        context.report.refuse(mapping.at(with_.line_of("reply-to")), message, "Let both topics take the same way.")
+    return Destination(where.cluster, merge_guards(where.guarded, replies.guarded))
 
 
 def _warn_of_methods(

@@ -15,7 +15,7 @@ from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.zilla.report import Place, Report
 from kafkaproxy.zilla.tree import Leaf
 
-__all__ = ["entry_pattern", "is_checked", "methods"]
+__all__ = ["entry_pattern", "is_any_address", "is_checked", "methods"]
 
 _SPECIAL: Final = re.compile(r"[\\^$|?+()\[\]]")
 _PARAM: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\*)")
@@ -44,6 +44,11 @@ def entry_pattern(text: str) -> str:
     entries, past the guards of this one; nothing reads the parameter there, so it may as well be exact.
     """
     return _PARAM.sub(r"{\1}*", text)
+
+
+def is_any_address(name: str, text: str) -> bool:
+    """Whether a condition of a tcp binding, ``cidr`` or ``authority``, holds for every address."""
+    return text.endswith("/0") if name == "cidr" else text == "*"
 
 
 def methods(leaf: Leaf, place: Place, report: Report) -> Iterator[str]:

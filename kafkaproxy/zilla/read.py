@@ -199,6 +199,10 @@ class _Builder:
 
     def _leaf(self, event: Any) -> Leaf:
         text = _MASK.sub(self._unmask, event.value)
+        if text.startswith("<!-- @include"):
+            raise ReadError(
+                self._line(event), "What belongs here is in another file.", "Put it here in place of the directive."
+            )
         return Leaf(text, self._line(event), plain=event.style is None, literal=event.style == "|")
 
     def _unmask(self, found: re.Match[str]) -> str:

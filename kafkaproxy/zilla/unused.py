@@ -1,0 +1,94 @@
+"""What a file holds and an import leaves out: each binding and each section gets a line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from kafkaproxy.zilla.context import Context
+from kafkaproxy.zilla.resolve import Binding, Graph
+from kafkaproxy.zilla.security import STATIC_GUARDS
+
+__all__ = ["list_bindings", "list_sections"]
+
+Key = tuple[str, str]
+
+_SECTIONS: Final = {
+    "telemetry": "telemetry: metrics and logs are kafkaproxy's own.",
+    "catalogs": "catalogs: no imported binding uses a schema.",
+    "stores": "stores: no imported binding uses one.",
+    "vaults": "vaults: keys of servers belong to whatever ends TLS; what a client trusts is read from them.",
+}
+
+
+def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
+    """List the bindings that nothing of the plan comes from. ``roots``: what became gateways."""
+    graph = context.graph
+    on_the_way = graph.upstream() | graph.downstream()
+    used = _used(graph, roots) & on_the_way
+    told = {target.key for key in used if _tells(graph.bindings[key]) for target in graph.next(graph.bindings[key])}
+    for binding in graph.bindings.values():
+        if binding.key not in used | told:
+            reason = _reason(binding, on_the_way)
+            context.report.ignore(binding.place, f"The {binding} is not imported: {reason}")
+
+
+def _used(graph: Graph, roots: Iterable[Binding]) -> set[Key]:
+    """Return what the roots lead to, and the tcp and tls servers that lead to them."""
+    reached = _reached(graph, roots)
+    fronts = _reached(graph, graph.of("tcp", "server"))
+    servers = [graph.bindings[key] for key in fronts if _is_front(graph.bindings[key])]
+    return reached | {each.key for each in servers if reached & _reached(graph, [each])}
+
+
+def _reached(graph: Graph, start: Iterable[Binding]) -> set[Key]:
+    waiting = list(start)
+    found = {binding.key for binding in waiting}
+    while waiting:
+        for target in graph.next(waiting.pop()):
+            if target.key not in found:
+                found.add(target.key)
+                waiting.append(target)
+    return found
+
+
+def _tells(binding: Binding) -> bool:
+    """Whether what its routes lead to was listed with them already, as something that stays unserved."""
+    return binding.kind == "server" and binding.type in ("http", "sse")
+
+
+def _is_front(binding: Binding) -> bool:
+    return binding.kind == "server" and binding.type in ("tcp", "tls")
+
+
+def _reason(binding: Binding, on_the_way: set[Key]) -> str:
+    if binding.key in on_the_way:
+        return "no tcp server leads to it."
+    if (binding.type, binding.kind) == ("tcp", "server"):
+        return "it leads to no http-kafka or sse-kafka binding."
+    return "it is on no way to an http-kafka or sse-kafka binding, nor from one to Kafka."
+
+
+def list_sections(context: Context) -> None:
+    """List the guards and sections that nothing imported needs, and options that are another server's."""
+    report = context.report
+    known = {each.place for each in context.guards.values()} | {each.place for each in report.findings}
+    for (_, name), guard in context.graph.guards.items():
+        if guard.type not in STATIC_GUARDS and guard.place not in known:
+            report.ignore(guard.place, f"The guard {name!r}: nothing that is imported uses it.")
+    on_the_way = context.graph.upstream() | context.graph.downstream()
+    for key, binding in context.graph.bindings.items():
+        if key in on_the_way:
+            _list_options(binding, context)
+    for document in context.graph.documents:
+        for section, message in _SECTIONS.items():
+            if section in document.body:
+                report.ignore(document.place(document.body.line_of(section)), message)
+
+
+def _list_options(binding: Binding, context: Context) -> None:
+    if "telemetry" in binding.node:
+        context.report.ignore(binding.at(binding.node.line_of("telemetry")), _SECTIONS["telemetry"])
+    if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:
+        place = binding.at(binding.node.line_of("options"))
+        context.report.ignore(place, f"{binding.name!r}: the address to listen on is the ASGI server's.")
