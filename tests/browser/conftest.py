@@ -29,9 +29,10 @@ _BROKEN: Final = tuple(f"net::ERR_{each}" for each in ("INCOMPLETE_CHUNKED_ENCOD
 
 @pytest.fixture
 async def open_page() -> AsyncIterator[OpenPage]:
-    """Open a page: ``await open_page(url, width=, scheme=, blocked=, broken=)``. Its errors fail the test.
+    """Open a page: ``await open_page(url, width=, scheme=, blocked=, broken=, untrusted=)``. Its errors fail the test.
 
-    ``blocked``: other origins may refuse what the page asks for. ``broken``: connections may break.
+    ``blocked``: other origins may refuse what the page asks for. ``broken``: connections may break. ``untrusted``: any
+    certificate will do.
     """
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
@@ -41,9 +42,17 @@ async def open_page() -> AsyncIterator[OpenPage]:
         browser = await playwright.chromium.launch(executable_path=executable, args=_FLAGS)
 
         async def open_one(
-            url: str, *, width: int = 1280, scheme: Any = "light", blocked: bool = False, broken: bool = False
+            url: str,
+            *,
+            width: int = 1280,
+            scheme: Any = "light",
+            blocked: bool = False,
+            broken: bool = False,
+            untrusted: bool = False,
         ) -> Page:
-            context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            context = await browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, ignore_https_errors=untrusted
+            )
             page = await context.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))
             expected = (*_EXPECTED, *(_BLOCKED if blocked else ()), *(_BROKEN if broken else ()))

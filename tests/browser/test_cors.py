@@ -34,17 +34,30 @@ _FETCH = """async ([url, init]) => {
         return {blocked: error.name};
     }
 }"""
-_CHALLENGED = """async ([url, fresh, body]) => {
+_CHALLENGED = """async ([url, end, fresh, body]) => {
     const events = new EventSource(url);
     const next = type => new Promise(resolve => events.addEventListener(type, resolve, {once: true}));
     const challenge = JSON.parse((await next("challenge")).data);
     challenge.headers.authorization = "Bearer " + fresh;
     const answer = await fetch(url, challenge);
     const message = next("message");
+    await new Promise(resolve => setTimeout(resolve, end + 1000 - Date.now()));
     await fetch(body, {method: "PUT", headers: {authorization: "Bearer " + fresh}, body: "after the challenge"});
     const data = (await message).data;
     events.close();
     return {status: answer.status, data};
+}"""
+_UNANSWERED = """async url => {
+    const events = new EventSource(url);
+    const seen = [];
+    events.addEventListener("challenge", () => seen.push("challenge"));
+    await new Promise(resolve => {
+        events.onerror = () => {
+            seen.push(["connecting", "open", "closed"][events.readyState]);
+            if (events.readyState === EventSource.CLOSED) resolve();
+        };
+    });
+    return {seen, ended: Date.now()};
 }"""
 _FIRST_EVENT = """async url => {
     const events = new EventSource(url);
@@ -190,8 +203,18 @@ async def test_an_event_source_reads_a_stream_of_another_origin(sites: Sites, op
 
 async def test_a_challenge_is_answered_from_another_origin(sites: Sites, open_page: OpenPage) -> None:
     page = await open_page(sites.shop)
-    first = fresh(exp=time.time() + 60)
-    url = f"{sites.api}/challenged/guarded?access_token={first}"
-    later = fresh(exp=time.time() + 7200)
-    answer = await asyncio.wait_for(page.evaluate(_CHALLENGED, [url, later, f"{sites.api}/challenged/notes/9"]), 60)
+    end = time.time() + 12
+    url = f"{sites.api}/challenged/guarded?access_token={fresh(exp=end)}"
+    later, write = fresh(exp=time.time() + 7200), f"{sites.api}/challenged/notes/9"
+    answer = await asyncio.wait_for(page.evaluate(_CHALLENGED, [url, end * 1000, later, write]), 60)
     assert answer == {"status": 204, "data": "after the challenge"}
+
+
+async def test_a_challenge_that_nobody_answers_ends_the_stream_for_good(sites: Sites, open_page: OpenPage) -> None:
+    page = await open_page(sites.shop)
+    end = time.time() + 6
+    answer = await asyncio.wait_for(
+        page.evaluate(_UNANSWERED, f"{sites.api}/challenged/guarded?access_token={fresh(exp=end)}"), 60
+    )
+    assert answer["seen"] == ["challenge", "connecting", "closed"]  # it reconnects by itself, and is 401
+    assert answer["ended"] >= end * 1000
