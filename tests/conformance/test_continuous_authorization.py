@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -14,8 +15,9 @@ import httpx
 import jwt
 import pytest
 
-from kafkaproxy.routing.table import Credentials, GuardConfig
+from kafkaproxy.routing.table import GuardConfig
 from tests.conftest import TopicFactory
+from tests.guarded import EVERYWHERE
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, gateway, stream
 from tests.streams import Event, EventStream, asgi_stream
@@ -26,13 +28,14 @@ CHALLENGE = "application/x-challenge-response"
 OPTIONS = {"issuer": "https://auth.example", "audience": "https://api.example", "keys": [KEY], "challenge": 2}
 
 
-def token(seconds: float, *, sub: str | None = "alice", scope: str = "read write") -> str:
+def token(seconds: float, *, sub: str | None = "alice", scope: str = "read write", **more: Any) -> str:
     claims: dict[str, Any] = {
         "iss": OPTIONS["issuer"],
         "aud": OPTIONS["audience"],
         "exp": time.time() + seconds,
         "scope": scope,
         **({} if sub is None else {"sub": sub}),
+        **more,
     }
     return jwt.encode(claims, SECRET, algorithm="HS256", headers={"kid": "k"})
 
@@ -49,7 +52,7 @@ def news(topic: TopicFactory) -> str:
 def started(kafka: Cluster, news: str, folder: Path) -> Proxy:
     routes = gateway(
         stream("/news", topic=news, guarded={"jwt": ["read"]}),
-        credentials=Credentials(guard="jwt", cookies={}, headers={"authorization": "Bearer {credentials}"}, query={}),
+        credentials=replace(EVERYWHERE, guard="jwt"),
     )
     guards = {"jwt": GuardConfig(name="jwt", kind="jwt", options=OPTIONS)}
     return Proxy(folder, replace(configuration(kafka.bootstrap, routes), guards=guards))
@@ -93,6 +96,55 @@ async def test_an_answered_challenge_keeps_the_stream(proxy: Proxy, kafka: Clust
         assert await events.is_quiet(max(first_end + 1 - time.time(), 0))
         kafka.produce(news, "still here")
         assert (await events.next()).data == "still here"
+
+
+@pytest.mark.parametrize("place", ["cookie", "header", "query"])
+async def test_rows_challenge_and_reauthorize_credentials(proxy: Proxy, kafka: Cluster, news: str, place: str) -> None:
+    def brought(seconds: float) -> tuple[dict[str, str], str]:
+        match place:
+            case "cookie":
+                return {"cookie": f"a=1; access_token={token(seconds)}; b=2"}, ""
+            case "header":
+                return bearer(seconds), ""
+            case _:
+                return {}, f"access_token={token(seconds)}&a=1"
+
+    headers, query = brought(4)
+    end = time.time() + 4
+    async with asgi_stream(proxy.app, "/news", headers=headers, query=query) as events:
+        asked = session_of(await challenge(events))
+        fresh, parameters = brought(60)
+        response = await proxy.request("POST", f"/news?{parameters}", headers={**asked, **fresh})
+        assert (response.status_code, response.content) == (204, b"")
+        await asyncio.sleep(max(end + 0.5 - time.time(), 0))
+        kafka.produce(news, "still here")
+        assert (await events.next()).data == "still here"
+
+
+async def test_a_field_outranks_the_token_that_an_event_source_left_in_its_address(proxy: Proxy) -> None:
+    old = f"access_token={token(4)}"
+    async with asgi_stream(proxy.app, "/news", query=old) as events:
+        asked = session_of(await challenge(events))
+        assert (await proxy.request("POST", f"/news?{old}", headers=asked)).status_code == 403
+        assert (await proxy.request("POST", f"/news?{old}", headers={**asked, **bearer(60)})).status_code == 204
+
+
+async def test_who_is_moved_to_another_tenant_does_not_keep_the_stream_of_the_old_one(
+    kafka: Cluster, news: str, tmp_path: Path
+) -> None:
+    own = [{"headers": {"tenant": "${guarded['jwt'].attributes.tenant}"}}]
+    routes = gateway(stream("/own", topic=news, filters=own, guarded={"jwt": []}), credentials=replace(EVERYWHERE, guard="jwt"))
+    options = {**OPTIONS, "attributes": {"tenant": "tenant", "mail": "email"}}
+    guards = {"jwt": GuardConfig(name="jwt", kind="jwt", options=options)}
+    proxy = Proxy(tmp_path / "own", replace(configuration(kafka.bootstrap, routes), guards=guards))
+    try:
+        async with asgi_stream(proxy.app, "/own", headers=bearer(4, tenant="one", email="a")) as events:
+            asked = session_of(await challenge(events))
+            for tenant, status in (("two", 403), (None, 403), ("one", 204)):
+                fresh = bearer(60, tenant=tenant, email="b")
+                assert (await proxy.request("POST", "/own", headers={**asked, **fresh})).status_code == status
+    finally:
+        proxy.close()
 
 
 async def test_an_unanswered_stream_ends_and_nothing_is_sent_after_that(proxy: Proxy, kafka: Cluster, news: str) -> None:
