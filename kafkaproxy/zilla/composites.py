@@ -80,7 +80,9 @@ class _Expansion:
         for server in self._of(SERVER):
             self._expand_server(server)
         for key, read in self._proxies.items():
-            if key not in self._reached:  # a part of a configuration, or one that nothing leads to
+            if (
+                key not in self._reached and not self.report.is_refused()
+            ):  # a part of a configuration, or one that nothing leads to
                 self._map(read, None, None)
         self._list_left()
         self._check_neighbours()

@@ -174,8 +174,9 @@ def target_names(specification: Specification) -> list[str]:
 
 def target(specification: Specification, name: str) -> Target | None:
     """Return an operation on Kafka by its name."""
-    found = next(((key, node) for key, node in _operations(specification) if key.text == name), None)
-    return _target(specification, *found) if found is not None else None
+    operations = specification.branch(specification.root, "operations")
+    node = specification.branch(operations, name)
+    return _target(specification, Leaf(name, operations.line_of(name)), node) if operations and node is not None else None
 
 
 def _target(specification: Specification, key: Leaf, node: Branch) -> Target:

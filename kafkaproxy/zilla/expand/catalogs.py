@@ -40,9 +40,12 @@ class Catalogs:
         place = document.place(label.line)
         catalog, subject = self._reference(document, label, node)
         name = f"{document.name}:{catalog.text}" if ":" not in catalog.text else catalog.text
+        holder, type_, entry = self._entry(document, catalog, subject)
+        _check_version(document, node, entry)
         root = self._read.get((name, subject.text))
         if root is None:
-            root = self._read[name, subject.text] = self._root(document, catalog, subject, node)
+            root = self._file(holder, entry) if type_ == "filesystem" else self._inline(holder, entry)
+            self._read[name, subject.text] = root
         found = Specification(label.text, kind, root, node.branch("security"), (name, subject.text), place)
         found.check_version()
         return found
@@ -61,7 +64,8 @@ class Catalogs:
             raise Trouble(document.place(catalog.line), message, "Write the subject of one document.")
         return catalog, subject
 
-    def _root(self, document: Document, catalog: Leaf, subject: Leaf, node: Branch) -> Branch:
+    def _entry(self, document: Document, catalog: Leaf, subject: Leaf) -> tuple[Document, str, Branch]:
+        """Return the document that has the catalog, its type, and what it says of the subject."""
         holder, found = self._catalog(document, catalog)
         options = found.branch("options")
         subjects = options.branch("subjects") if options is not None else None
@@ -71,11 +75,7 @@ class Catalogs:
             message = f"The catalog {catalog.text!r} has no subject {subject.text!r}."
             raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
         self.used.add(holder.name)
-        self.variables.note(entry, holder.file)
-        _check_version(document, node, entry)
-        if found.text("type") == "filesystem":
-            return self._file(holder, entry)
-        return self._inline(holder, entry)
+        return holder, found.text("type"), entry
 
     def _catalog(self, document: Document, name: Leaf) -> tuple[Document, Branch]:
         namespace, colon, own = name.text.rpartition(":")
@@ -97,6 +97,7 @@ class Catalogs:
         if not isinstance(path, Leaf):
             raise Trouble(holder.place(entry.line), "There is no path.", "Write the path of the specification.")
         place = holder.place(path.line)
+        self.variables.note(path, holder.file)
         if self.folder is None:
             message = f"The specification {path.text!r} is in a file, and files are not read here."
             raise Trouble(place, message, f"{_INLINE} Or use manage.py importzilla.")

@@ -31,6 +31,9 @@ def check_extension(source: Source, *, produces: bool, report: Report) -> None:
         return
     for problem in _SHAPE.problems(extension, f"The extension of {source}"):
         report.refuse(source.specification.at(problem.line), problem.message, problem.advice)
+    if not produces and not source.is_stream and "filters" in extension and "{" in source.path.text:
+        message = f"{source} serves what has the key of its path, or else passes a filter: alternatives, as in the reference."
+        report.warn(source.specification.at(extension.line_of("filters")), message, "Let the path have no parameter.")
     idle = (*_IDLE, "filters") if produces else (*_IDLE, "key", "overrides")
     for name in idle:
         if name in extension:

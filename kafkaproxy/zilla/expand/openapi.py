@@ -26,6 +26,8 @@ def sources(specification: Specification, report: Report) -> Iterator[Source]:
     """Return the operations, in the order of the document; what is wrong with one is refused."""
     paths = specification.branch(specification.root, "paths")
     for path, value in paths.pairs if paths is not None else ():
+        if not path.text.startswith("/"):
+            continue
         with reported(report):
             item = specification.follow(value)
             if not isinstance(item, Branch):

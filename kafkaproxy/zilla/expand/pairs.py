@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from kafkaproxy.zilla.expand import asyncapi, openapi
@@ -21,6 +22,8 @@ from kafkaproxy.zilla.tree import Leaf
 __all__ = ["Pair", "Proxy", "read_proxy", "read_sources"]
 
 _TWO_KINDS: Final = "openapi-asyncapi"
+_MOST: Final = 1000
+"""Operations of one specification: what overlaps is looked for among all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +51,11 @@ class Proxy:
 def read_sources(specification: Specification, report: Report) -> list[Source]:
     """Return the operations that clients see."""
     read = asyncapi.sources if specification.kind == "asyncapi" else openapi.sources
-    return list(read(specification, report))
+    found = list(islice(read(specification, report), _MOST + 1))
+    if len(found) > _MOST:
+        message = f"{specification.label!r} has more than {_MOST} operations."
+        raise Trouble(specification.at(found[-1].line), message, "Split it into several specifications.")
+    return found
 
 
 def read_proxy(composite: Composite, catalogs: Catalogs, report: Report) -> Proxy:
@@ -56,7 +63,7 @@ def read_proxy(composite: Composite, catalogs: Catalogs, report: Report) -> Prox
     two_kinds = composite.type == _TWO_KINDS
     above = composite.specifications(catalogs, "openapi" if two_kinds else "asyncapi", nested=two_kinds)
     below = composite.specifications(catalogs, "asyncapi", nested=two_kinds) if two_kinds else above
-    operations = {each.label: [] if _is_kafka(each) else read_sources(each, report) for each in above}
+    operations = {each.label: read_sources(each, report) for each in above if _is_source(composite, each)}
     pairs: list[Pair] = []
     exits: list[tuple[Leaf, Specification]] = []
     for choice in composite.choices():
@@ -83,12 +90,12 @@ def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report:
             report.warn(source.specification.at(source.line), message, advice)
 
 
-def _is_kafka(specification: Specification) -> bool:
-    """Whether a document describes Kafka only."""
-    if specification.kind != "asyncapi":
-        return False
-    protocols = {server.text("protocol") for _, server in specification.branches(specification.root, "servers")}
-    return bool(protocols) and all(each.startswith("kafka") for each in protocols)
+def _is_source(composite: Composite, specification: Specification) -> bool:
+    """Whether a document is the API of a proxy: not one that its routes only lead to."""
+    choices = list(composite.choices())
+    leads_to = {choice.with_.spec.text for choice in choices if choice.with_.spec is not None}
+    named = {when.spec.text for choice in choices for when in choice.when if when.spec is not None}
+    return specification.kind == "openapi" or specification.label not in leads_to - named
 
 
 def _below(composite: Composite, choice: Choice, below: list[Specification]) -> Specification:
@@ -150,6 +157,7 @@ def _asked(pairs: list[Pair], operations: dict[str, list[Source]], report: Repor
             report.ignore(pair.source.specification.at(pair.source.line), message)
             continue
         asks = _asks(pair, pairs, operations)
+        _warn_of_others(pair, asks, pairs, operations, report)
         if asks is not None:
             taken.add((asks.method.text, asks.path.text))
         yield Pair(pair.source, pair.target, pair.exit, asks)
@@ -164,3 +172,17 @@ def _asks(pair: Pair, pairs: list[Pair], operations: dict[str, list[Source]]) ->
             own = any(each.source is source for each in pairs)
             return None if own and source.specification.kind == "openapi" else source
     return None
+
+
+def _warn_of_others(
+    pair: Pair, asks: Source | None, pairs: list[Pair], operations: dict[str, list[Source]], report: Report
+) -> None:
+    """Say where the reference would ask for answers too: AsyncAPI operations with any parameter in their path."""
+    specification = pair.source.specification
+    if specification.kind != "asyncapi" or not later_path(pair.source, pair.target):
+        return
+    before = {id(each.source) for each in pairs[: pairs.index(pair)]}
+    for source in operations[specification.label]:
+        if "{" in source.path.text and not source.is_stream and source is not asks and id(source) not in before:
+            message = f"{source}: the reference takes it for asking for answers of {pair.source}, as its path has a parameter."
+            report.warn(specification.at(source.line), message, "Here it does what it says. Describe it before the other one.")

@@ -16,7 +16,7 @@ from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import read_sources
 from kafkaproxy.zilla.expand.rules import Condition
 from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import reported
+from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node
 
@@ -97,7 +97,37 @@ def read_servers(composite: Composite, catalogs: Catalogs, report: Report) -> li
             sources = tuple(read_sources(specification, report))
             guards = Guards(composite.document.name, specification.security, _credentials(composite))
             found.append(Server(composite, specification, name, tuple(served), sources, guards))
+            _warn_of_security(found[-1], report)
+    _check_ports(composite, found)
     return found
+
+
+def _check_ports(composite: Composite, servers: list[Server]) -> None:
+    seen: set[str] = set()
+    for server in servers:
+        ports = {each.port for each in server.addresses}
+        if ports & seen:
+            message = f"Two specifications of {composite.name.text!r} are served on one port."
+            raise Trouble(server.specification.place, message, "Give each its own port, or its own binding.")
+        seen |= ports
+
+
+def _warn_of_security(server: Server, report: Report) -> None:
+    """Say how security is read where the file does not say it, and where the reference does not read it."""
+    specification, guard = server.specification, server.guards.credentials
+    if guard is not None and specification.security is None and any(each.security for each in server.sources):
+        message = (
+            f"{specification.label!r} names no guards: {guard.text!r}, whose credentials are read, is that of every scheme."
+        )
+        report.warn(specification.place, message, "To say otherwise, write security: {SCHEME: GUARD}.")
+    opened = [str(each) for each in server.sources if not each.security]
+    for address in server.addresses:
+        if opened and address.declared is not None and "security" in address.declared:
+            message = (
+                f"The security of a server protects no operation: these are open, as in the reference: {', '.join(opened)}."
+            )
+            place = specification.at(address.declared.line_of("security"))
+            report.warn(place, message, "Write security at each operation.")
 
 
 def _is_served(composite: Composite, address: Address, report: Report) -> bool:

@@ -97,6 +97,8 @@ class Specification:
         inner = self.branch(holder, name)
         for key, value in inner.pairs if inner is not None else ():
             found = self.follow(value)
+            if isinstance(found, Leaf) and key.text.startswith("x-"):
+                continue
             if not isinstance(found, Branch):
                 raise Trouble(self.at(key.line), f"{key.text!r} is not a mapping.", "Write 'name: value' pairs.")
             yield key, found
