@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from django.utils.translation import gettext as _
 
 from kafkaproxy.admin.drafts import entry_text, route_text, stored_rows
 from kafkaproxy.models import Entry, Gateway, Route
+from kafkaproxy.routing.review import review_precedence
 from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
 from kafkaproxy.routing.texts import Issue, Severity
 
@@ -19,10 +20,20 @@ ENTRY_PREFETCH: Final = ("conditions", "guarded__guard")
 
 
 def hidden_entries(gateways: Iterable[Gateway]) -> Iterator[str]:
-    """Warn of the entries of these gateways that are never reached."""
+    """Warn of the entries of these gateways that are never reached, and of routes that the order of gateways hides."""
+    gateways = list(gateways)
     for gateway in gateways:
         for issue in entry_issues(gateway.entries.prefetch_related(*ENTRY_PREFETCH)):
             yield _named(_("Entry “%(name)s”: %(message)s"), issue.subject, issue.message)
+    yield from _hidden_by_order({gateway.name for gateway in gateways})
+
+
+def _hidden_by_order(names: Collection[str]) -> Iterator[str]:
+    """Warn of routes that these gateways hide from later ones, or that earlier ones hide from these."""
+    for each in review_precedence():
+        if each.gateway in names or each.by in names:
+            route = f"{each.gateway} / {each.entry} / {each.issue.subject}"
+            yield _named(_("Route “%(name)s”: %(message)s"), route, each.issue.message)
 
 
 def entry_issues(entries: Iterable[Entry]) -> list[Issue]:
@@ -46,6 +57,7 @@ def route_warnings(changed: Sequence[Route]) -> Iterator[str]:
             if issue.severity is Severity.WARNING:
                 yield _named(_("Route “%(name)s”: %(message)s"), route.name, issue.message)
     yield from hidden_routes(Entry.objects.filter(pk__in={route.entry_id for route in changed}))
+    yield from _hidden_by_order(set(Gateway.objects.filter(entries__routes__in=changed).values_list("name", flat=True)))
 
 
 def _named(text: str, name: str, message: str) -> str:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from kafkaproxy.core.paths import Glob, Param, PathTemplate
 
-__all__ = ["Coverers", "covers"]
+__all__ = ["Coverers", "apart", "covers"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,19 @@ def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
         if not states:
             return False
     return len(pattern) in states
+
+
+def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
+    """Whether no path matches both, as far as that shows in the literals at their ends. True is always right."""
+    (prefix, suffix), (other_prefix, other_suffix) = _ends(one), _ends(other)
+    begin, end = min(len(prefix), len(other_prefix)), min(len(suffix), len(other_suffix))
+    if prefix[:begin] != other_prefix[:begin] or suffix[len(suffix) - end :] != other_suffix[len(other_suffix) - end :]:
+        return True
+    return _is_literal(one) and _is_literal(other) and prefix != other_prefix
+
+
+def _is_literal(template: PathTemplate | None) -> bool:
+    return template is not None and all(isinstance(part, str) for part in template.parts)
 
 
 Token = str | Param | Glob

@@ -15,11 +15,12 @@ from kafkaproxy import models
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, resolve_deep
+from kafkaproxy.routing.precedence import GatewayText, HiddenRoute, shadowed_by_gateways
 from kafkaproxy.routing.rows import Rows, entry_text, read_rows, route_text
 from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
-from kafkaproxy.routing.texts import Issue, Severity
+from kafkaproxy.routing.texts import EntryText, Issue, RouteText, Severity
 
-__all__ = ["Finding", "review_configuration"]
+__all__ = ["Finding", "review_configuration", "review_precedence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,24 @@ def review_configuration(environ: Mapping[str, str]) -> list[Finding]:
     if not any(each.issue.severity is Severity.ERROR for each in findings):
         findings += _uncompilable(rows)
     return sorted(findings, key=lambda each: each.issue.severity)
+
+
+def review_precedence() -> list[HiddenRoute]:
+    """Read the enabled configuration and return the routes that the order of gateways hides."""
+    return _hidden_routes(read_rows())
+
+
+def _hidden_routes(rows: Rows) -> list[HiddenRoute]:
+    if len(rows.gateways) < 2:
+        return []
+    return shadowed_by_gateways([GatewayText(each.name, _entries(rows, each)) for each in rows.gateways])
+
+
+def _entries(rows: Rows, gateway: models.Gateway) -> list[tuple[EntryText, list[RouteText]]]:
+    return [
+        (entry_text(rows, entry, mask_env), [route_text(rows, route, mask_env) for route in rows.routes.get(entry.pk, [])])
+        for entry in rows.entries.get(gateway.pk, [])
+    ]
 
 
 class _AnyEnvironment(dict[str, str]):
@@ -83,6 +102,8 @@ class _Review:
             yield from _missing(guard.name, seen)
         for gateway in self._rows.gateways:
             yield from self._gateway(gateway)
+        for each in _hidden_routes(self._rows):
+            yield Finding(f"{each.gateway} / {each.entry} / {each.issue.subject}", each.issue)
 
     def _cluster(self, cluster: models.Cluster) -> Iterator[Finding]:
         seen = _Seen(self._environ)

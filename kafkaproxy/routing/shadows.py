@@ -7,7 +7,7 @@ whom its own would let in.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from django.utils.translation import gettext as _
@@ -20,13 +20,13 @@ from kafkaproxy.routing.polling import poll_template
 from kafkaproxy.routing.table import Capability
 from kafkaproxy.routing.texts import ConditionText, EntryConditionText, EntryText, Issue, RouteText, Severity
 
-__all__ = ["shadowed_entries", "shadowed_routes"]
+__all__ = ["Alternative", "Claim", "Gate", "claims", "level_hides", "shadowed_entries", "shadowed_routes"]
 
 Roles = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class Claim:
     """What one condition of a route serves."""
 
     route: RouteText
@@ -36,12 +36,13 @@ class _Claim:
     template: PathTemplate | None
     methods: frozenset[str]
 
-    def hides(self, other: _Claim) -> bool:
-        return (
-            self.methods >= other.methods
-            and _lets_in(self.route.guarded, other.route.guarded)
-            and covers(self.template, other.template)
-        )
+    def hides(self, other: Claim) -> bool:
+        """Whether it serves all that ``other`` does, to whoever that is served."""
+        return _lets_in(self.route.guarded, other.route.guarded) and self.takes(other)
+
+    def takes(self, other: Claim) -> bool:
+        """Whether its path and methods are those of ``other``, or more."""
+        return self.methods >= other.methods and covers(self.template, other.template)
 
 
 def shadowed_routes(routes: Sequence[RouteText]) -> list[Issue]:
@@ -50,16 +51,16 @@ def shadowed_routes(routes: Sequence[RouteText]) -> list[Issue]:
     ``subject`` is the route's name. Leave disabled routes out.
     """
     issues: list[Issue] = []
-    earlier: Coverers[_Claim] = Coverers()
+    earlier: Coverers[Claim] = Coverers()
     for route in routes:
-        claims = list(_claims(route))
-        issues.extend(_hidden_condition(claim, each) for claim in claims for each in _hiding(claim, earlier))
-        for claim in claims:
+        own = list(claims(route))
+        issues.extend(_hidden_condition(claim, each) for claim in own for each in _hiding(claim, earlier))
+        for claim in own:
             earlier.add(claim.template, claim)
     return issues
 
 
-def _hiding(claim: _Claim, earlier: Coverers[_Claim]) -> Iterator[_Claim]:
+def _hiding(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
     """Return the first claim that hides another one, if there is one."""
     return islice((each for each in earlier.find(claim.template) if each.hides(claim)), 1)
 
@@ -67,10 +68,10 @@ def _hiding(claim: _Claim, earlier: Coverers[_Claim]) -> Iterator[_Claim]:
 def shadowed_entries(entries: Sequence[EntryText]) -> list[Issue]:
     """Return a warning for each entry of a gateway, in order, that an earlier one hides. Leave disabled entries out."""
     issues: list[Issue] = []
-    earlier: Coverers[_Gate] = Coverers()
+    earlier: Coverers[Gate] = Coverers()
     for entry in entries:
         try:
-            gate = _Gate.parse(entry)
+            gate = Gate.parse(entry)
         except TemplateError:  # reported by the field's own validator
             continue
         candidates = (each for level in gate.levels or ((_ANY,),) for each in earlier.find(level[0].path))
@@ -86,7 +87,8 @@ def _lets_in(wide: Roles, narrow: Roles) -> bool:
     return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
 
 
-def _claims(route: RouteText) -> Iterator[_Claim]:
+def claims(route: RouteText) -> Iterator[Claim]:
+    """Yield what a route serves, in order."""
     try:
         capability = Capability(route.capability)
     except ValueError:  # reported by the field's own validator
@@ -97,7 +99,7 @@ def _claims(route: RouteText) -> Iterator[_Claim]:
         poll = None
     if poll is not None:
         text = ConditionText("GET", poll.text)
-        yield _Claim(route, "async_fields", None, text, poll, frozenset({"GET"}))
+        yield Claim(route, "async_fields", None, text, poll, frozenset({"GET"}))
     for index, text in enumerate(route.conditions or [ConditionText()]):
         methods = served_methods(capability, _any_if_blank(text.method))
         if poll is not None:
@@ -107,14 +109,14 @@ def _claims(route: RouteText) -> Iterator[_Claim]:
         except TemplateError:
             continue
         if methods:
-            yield _Claim(route, "conditions", index if route.conditions else None, text, template, methods)
+            yield Claim(route, "conditions", index if route.conditions else None, text, template, methods)
 
 
 def _any_if_blank(method: str) -> str | None:
     return None if method in ("", "*") else method
 
 
-def _hidden_condition(claim: _Claim, hiding: _Claim) -> Issue:
+def _hidden_condition(claim: Claim, hiding: Claim) -> Issue:
     message = _("“%(condition)s” is never reached: the earlier route “%(route)s” serves “%(wider)s” to everyone.")
     if claim.route.guarded:
         message = _("“%(condition)s” is never reached: the earlier route “%(route)s” serves “%(wider)s” to the same.")
@@ -130,16 +132,17 @@ def _hidden_condition(claim: _Claim, hiding: _Claim) -> Issue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Alternative:
+class Alternative:
     """A condition of an entry, parsed; None matches anything."""
 
     scheme: PathTemplate | None = None
     authority: PathTemplate | None = None
     path: PathTemplate | None = None
     method: str | None = None
-    headers: Mapping[str, PathTemplate]
+    headers: Mapping[str, PathTemplate] = field(default_factory=dict)
 
-    def hides(self, other: _Alternative) -> bool:
+    def hides(self, other: Alternative) -> bool:
+        """Whether it matches all that ``other`` does."""
         return (
             self.method in (None, other.method)
             and covers(self.path, other.path)
@@ -149,36 +152,38 @@ class _Alternative:
         )
 
 
-_ANY = _Alternative(headers={})
+_ANY = Alternative()
 
 
 @dataclass(frozen=True, slots=True)
-class _Gate:
+class Gate:
     """What an entry lets through: every level, by any of its alternatives."""
 
     text: EntryText
-    levels: tuple[tuple[_Alternative, ...], ...]
+    levels: tuple[tuple[Alternative, ...], ...]
 
     @classmethod
-    def parse(cls, text: EntryText) -> _Gate:
-        levels: dict[int, list[_Alternative]] = {}
+    def parse(cls, text: EntryText) -> Gate:
+        """Parse an entry; raise ``TemplateError`` for a pattern that is none."""
+        levels: dict[int, list[Alternative]] = {}
         for condition in text.conditions:
             levels.setdefault(condition.level, []).append(_parse_alternative(condition))
         return cls(text, tuple(tuple(each) for each in levels.values()))
 
-    def hides(self, other: _Gate) -> bool:
+    def hides(self, other: Gate) -> bool:
         """Whether each level lets through all that some level of ``other`` does."""
         return _lets_in(self.text.guarded, other.text.guarded) and all(
-            any(_level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
+            any(level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
         )
 
 
-def _level_hides(mine: Sequence[_Alternative], theirs: Sequence[_Alternative]) -> bool:
+def level_hides(mine: Sequence[Alternative], theirs: Sequence[Alternative]) -> bool:
+    """Whether every alternative of ``theirs`` is matched by one of ``mine``."""
     return all(any(wide.hides(narrow) for wide in mine) for narrow in theirs)
 
 
-def _parse_alternative(text: EntryConditionText) -> _Alternative:
-    return _Alternative(
+def _parse_alternative(text: EntryConditionText) -> Alternative:
+    return Alternative(
         scheme=_pattern(text.scheme),
         authority=_pattern(text.authority),
         path=_pattern(text.path),
@@ -191,7 +196,7 @@ def _pattern(text: str) -> PathTemplate | None:
     return PathTemplate.parse(mask_env(text)) if text else None
 
 
-def _hidden_entry(gate: _Gate, hiding: _Gate) -> Issue:
+def _hidden_entry(gate: Gate, hiding: Gate) -> Issue:
     message = _("This entry is never reached: the earlier entry “%(entry)s” takes every request that it would take.")
     return Issue(
         field="position",
