@@ -7,6 +7,7 @@ the stream does, until :meth:`StreamAuthorization.next_deadline`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import time
@@ -135,10 +136,12 @@ class StreamAuthorization:
                 await self._refresh(session)
 
     async def _refresh(self, session: AuthorizationSession) -> None:
-        if session.renew is not None:
-            principal = await session.renew()
-        else:
-            principal = await self._registry.renewals.fetch(session.id)
+        try:
+            fetch = session.renew or functools.partial(self._registry.renewals.fetch, session.id)
+            principal = await fetch()
+        except Exception:
+            log.exception("guard_failed guard=%s", session.guard)  # a stream whose guard cannot tell ends
+            return
         if principal is not None and session.expired(self._registry.clock()) and not session.prolong(principal):
             log.info("renewal_refused guard=%s", session.guard)
 

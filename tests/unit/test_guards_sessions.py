@@ -250,6 +250,16 @@ class TestAGuardThatCanTellByItself:
         await streaming.refresh()
         assert streaming.expired(process.now)
 
+    async def test_it_ends_where_the_guard_cannot_tell(self, process: Process, caplog: pytest.LogCaptureFixture) -> None:
+        async def fail() -> ClientPrincipal | None:
+            raise ConnectionError("the database is down")
+
+        streaming = process.open(ClientPrincipal(identity="7", expires_at=NOW + 10, renew=fail))
+        process.now = NOW + 10
+        await streaming.refresh()
+        assert streaming.expired(process.now)
+        assert "guard_failed guard=jwt" in caplog.text
+
     async def test_two_logins_of_a_user_share_nothing(self, process: Process, renewable: Any) -> None:
         process.open(renewable(None))
         process.open(renewable(None))
