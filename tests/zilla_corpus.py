@@ -1,8 +1,9 @@
 """The corpus in ``fixtures/zilla``: a small zilla.yaml for every construct, and beside it what is expected of its import.
 
-``NAME.expected.yaml`` says ``what`` the construct is and what ``becomes`` of it, the ``requests`` that it answers and refuses
-(both written by hand), and below a line what the import says of it, word for word. After a change of wording,
-``python -m tests.zilla_corpus`` writes the part below the line anew; read the difference before you commit it.
+``NAME.expected.yaml`` says ``what`` the construct is and what ``becomes`` of it (the documentation has a table of these, by
+``section``), and the ``requests`` that it answers and refuses: all written by hand. Below a line stands what the import says of
+it, word for word. After a change of wording, ``python -m tests.zilla_corpus`` writes the part below the line anew; read the
+difference before you commit it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Case:
     """One file of the corpus."""
 
     name: str
+    section: str
+    """Where it stands in the documentation."""
     what: str
     becomes: str
     requests: tuple[Ask, ...]
@@ -76,6 +79,7 @@ def _read(path: Path) -> Case:
     data = YAML(typ="safe", pure=True).load(path)
     return Case(
         name=path.name.removesuffix(".expected.yaml"),
+        section=data["section"],
         what=data["what"],
         becomes=data["becomes"],
         requests=tuple(_ask(each) for each in data.get("requests", ())),

@@ -127,6 +127,10 @@ def _refuse_rewrites(http: Binding, context: Context) -> None:
         if headers is not None and "overrides" in headers:
             message = "Overrides of request fields are not supported: they change what later conditions see."
             context.report.refuse(http.at(headers.line_of("overrides")), message, "Rewrite requests in front of Django.")
+    for exit_ in http.exits:
+        if exit_.options is not None and "affinity" in exit_.options:
+            place = http.at(exit_.options.line_of("affinity"))
+            context.report.ignore(place, "affinity: any process of kafkaproxy serves any client.")
 
 
 def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:

@@ -205,6 +205,7 @@ _SSE_KAFKA_WITH: Final = Properties(
 _KAFKA_CREDENTIALS: Final = Properties(known={"credentials": _SASL}, needs=("credentials",))
 _KAFKA_WHEN: Final[Mapping[str, Shape]] = {"topic": _FILLED, "groupId": _FILLED}
 _CLIENT_TOPIC: Final[Mapping[str, Shape]] = {"name": _TEXT, "key": ANYTHING, "value": ANYTHING}
+_OF_SERVER: Final = "Write it in the cache_server: a cache_client knows nothing of it."
 _SERVER_TOPIC: Final[Mapping[str, Shape]] = {
     **_CLIENT_TOPIC,
     "defaultOffset": Text(choices=("live", "historical")),
@@ -218,12 +219,26 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
     ("tls", "server"): _binding(Properties(known=_TLS_OPTIONS), _TLS_WHEN, vault=True),
     ("tls", "client"): _binding(Properties(known=_TLS_OPTIONS), _TLS_WHEN, vault=True),
     ("http", "server"): _binding(
-        _HTTP_OPTIONS, {"headers": _PATTERNS}, with_=Properties(known={"headers": Properties(known={"overrides": _MAP})})
+        _HTTP_OPTIONS,
+        {"headers": _PATTERNS},
+        with_=Properties(known={"headers": Properties(known={"overrides": _MAP}), "affinity": ANYTHING}),
     ),
     ("sse", "server"): _binding(Properties(known={"retry": Number(), "requests": ANYTHING}), {"path": _FILLED}),
     ("http-kafka", "proxy"): _mapping(_HTTP_KAFKA_OPTIONS, {"method": _NAME, "path": _PATH}, _HTTP_KAFKA_WITH),
     ("sse-kafka", "proxy"): _mapping(None, {"path": _FILLED}, _SSE_KAFKA_WITH),
-    ("kafka", "cache_client"): _binding(Properties(known={"topics": Items(Properties(known=_CLIENT_TOPIC))}), _KAFKA_WHEN),
+    ("kafka", "cache_client"): _binding(
+        Properties(
+            known={
+                "topics": Items(
+                    Properties(
+                        known=_CLIENT_TOPIC, forbidden=dict.fromkeys(("defaultOffset", "deltaType", "transforms"), _OF_SERVER)
+                    )
+                )
+            },
+            forbidden={"bootstrap": _OF_SERVER},
+        ),
+        _KAFKA_WHEN,
+    ),
     ("kafka", "cache_server"): _binding(
         Properties(known={"bootstrap": _TEXTS, "topics": Items(Properties(known=_SERVER_TOPIC))}), _KAFKA_WHEN
     ),
