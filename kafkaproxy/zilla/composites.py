@@ -72,6 +72,7 @@ class _Expansion:
         """Expand everything."""
         for proxy in self._of(PROXY):
             self._read(proxy)
+        self._check_schemas()
         for key, read in self._proxies.items():
             self.nodes[key] = []
             for exit_, specification in read.targets:
@@ -111,9 +112,19 @@ class _Expansion:
             if proxy.pairs:
                 self._proxies[composite.key] = proxy
 
+    def _check_schemas(self) -> None:
+        """Look at the schemas of what is served, and of the topics that are used."""
+        for read in self._proxies.values():
+            self.checks.of_sources(pair.source for pair in read.pairs)
+        used: dict[tuple[str, str], tuple[Specification, set[str]]] = {}
+        for target in (pair.target for read in self._proxies.values() for pair in read.pairs):
+            _, topics = used.setdefault(target.specification.origin, (target.specification, set()))
+            topics.update(leaf.text for leaf in (target.topic, target.reply_to) if leaf is not None)
+        for specification, topics in used.values():
+            self.checks.of_topics(specification, topics)
+
     def _client(self, proxy: Composite, exit_: Leaf, specification: Specification) -> None:
         """Expand the client that a proxy leads to, for one specification."""
-        self.checks.of_topics(specification)
         composite = self.composites.get(proxy.target(exit_.text))
         if composite is None or (composite.key, specification.origin) in self._clients:
             return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
@@ -142,7 +153,6 @@ class _Expansion:
             self.nodes[composite.key] = [each for server in servers for each in self._server_nodes(server)]
 
     def _server_nodes(self, server: Server) -> Iterator[tuple[str, Branch]]:
-        self.checks.of_sources(server.sources)
         rules: dict[Key, list[Rule]] = {}
         routes: list[tuple[Group, str]] = []
         behind: list[tuple[str, Branch]] = []
@@ -166,7 +176,6 @@ class _Expansion:
     def _map(self, proxy: Proxy, rules: list[Rule] | None, server: Server | None) -> str:
         """Make the bindings of a proxy and return the name of the first, as the server's document has to write it."""
         if rules is None:
-            self.checks.of_sources(proxy.sources)
             rules = proxy_rules(proxy, None, self.report)
         composite = proxy.composite
         rules = [replace(rule, exit=self._exit(composite, rule)) for rule in rules]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.zilla_apis import DESK, PETS
-from tests.zilla_samples import edited, line_of, refused, refused_at
+from tests.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
 _CREDENTIALS = """\
@@ -284,6 +284,12 @@ def test_schemas_that_would_be_checked_are_refused_unless_that_is_accepted() -> 
         PETS, ("                  pet: {}\n", "                  pet:\n                    payload: {type: object}\n")
     )
     assert "Records are not checked against the schemas of their topics here: pets." in refused_at(text, "payload:")
+
+
+def test_schemas_that_nothing_is_checked_against_do_not_matter() -> None:
+    unused = "              unused: {address: unused, messages: {any: {payload: {}}}}\n              answers:\n"
+    unserved = "              /unserved:\n                put:\n                  requestBody: {content: {a/b: {schema: {}}}}\n"
+    planned(edited(PETS, ("              answers:\n", unused), ("            paths:\n", f"            paths:\n{unserved}")))
 
 
 def test_records_that_would_be_converted_are_refused_even_then() -> None:

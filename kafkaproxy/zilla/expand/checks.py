@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from kafkaproxy.zilla.expand.clients import topic_checks
@@ -26,24 +26,22 @@ class Checks:
     report: Report
     accepted: bool
     """Whether that is all right with whoever imports."""
-    _seen: set[object] = field(default_factory=set)
 
     def of_sources(self, sources: Iterable[Source]) -> None:
         """Look at what clients send, and at the events of streams."""
-        checked = [each for each in sources if each.checks]
-        if checked and (key := (checked[0].specification.origin, "sources")) not in self._seen:
-            self._seen.add(key)
-            names = _listed(str(each) for each in checked)
+        checked: dict[tuple[str, str], list[Source]] = {}
+        for source in sources:
+            if source.checks:
+                checked.setdefault(source.specification.origin, []).append(source)
+        for found in checked.values():
+            names = _listed(str(each) for each in found)
             message = f"Requests or events are not checked against their schemas here: {names}."
-            self._say(checked[0].specification, checked[0].checks[0], message)
+            self._say(found[0].specification, found[0].checks[0], message)
 
-    def of_topics(self, specification: Specification) -> None:
-        """Look at the records of topics."""
-        if (key := (specification.origin, "topics")) in self._seen:
-            return
-        self._seen.add(key)
+    def of_topics(self, specification: Specification, used: Collection[str]) -> None:
+        """Look at the records of topics that a route uses."""
         with reported(self.report):
-            found = list(topic_checks(specification))
+            found = [each for each in topic_checks(specification) if each[0].text in used]
             for topic, line, _ in (each for each in found if each[2]):
                 message = f"The records of the topic {topic.text!r} are not JSON."
                 self.report.refuse(specification.at(line), message, _CONVERTED)
