@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,11 @@ import httpx
 import pytest
 
 from kafkaproxy.metrics import render
-from kafkaproxy.routing.table import GuardConfig
+from kafkaproxy.routing.table import AccessControl, GuardConfig
 from tests.conformance.conftest import Begin
 from tests.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
 from tests.kafka import Consumed
-from tests.proxy import Proxy, fetch, gateway, produce, stream
+from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
 from tests.tokens import fresh, jwk, key_server, options
 
 Consume = Callable[[str], list[Consumed]]
@@ -158,6 +159,21 @@ async def _raw(proxy: Proxy, target: str) -> tuple[int, bytes]:
 
     await proxy.app(scope, receive, send)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+async def test_a_preflight_needs_no_kafka(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    policy = AccessControl(policy="cross-origin", allow_credentials=True)
+    routes = gateway(produce("/items", topic="items"), stream("/events", topic="items"), access_control=policy)
+    proxy = Proxy(tmp_path, configuration(f"127.0.0.1:{port}", routes))
+    try:
+        for path, method in (("/items", "POST"), ("/events", "GET")):
+            asked = {"origin": "https://a.example", "access-control-request-method": method}
+            response = await proxy.request("OPTIONS", path, headers=asked)
+            assert (response.status_code, response.headers["access-control-allow-methods"]) == (204, method)
+    finally:
+        proxy.close()
 
 
 def _everything_in(folder: Path) -> bytes:
