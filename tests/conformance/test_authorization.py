@@ -215,6 +215,31 @@ class TestIdentity:
         [record] = kcat_consume(target)
         assert (record.key, record.headers) == ("t-1", [("zilla:identity", "alice")])
 
+    async def test_in_reply_to(
+        self, begin: Begin, kafka: Cluster, topics: dict[str, str], topic: TopicFactory, kcat_consume: Consume
+    ) -> None:
+        replies = topic(name="replies-alice")
+        route = produce(
+            "/orders",
+            topic=topics["commands"],
+            reply_to=replies.replace("alice", "${guarded['g'].identity}"),
+            async_={"location": "/orders/${correlationId}"},
+            guarded={"g": []},
+        )
+        proxy = begin(gateway(route, credentials=EVERYWHERE))
+        headers = {**bearer(fresh()), "prefer": "respond-async", "zilla:reply-to": topics["replies"]}
+        accepted = await proxy.request("POST", "/orders", headers=headers, content=b"one pear")
+        assert accepted.status_code == 202
+        [record] = kcat_consume(topics["commands"])
+        sent = dict(record.headers)
+        assert sent["zilla:reply-to"] == replies
+        kafka.produce(replies, "here", headers=[("zilla:correlation-id", sent["zilla:correlation-id"])])
+        location = accepted.headers["location"]
+        mine = await proxy.request("GET", location, headers={**bearer(fresh()), "prefer": "wait=30"})
+        assert (mine.status_code, mine.text) == (200, "here")
+        assert (await proxy.request("GET", location, headers=bearer(fresh(sub="bob")))).status_code == 404
+        assert (await proxy.request("GET", location)).status_code == 401
+
     async def test_a_filter_shows_everybody_their_own(self, begin: Begin, kafka: Cluster, topic: TopicFactory) -> None:
         notes = topic(name="notes", config={"cleanup.policy": "compact"})
         for number, owner in enumerate(("alice", "bob", "alice")):
