@@ -14,7 +14,7 @@ from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.checks import Checks
 from kafkaproxy.zilla.expand.clients import client_nodes
 from kafkaproxy.zilla.expand.composite import Composite, Key
-from kafkaproxy.zilla.expand.mappings import mapping_node, proxy_rules, rules_of_group
+from kafkaproxy.zilla.expand.mappings import check_answers, mapping_node, proxy_rules, rules_of_group
 from kafkaproxy.zilla.expand.nodes import mapping, text
 from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
@@ -177,6 +177,8 @@ class _Expansion:
         """Make the bindings of a proxy and return the name of the first, as the server's document has to write it."""
         if rules is None:
             rules = proxy_rules(proxy, None, self.report)
+        with reported(self.report):
+            check_answers(rules)
         composite = proxy.composite
         rules = [replace(rule, exit=self._exit(composite, rule)) for rule in rules]
         made = []

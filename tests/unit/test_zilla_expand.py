@@ -225,3 +225,27 @@ def test_an_import_without_schemas_says_what_is_not_checked() -> None:
     warnings = said(planned(text, schemas=False)[1], Verdict.WARNING)
     assert "Requests or events are not checked against their schemas here: savePet (PUT /pets/{id})." in warnings
     assert "Records are not checked against the schemas of their topics here: pets." in warnings
+
+
+def test_an_operation_that_asks_for_an_answer_has_nothing_of_its_own() -> None:
+    own = "              answer: {action: send, channel: {$ref: '#/channels/asked'}}\n"
+    text = edited(DESK, ("              showPet:\n                action: receive\n                channel:\n", own + _SHOW))
+    plan, report = planned(text)
+    assert rules(plan) == rules(planned(DESK)[0])
+    assert "answer (GET /ask;cid={correlationId}) asks for answers of an operation before it" in said(report, Verdict.IGNORED)
+
+
+_SHOW = "              showPet:\n                action: receive\n                channel:\n"
+
+
+def test_a_path_with_a_parameter_that_the_reference_would_take_for_a_question_is_named() -> None:
+    text = edited(
+        DESK,
+        ("              listPets:\n                action: receive\n                channel: {$ref", _LATE),
+        ('"#/channels/answer"}\n', '"#/channels/pet"}\n'),
+    )
+    warnings = said(planned(text)[1], Verdict.WARNING)
+    assert "answer (GET /pets/{id}): the reference takes it for asking for answers of ask (POST /ask)" in warnings
+
+
+_LATE = "              listPets:\n                action: receive\n                channel: {$ref"

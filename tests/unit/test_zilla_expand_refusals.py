@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.zilla_apis import DESK, PETS
+from tests.zilla_apis import DESK, PETS, rules
 from tests.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
@@ -322,3 +322,30 @@ def test_an_openapi_binding_is_no_proxy() -> None:
 def test_a_part_with_nothing_for_http_is_no_import() -> None:
     errors = refused("name: a\nbindings:\n  b:\n    type: asyncapi\n    kind: server\n    exit: c\n")
     assert "There is nothing to import" in errors[0]
+
+
+_SECURED = '                security: [{$ref: "#/components/securitySchemes/login"}]\n            components:\n'
+_OF_THE_PROXY = "          catalog: {own: {subject: api}}\n        topics:\n"
+_OF_THE_SERVER = "          catalog: {own: {subject: api}}\n    exit: mapping\n"
+_STAFF = "          security: {login: staff}\n"
+_STREAM = "              showPet:\n                action: receive\n                channel: {"
+
+
+def test_an_answer_is_not_given_past_the_guard_of_who_asks_for_it() -> None:
+    text = edited(
+        DESK,
+        ("            components:\n", _SECURED),
+        (_OF_THE_PROXY, _OF_THE_PROXY.replace("        topics", f"{_STAFF}        topics")),
+    )
+    start, end = text.index(_STREAM), text.index("              answer:\n                action")
+    text = text[:start] + text[end:]
+    start, end = text.index("      http:\n        authorization:"), text.index("      specs:\n        api:")
+    only_inside = text[:start] + text[end:]
+    error = refused_at(only_inside, "              answer:\n                action")
+    assert "answer (GET /ask;cid={correlationId}) has another security than ask (POST /ask)" in error
+    plan, _ = planned(edited(text, (_OF_THE_SERVER, _OF_THE_SERVER.replace("    exit", f"{_STAFF}    exit"))))
+    answered = "produce asked, reply-to answers, location /ask;cid=${correlationId}, guarded by staff [desk]"
+    assert rules(plan)[-2:] == [
+        "GET /ask;cid=*, guarded by staff [desk]",
+        f"GET /ask;cid={{correlationId}} → {answered}",
+    ]

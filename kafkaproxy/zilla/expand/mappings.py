@@ -17,7 +17,7 @@ from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Branch, Leaf
 
-__all__ = ["mapping_node", "proxy_rules", "rules_of_group"]
+__all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 
 _OF_A_REQUEST: Final = ("key", "overrides")
 """What asking for an answer has no use for."""
@@ -43,7 +43,7 @@ def _rules(proxy: Proxy, server: Server | None, pair: Pair, base: str) -> Iterat
         if _key(asking) != _key(inner):
             pairs = tuple((key, value) for key, value in rule.with_.pairs if key.text not in _OF_A_REQUEST)
             with_ = Branch(pairs, rule.with_.line)
-            yield replace(rule, source=pair.asks, conditions=(condition,), with_=with_, guard=asking)
+            yield replace(rule, source=pair.asks, conditions=(condition,), with_=with_, guard=asking, later=None)
         else:
             rule = rule.also(condition)
     yield rule
@@ -75,6 +75,22 @@ def rules_of_group(rules: Iterable[Rule], group: Group, server: Server) -> list[
         if met and rule.source.is_stream is group.is_stream:
             found.append(replace(rule, conditions=met))
     return found
+
+
+def check_answers(rules: list[Rule]) -> None:
+    """Raise ``Trouble`` where who is turned away by one route could ask for an answer by another.
+
+    A route answers whoever asks for what it promised, past the guard of an operation on the same path.
+    """
+    for rule in rules:
+        for other in rules:
+            if rule.later is None or other is rule or _key(other.guard) == _key(rule.guard):
+                continue
+            if any(rule.later.meets(each) for each in other.conditions):
+                source = other.source
+                message = f"{source} has another security than {rule.source}, whose answers are asked for on its path."
+                advice = "Give both the same, or name the guards under security of the server's specification too."
+                raise Trouble(source.specification.at(source.line), message, advice)
 
 
 def mapping_node(composite: Composite, rules: list[Rule], *, is_stream: bool) -> Branch:

@@ -64,6 +64,8 @@ class Rule:
     with_: Branch
     guard: Guard | None
     exit: Leaf
+    later: Condition | None = None
+    """How clients ask for an answer that comes later; such a request is served, whether or not it is among the conditions."""
 
     def node(self) -> Branch:
         """Return the route as a file would have it."""
@@ -95,7 +97,9 @@ def make_rule(source: Source, target: Target, guard: Guard | None, identity: Lea
         properties = _produce(source, target, identity, base)
     else:
         properties = _fetch(source, target, identity)
-    return Rule(source, (condition,), mapping(target.line, properties), guard, exit_)
+    path = later_path(source, target)
+    later = Condition(text("GET", source.line), text(base + path, source.line)) if path else None
+    return Rule(source, (condition,), mapping(target.line, properties), guard, exit_, later)
 
 
 def later_path(source: Source, target: Target) -> str:
