@@ -13,8 +13,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
+from kafkaproxy.admin.browse_kafka import Tail, read_tail
 from kafkaproxy.admin.browse_records import show_record
-from kafkaproxy.admin.browse_store import ask_kafka, held, last_records, opened_store, partitions
+from kafkaproxy.admin.browse_store import ask_kafka, held, last_records, opened_store, partitions, reader_config
 from kafkaproxy.admin.generic import ModelAdmin
 from kafkaproxy.admin.pages import page_context
 from kafkaproxy.admin.topics import fixed_topics
@@ -65,7 +66,7 @@ class BrowseMixin(ModelAdmin):
             shown = sorted(states.values(), key=lambda state: state.name)[:_MOST_TOPICS]
             said = ask_kafka(cluster, shown)
             rows = [] if store is None else [(state, _total(partitions(store, state, said, {}))) for state in shown]
-        absent = sorted(fixed_topics(cluster) - states.keys())
+        absent = [(each, is_sensitive(cluster.name, each)) for each in sorted(fixed_topics(cluster) - states.keys())]
         context = {"rows": rows, "absent": absent, "left_out": len(states) - len(shown), "kafka_error": said.error}
         title = _("Topics of %(cluster)s") % {"cluster": cluster}
         return self._page(request, "topics", title, cluster, context | _where(cluster, store, writer))
@@ -82,6 +83,8 @@ class BrowseMixin(ModelAdmin):
                 context |= _topic(store, state, cluster)
                 if not sensitive:
                     context |= _records(store, state, given)
+        if state is None and not sensitive and name in fixed_topics(cluster):
+            context |= _tail(cluster, name)
         return self._page(request, "topic", name, cluster, context | _where(cluster, store, writer))
 
     def _cluster(self, request: HttpRequest, pk: int) -> Cluster:
@@ -118,6 +121,16 @@ def _records(store: Store, state: TopicState, given: str) -> dict[str, Any]:
         return {"key_error": _("After 0x come pairs of hexadecimal digits, such as 0x00ff.")}
     records, complete = last_records(store, state, key, _RECORDS)
     return {"records": [show_record(state.name, record) for record in records], "all_shown": complete}
+
+
+def _tail(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Read what the store does not hold from Kafka: only what a route or a row names, so that nobody browses all of it."""
+    try:
+        tail = read_tail(reader_config(cluster), name, _RECORDS)
+    except (ValueError, AttributeError, RuntimeError) as error:
+        tail = Tail(complete=False, error=str(error))
+    shown = [show_record(name, record) for record in tail.records]
+    return {"from_kafka": True, "records": shown, "all_shown": tail.complete, "tail_error": tail.error}
 
 
 def _key(given: str) -> bytes | None:

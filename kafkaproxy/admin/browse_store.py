@@ -17,13 +17,13 @@ from kafkaproxy.conf import get_settings
 from kafkaproxy.core.env import resolve_env
 from kafkaproxy.models import Cluster
 from kafkaproxy.routing.clusters import client_options
-from kafkaproxy.worker.client import admin_config
+from kafkaproxy.worker.client import admin_config, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
 from kafkaproxy.worker.lock import prepare, writer_pid
 from kafkaproxy.worker.store import FORMAT, Store, TopicState
 from kafkaproxy.worker.types import ClusterConfig, Record
 
-__all__ = ["Held", "LogEnds", "Partition", "ask_kafka", "held", "last_records", "opened_store", "partitions"]
+__all__ = ["Held", "LogEnds", "Partition", "ask_kafka", "held", "last_records", "opened_store", "partitions", "reader_config"]
 
 _PATIENCE: Final = 5.0
 _MOST_COUNTED: Final = 100_000
@@ -103,10 +103,20 @@ def ask_kafka(cluster: Cluster, states: Iterable[TopicState]) -> LogEnds:
 
 
 def _admin_config(row: Cluster) -> dict[str, Any]:
+    return admin_config(*_where(row))
+
+
+def reader_config(row: Cluster) -> dict[str, Any]:
+    """Return the configuration of a consumer of the cluster; raise ``ValueError`` or ``RuntimeError`` where it has none."""
+    return consumer_config(*_where(row))
+
+
+def _where(row: Cluster) -> tuple[ClusterConfig, str]:
+    """Return how to reach a cluster, and its servers."""
     options = client_options(row, lambda text: resolve_env(text, os.environ))
     config = ClusterConfig(name=row.name, client=options)
     folder = get_settings().store_dir / row.name
-    return admin_config(config, _embedded(folder) if config.embedded else str(options["bootstrap.servers"]))
+    return config, _embedded(folder) if config.embedded else str(options["bootstrap.servers"])
 
 
 def _embedded(folder: Path) -> str:

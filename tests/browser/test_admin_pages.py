@@ -190,6 +190,27 @@ async def test_no_page_is_wider_than_the_screen(
     assert too_wide == {}
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+async def test_a_list_hides_none_of_its_columns(
+    open_admin: OpenAdmin, live_server: Any, put: models.Route, guard: models.Guard, width: int
+) -> None:
+    page = await open_admin("", width=width)
+    hidden = {}
+    for model in ("route", "entry", "gateway", "cluster", "guard"):
+        await page.goto(f"{live_server.url}/admin/kafkaproxy/{model}/")
+        over = await page.locator("#changelist .results").evaluate("list => list.scrollWidth - list.clientWidth")
+        if over > 0:
+            hidden[model] = over
+    assert hidden == {}
+
+
+async def test_columns_of_a_list_are_named_on_a_narrow_screen(open_admin: OpenAdmin, put: models.Route) -> None:
+    page = await open_admin("gateway/", width=400)
+    position = page.locator("#result_list td.field-position")
+    assert "Position" in await position.evaluate("cell => getComputedStyle(cell, '::before').content")
+    await expect(page.locator("#result_list thead")).to_be_hidden()
+
+
 async def test_columns_are_named_where_they_stand_below_each_other(open_admin: OpenAdmin, put: models.Route) -> None:
     page = await open_admin(f"route/{put.pk}/change/", width=400)
     cell = page.locator("#conditions-0 td.field-path")

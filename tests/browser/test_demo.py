@@ -134,6 +134,18 @@ async def test_an_event_shows_up_among_the_records(demo: str, open_page: OpenPag
     await expect(record.locator("details pre")).to_contain_text("source: sensor-42")
 
 
+async def test_a_card_shows_the_records_that_it_made_and_no_other(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    await page.fill("#events input[name=id]", "sensor-43")
+    assert await _answer(page, "events", "send") == (204, "")
+    made = page.locator("#events .made li")
+    await expect(made).to_have_count(1, timeout=_PATIENCE)
+    await page.evaluate("fetch('/events/elsewhere', {method: 'POST', body: '{}'})")
+    await expect(page.locator("#records .record", has_text="elsewhere").first).to_be_visible(timeout=_PATIENCE)
+    await expect(made).to_have_count(1)
+    await expect(made).to_contain_text("key sensor-43")
+
+
 async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenPage) -> None:
     page = await open_page(demo)
     status, body = await _answer(page, "sync", "put")
@@ -148,17 +160,20 @@ async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenP
 
 async def test_a_stream_that_was_cut_resumes_without_loss(demo: str, open_page: OpenPage) -> None:
     page = await open_page(demo)
-    card, events = page.locator("#stream"), page.locator("#stream .events li")
+    card = page.locator("#stream")
+    own = await card.get_attribute("data-page") or "a page without a name"
+    events = card.locator(".events li", has_text=own)
     send = card.locator("[data-stream=send]")
     await card.locator("[data-stream=open]").click()
     await expect(card.locator(".status")).to_contain_text("Open.", timeout=_PATIENCE)
     await send.click()
-    live = [f'{{"number":{number},"sent":"live"}}' for number in (3, 2, 1)]
+    live = [f'{{"page":"{own}","number":{number},"sent":"live"}}' for number in (3, 2, 1)]
     await expect(events).to_contain_text(live, timeout=_PATIENCE)
     await card.locator("[data-stream=cut]").click()
     await send.click()
-    missed = [f'{{"number":{number},"sent":"while cut"}}' for number in (6, 5, 4)]
-    await expect(page.locator("#records .record[data-topic=events]", has_text="while cut")).to_have_count(3, timeout=_PATIENCE)
+    missed = [f'{{"page":"{own}","number":{number},"sent":"while cut"}}' for number in (6, 5, 4)]
+    records = page.locator("#records .record[data-topic=events]", has_text=own)
+    await expect(records.filter(has_text="while cut")).to_have_count(3, timeout=_PATIENCE)
     assert await events.filter(has_text="while cut").count() == 0
     await card.locator("[data-stream=open]").click()
     await expect(events.filter(has_text="while cut")).to_contain_text(missed, timeout=_PATIENCE)

@@ -13,7 +13,7 @@ from kafkaproxy import models
 from kafkaproxy.admin.browse_records import show
 from kafkaproxy.worker.lock import WriterLock, writer_pid
 from tests.conftest import TopicFactory
-from tests.integration.admin_site import Site
+from tests.integration.admin_site import Site, make_route
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, fetch, gateway
 
@@ -186,7 +186,61 @@ def test_a_cluster_that_cannot_be_used_says_why(cluster: models.Cluster, clerk: 
 
 def test_topics_that_routes_name_and_the_store_lacks_are_listed(cluster: models.Cluster, clerk: Site, store_dir: Path) -> None:
     cluster.topics.create(name="tuned")
-    assert clerk.get("cluster", "topics", cluster.pk).context["absent"] == ["tuned"]
+    cluster.topics.create(name="secret", sensitive=True)
+    listed = clerk.get("cluster", "topics", cluster.pk)
+    assert listed.context["absent"] == [("secret", True), ("tuned", False)]
+    assert f'href="{clerk.url("cluster", "topic", cluster.pk, "tuned")}"' in _text(listed)
+
+
+@pytest.fixture
+def post(cluster: models.Cluster, topic: TopicFactory) -> str:
+    """A topic that a route writes to, and nobody reads."""
+    name = topic(partitions=2)
+    entry = models.Gateway.objects.create_with_entry(name="shop", cluster=cluster).ensure_entry()
+    make_route(entry, "post", topic=name)
+    return name
+
+
+def test_what_a_route_only_writes_to_is_read_from_kafka(cluster: models.Cluster, page: Any, post: str, produce: Any) -> None:
+    for number in range(60):
+        produce(post, f"{number}".encode(), key="k", headers=[("n", b"x")], partition=number % 2, timestamp=1000 + number)
+
+    response = page(cluster, post)
+
+    assert [each.value.text for each in response.context["records"]] == [str(number) for number in reversed(range(10, 60))]
+    assert [name for name, _value in response.context["records"][0].headers] == ["n"]
+    assert "Read from Kafka itself" in _text(response)
+    assert "There are, or may be, older records than these." in _text(response)
+
+
+def test_an_empty_topic_says_so(cluster: models.Cluster, page: Any, post: str) -> None:
+    assert "Kafka holds no record of this topic." in _text(page(cluster, post))
+
+
+def test_large_records_leave_room_for_the_newest(cluster: models.Cluster, page: Any, post: str, produce: Any) -> None:
+    for number in range(12):
+        produce(post, bytes([number]) * 900_000, key=str(number), partition=0, timestamp=1000 + number)
+    response = page(cluster, post)
+    assert [each.key.text for each in response.context["records"]] == [str(number) for number in range(11, 2, -1)]
+    assert not response.context["all_shown"]
+
+
+def test_neither_a_sensitive_topic_nor_one_that_nothing_names_is_read_from_kafka(
+    cluster: models.Cluster, page: Any, post: str, topic: TopicFactory, produce: Any
+) -> None:
+    cluster.topics.create(name=post, sensitive=True)
+    produce(post, b"a secret value")
+    assert "a secret value" not in _text(page(cluster, post))
+    assert "its records are never shown" in _text(page(cluster, post))
+    other = topic()
+    produce(other, b"nobody asked")
+    assert "nobody asked" not in _text(page(cluster, other))
+
+
+def test_kafka_that_cannot_be_asked_is_told(cluster: models.Cluster, page: Any, store_dir: Path) -> None:
+    cluster.topics.create(name="tuned")
+    models.Cluster.objects.update(bootstrap_servers="${{env.NOT_SET_ANYWHERE}}")
+    assert "NOT_SET_ANYWHERE is not set" in _text(page(cluster, "tuned"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import { element } from "./element.js";
 import { send } from "./exchange.js";
+import { random } from "./random.js";
 import { follow } from "./records.js";
 import { stream } from "./stream.js";
 
@@ -19,7 +20,7 @@ const actions = {
     },
     list: () => ["GET", "/items"],
     create: ({ form, body }) => {
-      const key = crypto.randomUUID();
+      const key = random();
       form.id.value = key; // so that Get finds what was created
       return ["POST", "/items", { ...json, "idempotency-key": key }, body];
     },
@@ -29,7 +30,7 @@ const actions = {
     send: ({ path, body }) => ["POST", path("/events/"), json, body],
   },
   sync: {
-    put: ({ path, body }) => ["PUT", path("/sync/items/"), { ...json, "idempotency-key": crypto.randomUUID() }, body],
+    put: ({ path, body }) => ["PUT", path("/sync/items/"), { ...json, "idempotency-key": random() }, body],
     get: ({ path }) => ["GET", path("/sync/items/")],
     delete: ({ path }) => ["DELETE", path("/sync/items/")],
   },
@@ -37,7 +38,7 @@ const actions = {
     put: ({ path, body }) => [
       "PUT",
       path("/async/items/"),
-      { ...json, prefer: "respond-async", "idempotency-key": crypto.randomUUID() },
+      { ...json, prefer: "respond-async", "idempotency-key": random() },
       body,
     ],
   },
@@ -60,6 +61,7 @@ async function perform(card, name) {
   card.querySelector(".made").replaceChildren();
   const path = (prefix) => prefix + encodeURIComponent(form.id.value);
   const [method, url, headers, body] = actions[card.id][name]({ form, path, body: form.body.value });
+  card.dataset.key = form.id.value; // which may be new by now
   card.toggleAttribute("data-writes", card.id !== "items" || method !== "GET");
   const response = await send(output, method, url, headers, body);
   if (!response) return;
@@ -69,7 +71,8 @@ async function perform(card, name) {
 }
 
 function mention(card, record) {
-  if (!card.hasAttribute("data-writes") || !card.dataset.topics.split(" ").includes(record.topic)) return;
+  if (!card.hasAttribute("data-writes") || record.key !== card.dataset.key) return;
+  if (!card.dataset.topics.split(" ").includes(record.topic)) return;
   const what = record.value === null ? "null" : `${record.value.length} characters`;
   const text = `${record.topic} [${record.partition}] @ ${record.offset}, key ${record.key ?? "null"}, ${what}`;
   card.querySelector(".made").append(element("li", {}, text));

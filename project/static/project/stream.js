@@ -1,6 +1,7 @@
 // A live stream that is cut and resumed. EventSource would reconnect by itself; here one sees it happen.
 
 import { element } from "./element.js";
+import { random } from "./random.js";
 
 const SHOWN = 12;
 
@@ -8,6 +9,8 @@ export function stream(card) {
   const button = (name) => card.querySelector(`[data-stream="${name}"]`);
   const list = card.querySelector(".events");
   const status = card.querySelector(".status");
+  const page = random(3); // whose events these are: the topic may have those of other pages, and of yesterday
+  card.dataset.page = page;
   const seen = { count: 0, id: null };
   let source = null;
   let sent = 0;
@@ -46,7 +49,7 @@ export function stream(card) {
   const send = async () => {
     for (let each = 0; each < 3; each += 1) {
       sent += 1;
-      const body = JSON.stringify({ number: sent, sent: source?.readyState === EventSource.OPEN ? "live" : "while cut" });
+      const body = JSON.stringify({ page, number: sent, sent: source?.readyState === EventSource.OPEN ? "live" : "while cut" });
       await fetch("/events/page", { method: "POST", headers: { "content-type": "application/json" }, body });
     }
   };

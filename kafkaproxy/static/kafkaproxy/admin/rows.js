@@ -2,7 +2,7 @@
 "use strict";
 {
     const label = (table, rows, first) => {
-        const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
+        const names = [...table.tHead.rows[0].cells].map(cell => (cell.querySelector(".text") ?? cell).textContent.trim());
         for (const row of rows) {
             [...row.cells].forEach((cell, index) => {
                 if (index >= first) {
