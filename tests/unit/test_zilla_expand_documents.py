@@ -9,7 +9,7 @@ import pytest
 from kafkaproxy.zilla.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import COMPOSITES, PETS
-from tests.zilla_samples import edited, line_of, refused, refused_at
+from tests.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
 
@@ -169,3 +169,13 @@ def test_a_path_from_the_environment_has_to_be_known(tmp_path: Path) -> None:
     assert "Give it with --env." in str(unknown.of(Verdict.REFUSED)[0])
     _, known = plan_text(text, "zilla.yaml", Options(environ={"API": "specs/api.yaml"}), tmp_path)
     assert known.of(Verdict.REFUSED) == []
+
+
+def test_a_document_may_be_json_in_quotes_with_all_of_it_on_one_line() -> None:
+    start = PETS.index("          schema: |\n            openapi")
+    end = PETS.index("        kafka:\n          schema")
+    quoted = """          schema: '{"openapi": "3.0.3", "paths": {"/pets": {"get": {"operationId": "listPets"}}}}'\n"""
+    text = PETS[:start] + quoted + PETS[end:]
+    plan, _ = planned(text)
+    assert [str(route.place) for route in plan.gateways[0].entries[0].routes] == [f"zilla.yaml:{line_of(text, 'schema: ')}"]
+    assert "Did you mean 'security'?" in refused_at(text.replace('"get": {', '"get": {"secure": 1, '), "schema: ")

@@ -349,3 +349,14 @@ def test_an_answer_is_not_given_past_the_guard_of_who_asks_for_it() -> None:
         "GET /ask;cid=*, guarded by staff [desk]",
         f"GET /ask;cid={{correlationId}} → {answered}",
     ]
+
+
+_PLAIN = "                protocol: http\n"
+
+
+def test_a_channel_of_single_servers_is_refused() -> None:
+    servers = "              second:\n                host: other.example:8080\n                protocol: http\n"
+    listed = '                servers: [{$ref: "#/servers/plain"}]\n                address: /pets\n'
+    text = edited(DESK, ("                address: /pets\n", listed), ("                protocol: http\n", _PLAIN + servers))
+    assert any("The channel is not on the server 'second'" in error for error in refused(text))
+    planned(edited(text, (servers, "")))

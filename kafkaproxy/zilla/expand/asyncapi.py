@@ -19,6 +19,7 @@ from kafkaproxy.zilla.tree import Branch, Leaf
 __all__ = ["address", "sources", "target", "target_names"]
 
 _HEADER: Final = re.compile(r"\$message\.header#/(.+)")
+_WITHOUT_BODY: Final = ("GET", "HEAD")
 _ELSEWHERE: Final = ("security", "bindings")
 """What a trait could change without a trace at the operation."""
 
@@ -48,12 +49,15 @@ def _source(specification: Specification, key: Leaf, node: Branch, report: Repor
     _check(specification, node, bindings)
     is_stream = http is None  # the reference's server looks for http first
     channel = _channel(specification, node)
+    _check_servers(specification, channel, "http")
     messages = _messages(specification, node, channel)
+    method = text("GET", key.line) if http is None else _method(specification, http)
+    sent = [] if method.text in _WITHOUT_BODY and not is_stream else messages
     return Source(
         specification=specification,
         name=key.text,
         line=key.line,
-        method=text("GET", key.line) if http is None else _method(specification, http),
+        method=method,
         path=address(specification, channel),
         is_stream=is_stream,
         tags=tag_names(specification, node),
@@ -61,7 +65,7 @@ def _source(specification: Specification, key: Leaf, node: Branch, report: Repor
         merges=any(is_list(specification, each) for each in _channel_messages(specification, channel)),
         answers=tuple(_answers(specification, messages)),
         extension=_extension(specification, bindings, is_stream=is_stream),
-        checks=tuple(_checks(specification, channel, messages)),
+        checks=tuple(_checks(specification, channel, sent)),
     )
 
 
@@ -91,6 +95,18 @@ def _channel(specification: Specification, holder: Branch) -> Branch:
     if channel is None:
         raise Trouble(specification.at(holder.line), "The channel is missing.", "Refer to one: $ref: '#/channels/NAME'.")
     return channel
+
+
+def _check_servers(specification: Specification, channel: Branch, protocol: str) -> None:
+    """Raise for a channel that not every server of the protocol has."""
+    if "servers" not in channel:
+        return
+    listed = {id(server) for _, server in specification.rows(channel, "servers")}
+    for key, server in specification.branches(specification.root, "servers"):
+        if server.text("protocol").startswith(protocol) and id(server) not in listed:
+            message = f"The channel is not on the server {key.text!r}; channels of single servers are not understood."
+            advice = "Describe that server in a specification of its own, or remove servers from the channel."
+            raise Trouble(specification.at(channel.line_of("servers")), message, advice)
 
 
 def address(specification: Specification, channel: Branch) -> Leaf:
@@ -200,6 +216,7 @@ def _target(specification: Specification, key: Leaf, node: Branch) -> Target:
 
 
 def _topic(specification: Specification, channel: Branch) -> Leaf:
+    _check_servers(specification, channel, "kafka")
     topic = address(specification, channel)
     if "{" in topic.text:
         message = f"The topic {topic.text!r} has a parameter; the reference puts nothing in its place."

@@ -185,4 +185,4 @@ def _warn_of_others(
     for source in operations[specification.label]:
         if "{" in source.path.text and not source.is_stream and source is not asks and id(source) not in before:
             message = f"{source}: the reference takes it for asking for answers of {pair.source}, as its path has a parameter."
-            report.warn(specification.at(source.line), message, "Here it does what it says. Describe it before the other one.")
+            report.warn(specification.at(source.line), message, "It does not ask here. Describe it before the other one.")
