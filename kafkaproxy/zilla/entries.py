@@ -152,22 +152,33 @@ def _alternatives(http: Binding, headers: Branch | None, context: Context) -> It
         elif not is_checked(value, place, context.report) or (name.text == ":path" and value.text in _EVERY_PATH):
             continue
         elif name.text in _PSEUDO:
+            if name.text == ":path":
+                _check_path(http, value, context)
             parts[_PSEUDO[name.text]] = entry_pattern(value.text)
         else:
-            fields.append((_field(http, name, context), entry_pattern(value.text)))
+            fields.append((_field(http, name, fields, context), entry_pattern(value.text)))
         _check_authority(http, name, value, context)
     for method in wanted:
         yield EntryConditionPlan(method=method, headers=tuple(fields), **parts)
 
 
-def _field(http: Binding, name: Leaf, context: Context) -> str:
-    if name.text.startswith(":"):
+def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context: Context) -> str:
+    if any(name.text.lower() == other for other, _ in others):
+        message = f"{name.text.lower()!r} stands twice in this condition."
+        context.report.refuse(http.at(name.line), message, "Remove one of them: names of fields have no case.")
+    elif name.text.startswith(":"):
         message = f"There is no field {name.text!r} in a request."
         context.report.refuse(http.at(name.line), message, f"Known are {', '.join(_PSEUDO)}, and any other field.")
     elif name.text != name.text.lower():
         message = f"The reference compares names of fields in lower case, and never finds {name.text!r}."
         context.report.warn(http.at(name.line), message, "It is imported in lower case, and matches.")
     return name.text.lower()
+
+
+def _check_path(http: Binding, value: Leaf, context: Context) -> None:
+    if not value.text.startswith(("/", "*", "{", "$")):
+        message = f"{value.text!r} does not begin with a slash, and a path always does: it never matches."
+        context.report.warn(http.at(value.line), message, f"Write /{value.text}.")
 
 
 def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -> None:

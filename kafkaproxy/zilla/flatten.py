@@ -43,6 +43,8 @@ def flatten(context: Context, name: str, default_name: str) -> Plan:
         return Plan()
     sources = _sources(roots, context, name, default_name)
     gateways = tuple(_gateway(root, roots, sources, context) for root in roots)
+    if not any(entry.routes for gateway in gateways for entry in gateway.entries) and not context.report.is_refused():
+        _refuse_nothing(context)
     read_topics(context)
     list_bindings(context, [root.binding for root in roots])
     list_sections(context)
@@ -60,17 +62,9 @@ def _roots(context: Context) -> list[_Root]:
     for way in ways_to_servers(context):
         by_server.setdefault(way.server.key, []).append(way)
     roots = [_Root(graph.bindings[key], tuple(ways)) for key, ways in by_server.items()]
-    if not graph.of("tcp", "server"):
-        roots = [_Root(each) for each in _first_ones(context)]
+    roots += [_Root(each) for each in graph.fronts() if each.type not in ("tcp", "tls")]
     _warn_of_merged_listeners(roots, context)
     return roots
-
-
-def _first_ones(context: Context) -> Iterable[Binding]:
-    """Return the bindings of a fragment that lead to a mapping, or are one, and that nothing leads to."""
-    wanted = context.graph.upstream()
-    led_to = {target.key for binding in context.graph.bindings.values() for target in context.graph.next(binding)}
-    return [each for key, each in context.graph.bindings.items() if key in wanted and key not in led_to]
 
 
 def _refuse_nothing(context: Context) -> None:

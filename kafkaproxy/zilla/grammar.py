@@ -22,7 +22,7 @@ _FILLED: Final = Text(pattern=_ANY_TEXT, example="a value")
 _NAME: Final = Text(pattern=_ANY_TEXT, example="a name", fixed=True)
 _TEXTS: Final = Items(_TEXT)
 _SOME: Final = Items(_FILLED, least=1)
-_ROLES: Final = Named(Items(_FILLED))
+_ROLES: Final = Named(Items(_FILLED), qualified=True)
 _MAP: Final = Named(_TEXT, free=True)
 _PATTERNS: Final = Named(_FILLED, free=True)
 _PORT: Final = OneOrMore(Text(pattern=re.compile(r"[0-9]+(-[0-9]+)?"), example="7114 or 7000-7010"))
@@ -148,7 +148,7 @@ _HTTP_OPTIONS: Final = Properties(
                 ),
             },
         ),
-        "authorization": Named(Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1),
+        "authorization": Named(Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1, qualified=True),
         "overrides": _MAP,
         "requests": ANYTHING,
     }
@@ -243,7 +243,9 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
         Properties(known={"bootstrap": _TEXTS, "topics": Items(Properties(known=_SERVER_TOPIC))}), _KAFKA_WHEN
     ),
     ("kafka", "client"): _binding(
-        Properties(known={"servers": Items(_TEXT), "sasl": _SASL, "authorization": Named(_KAFKA_CREDENTIALS, most=1)}),
+        Properties(
+            known={"servers": Items(_TEXT), "sasl": _SASL, "authorization": Named(_KAFKA_CREDENTIALS, most=1, qualified=True)}
+        ),
         _KAFKA_WHEN,
     ),
 }

@@ -90,6 +90,9 @@ def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
             admitting.append(exit_)
             if not exit_.guarded:
                 break
+    if not binding.exits:
+        context.report.refuse(binding.place, f"{binding.name!r} leads nowhere.", "Give it an exit, toward a kafka client.")
+        return None
     if not admitting:
         message = f"{binding.name!r} lets the topic {topic!r} through nowhere: such a route could only fail."
         context.report.refuse(binding.place, message, "Remove the mapping route, or let the topic through.")

@@ -41,10 +41,11 @@ class Way:
 
 
 def ways_to_servers(context: Context) -> list[Way]:
-    """Return the ways from all tcp servers to http servers that lead to a mapping, in order."""
-    wanted = context.graph.upstream()
-    tcp_servers = [each for each in context.graph.of("tcp", "server") if each.key in wanted]
-    return [way for tcp in tcp_servers for way in _from_tcp(tcp, context) if way.server.key in wanted]
+    """Return the ways to http servers that lead to a mapping, in order: from tcp servers, or from tls servers at the front."""
+    fronts = context.graph.fronts()
+    ways = [way for front in fronts if front.type == "tcp" for way in _from_tcp(front, context)]
+    ways += [way for front in fronts if front.type == "tls" for way in _from_tls(front, None, context)]
+    return [way for way in ways if way.server.key in context.graph.upstream()]
 
 
 def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
@@ -62,6 +63,8 @@ def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
             yield from _from_tls(target, taken, context)
         elif target is not None and target.type == "http":
             yield Way(target, taken, tls=False)
+        else:
+            _refuse_shortcut(tcp, exit_, context)
 
 
 def _ports_of(exit_: Exit, tcp: Binding, context: Context) -> frozenset[int] | None:
@@ -114,6 +117,16 @@ def _from_tls(tls: Binding, ports: frozenset[int] | None, context: Context) -> I
         elif target is not None and target.type == "http":
             for name in _server_names(tls, exit_, context):
                 yield Way(target, ports, tls=True, name=name)
+        else:
+            _refuse_shortcut(tls, exit_, context)
+
+
+def _refuse_shortcut(server: Binding, exit_: Exit, context: Context) -> None:
+    """Refuse a way to a mapping that passes no http server: it decides which requests there are."""
+    target = context.graph.target(server, exit_)
+    if target is not None and target.key in context.graph.upstream():
+        message = f"The {target} cannot come directly after a {server.type} server."
+        context.report.refuse(exit_.place, message, "Lead to an http server, and from there to it.")
 
 
 def _refuse_client_certificates(tls: Binding, context: Context) -> None:

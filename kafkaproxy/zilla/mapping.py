@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ _KEYED_EVENT: Final = '["${base64(key)}","${etag}"]'
 _FIELDS: Final = {"reply-to": "reply_to", "async": "async_fields", "correlation-id": "correlation_header"}
 """Properties of ``with`` whose field has another name."""
 _METHODS: Final = {"produce": "POST, PUT, PATCH and DELETE", "fetch": "GET and HEAD"}
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPICS: Final = (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO)
+_LETTERS: Final = "Use up to 249 letters, digits, '.', '_' and '-'."
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
 
@@ -183,6 +187,8 @@ def _templates(with_: Branch) -> Iterator[tuple[Leaf, TemplatePlace]]:
 def _check_templates(mapping: Binding, with_: Branch, context: Context) -> None:
     """Check each expression at its own line, and import the guards that they name."""
     for leaf, place in _templates(with_):
+        if place in _TOPICS and "$" not in leaf.text and not _TOPIC.fullmatch(leaf.text):
+            context.report.refuse(mapping.at(leaf.line), f"{leaf.text!r} is not the name of a topic.", _LETTERS)
         try:
             template = Template.parse(mask_env(leaf.text), place)
         except TemplateError as error:

@@ -110,6 +110,13 @@ class Graph:
         """Return the bindings of a type, in the order of the files."""
         return [each for each in self.bindings.values() if each.type == type_ and kind in ("", each.kind)]
 
+    def fronts(self) -> list[Binding]:
+        """Return where requests come in: tcp servers, or in a part cut out of a file what nothing there leads to."""
+        if tcp_servers := self.of("tcp", "server"):
+            return [each for each in tcp_servers if each.key in self.upstream()]
+        led_to = {target.key for binding in self.bindings.values() for target in self.next(binding)}
+        return [each for key, each in self.bindings.items() if key in self.upstream() and key not in led_to]
+
     @property
     def is_fragment(self) -> bool:
         """Whether this is a part cut out of a configuration: nothing listens, and Kafka is not in it."""

@@ -14,7 +14,7 @@ from kafkaproxy.zilla.resolve import Binding, Exit, Named
 from kafkaproxy.zilla.shape import has_expression, nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, plain_data
 
-__all__ = ["STATIC_GUARDS", "access_control", "credentials", "guarded", "merge_guards", "require_guard"]
+__all__ = ["STATIC_GUARDS", "access_control", "credentials", "guarded", "merge_guards", "own_name", "require_guard"]
 
 STATIC_GUARDS: Final = frozenset({"inline", "identity"})
 """Guard types that hold a constant credential, for authenticating to Kafka."""
@@ -29,12 +29,12 @@ def require_guard(name: str, binding: Binding, place: Place, context: Context) -
         names = [each for namespace, each in context.graph.guards if namespace == binding.namespace]
         context.report.refuse(place, f"There is no guard {name!r}.", nearest(name, names) if names else "Define it.")
         return
-    known = context.guards.get(name)
+    known = context.guards.get(guard.name)
     if known is not None and known.place != guard.place:
         message = f"The guard {name!r} is not the one of {known.place}, which has the same name."
         context.report.refuse(place, message, "Give the two guards different names: here they share one table.")
-    elif known is None and (plan := _guard(name, guard, context)) is not None:
-        context.guards[name] = plan
+    elif known is None and (plan := _guard(guard.name, guard, context)) is not None:
+        context.guards[guard.name] = plan
 
 
 def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
@@ -79,13 +79,19 @@ def _option(name: str, value: Node, guard: Named, context: Context) -> Any:
     return int(value.text)
 
 
+def own_name(guard: Leaf) -> str:
+    """Return the name of a guard without its namespace: here all guards share one table."""
+    return guard.text.rpartition(":")[2]
+
+
 def guarded(exit_: Exit, binding: Binding, context: Context) -> Roles:
     """Return the roles that each guard of a route wants, and import the guards."""
     found: dict[str, tuple[str, ...]] = {}
     for guard, roles in exit_.guarded:
         place = binding.at(guard.line)
         require_guard(guard.text, binding, place, context)
-        found[guard.text] = roles
+        name = own_name(guard)
+        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *roles)))
         for role in roles:
             if "${" in role:
                 message = f"The role {role!r} is compared as it is written: a jwt guard fills nothing in."
@@ -114,7 +120,7 @@ def credentials(http: Binding, context: Context) -> dict[str, Any]:
     found = {f"credentials_{name}": _patterns(name, places.branch(name), http, context) for name in _PLACES}
     if not any(found.values()):
         context.report.refuse(http.at(places.line), "There is no place for the credentials.", "Add headers, cookies or query.")
-    return {"guard": guard.text, **found}
+    return {"guard": own_name(guard), **found}
 
 
 _PLACES: Final = ("cookies", "headers", "query")

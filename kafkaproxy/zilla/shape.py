@@ -159,6 +159,8 @@ class Named:
     most: int | None = None
     free: bool = False
     """Whether the keys may be any text, such as field names."""
+    qualified: bool = False
+    """Whether a namespace may stand before a key: ``shop:users``."""
 
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the names and the values."""
@@ -168,7 +170,8 @@ class Named:
         if self.most is not None and len(node.pairs) > self.most:
             yield Problem(node.line, f"{path} has {len(node.pairs)} entries.", f"Keep {self.most}.")
         for key, value in node.pairs:
-            if not self.free and not _NAME.fullmatch(key.text):
+            name = key.text.partition(":")[2] if self.qualified and ":" in key.text else key.text
+            if not self.free and not _NAME.fullmatch(name):
                 advice = "Use a letter, then letters, digits, '.', '_' or '-'."
                 yield Problem(key.line, f"{key.text!r} in {path} is not a name.", advice)
             yield from self.value.problems(value, f"{path}.{key.text}")

@@ -36,7 +36,7 @@ def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
 def _used(graph: Graph, roots: Iterable[Binding]) -> set[Key]:
     """Return what the roots lead to, and the tcp and tls servers that lead to them."""
     reached = _reached(graph, roots)
-    fronts = _reached(graph, graph.of("tcp", "server"))
+    fronts = _reached(graph, graph.fronts())
     servers = [graph.bindings[key] for key in fronts if _is_front(graph.bindings[key])]
     return reached | {each.key for each in servers if reached & _reached(graph, [each])}
 
