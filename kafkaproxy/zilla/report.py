@@ -72,6 +72,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     variables: dict[str, Place] = field(default_factory=dict)
     """The environment variables that what is imported refers to, and where first."""
+    _said: set[Finding] = field(default_factory=set, repr=False)
 
     def refuse(self, place: Place, message: str, advice: str = "") -> None:
         """Add an error."""
@@ -86,7 +87,8 @@ class Report:
         self._add(Finding(Verdict.IGNORED, place, message, advice))
 
     def _add(self, finding: Finding) -> None:
-        if finding not in self.findings:  # a binding that two servers lead to is looked at twice
+        if finding not in self._said:  # a binding that two servers lead to is looked at twice
+            self._said.add(finding)
             self.findings.append(finding)
 
     def of(self, verdict: Verdict) -> list[Finding]:

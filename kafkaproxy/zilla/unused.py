@@ -12,6 +12,7 @@ from kafkaproxy.zilla.security import STATIC_GUARDS
 __all__ = ["list_bindings", "list_sections"]
 
 Key = tuple[str, str]
+Edges = dict[Key, list[Key]]
 
 _SECTIONS: Final = {
     "telemetry": "telemetry: metrics and logs are kafkaproxy's own.",
@@ -28,27 +29,32 @@ def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
     used = _used(graph, roots) & on_the_way
     told = {target.key for key in used if _tells(graph.bindings[key]) for target in graph.next(graph.bindings[key])}
     for binding in graph.bindings.values():
-        if binding.key not in used | told:
+        if binding.key not in used and binding.key not in told:
             reason = _reason(binding, on_the_way)
             context.report.ignore(binding.place, f"The {binding} is not imported: {reason}")
 
 
 def _used(graph: Graph, roots: Iterable[Binding]) -> set[Key]:
     """Return what the roots lead to, and the tcp and tls servers that lead to them."""
-    reached = _reached(graph, roots)
-    fronts = _reached(graph, graph.fronts())
-    servers = [graph.bindings[key] for key in fronts if _is_front(graph.bindings[key])]
-    return reached | {each.key for each in servers if reached & _reached(graph, [each])}
+    keys = [root.key for root in roots]
+    after: Edges = {}
+    before: Edges = {}
+    for binding in graph.bindings.values():
+        for target in graph.next(binding):
+            after.setdefault(binding.key, []).append(target.key)
+            before.setdefault(target.key, []).append(binding.key)
+    fronts = _reached([front.key for front in graph.fronts()], after) & _reached(keys, before)
+    return _reached(keys, after) | {key for key in fronts if _is_front(graph.bindings[key])}
 
 
-def _reached(graph: Graph, start: Iterable[Binding]) -> set[Key]:
+def _reached(start: Iterable[Key], edges: Edges) -> set[Key]:
     waiting = list(start)
-    found = {binding.key for binding in waiting}
+    found = set(waiting)
     while waiting:
-        for target in graph.next(waiting.pop()):
-            if target.key not in found:
-                found.add(target.key)
-                waiting.append(target)
+        for key in edges.get(waiting.pop(), ()):
+            if key not in found:
+                found.add(key)
+                waiting.append(key)
     return found
 
 
