@@ -58,13 +58,12 @@ class TestBySignedId:
     @pytest.mark.parametrize(
         ("fresh", "status"),
         [
-            (who(120, identity="bob"), 403),
-            (who(120, identity=""), 403),
-            (who(120, roles="a"), 403),
-            (who(60), 403),
-            (Refusal.INVALID, 401),
+            pytest.param(who(120, identity="bob"), 403, id="another identity"),
+            pytest.param(who(120, identity=""), 403, id="no identity"),
+            pytest.param(who(120, roles="a"), 403, id="fewer roles"),
+            pytest.param(who(60), 403, id="the same end"),
+            pytest.param(Refusal.INVALID, 401, id="an invalid one"),
         ],
-        ids=str,
     )
     @pytest.mark.parametrize("elsewhere", [0, 1])
     async def test_what_is_refused_changes_nothing(
