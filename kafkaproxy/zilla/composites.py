@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.catalogs import Catalogs
@@ -25,9 +26,12 @@ from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.grammar import COMPOSITES
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.report import Line, Report
+from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["expand_composites"]
+
+_KINDS: Final = (*KINDS, ("openapi", CLIENT))
 
 
 def expand_composites(documents: list[Document], catalogs: Catalogs, report: Report, *, schemas: bool) -> list[Document]:
@@ -38,11 +42,17 @@ def expand_composites(documents: list[Document], catalogs: Catalogs, report: Rep
     found = [each for document in documents for each in _composites(document)]
     if not found:
         return documents
-    expansion = _Expansion({each.key: each for each in found}, catalogs, report, Checks(report, not schemas))
+    others = {(document.name, name) for document in documents for name in _names(document)}
+    expansion = _Expansion({each.key: each for each in found}, others, catalogs, report, Checks(report, not schemas))
     expansion.run()
     if report.is_refused():
         return documents
     return [expansion.document(each) for each in documents]
+
+
+def _names(document: Document) -> list[str]:
+    bindings = document.body.branch("bindings")
+    return [name.text for name, _ in bindings.pairs] if bindings is not None else []
 
 
 def _composites(document: Document) -> Iterator[Composite]:
@@ -57,6 +67,8 @@ class _Expansion:
     """One run over all documents."""
 
     composites: dict[Key, Composite]
+    names: set[Key]
+    """All bindings."""
     catalogs: Catalogs
     report: Report
     checks: Checks
@@ -66,10 +78,11 @@ class _Expansion:
     _clients: dict[tuple[Key, tuple[str, str]], str] = field(default_factory=dict)
     """The binding that a proxy leads to, by client and by catalog and subject."""
     _reached: set[Key] = field(default_factory=set)
-    _names: dict[str, Names] = field(default_factory=dict)
+    _taken: dict[str, Names] = field(default_factory=dict)
 
     def run(self) -> None:
         """Expand everything."""
+        self._check_kinds()
         for proxy in self._of(PROXY):
             self._read(proxy)
         self._check_schemas()
@@ -81,15 +94,28 @@ class _Expansion:
         for server in self._of(SERVER):
             self._expand_server(server)
         for key, read in self._proxies.items():
-            if (
-                key not in self._reached and not self.report.is_refused()
-            ):  # a part of a configuration, or one that nothing leads to
-                self._map(read, None, None)
+            apart = key not in self._reached  # in a part of a configuration, or where nothing leads to it
+            if apart and not self.report.is_refused():
+                self._map(read, proxy_rules(read, None, self.report))
         self._list_left()
-        self._check_neighbours()
+        self._check_others()
 
     def _of(self, kind: str) -> list[Composite]:
         return [each for each in self.composites.values() if each.kind == kind]
+
+    def _check_kinds(self) -> None:
+        """Refuse what is misspelt: it would be left out like a binding that has nothing to do with HTTP and Kafka."""
+        for composite in self.composites.values():
+            known = [kind for type_, kind in _KINDS if type_ == composite.type]
+            if composite.kind not in known:
+                place = composite.at(composite.node.line_of("kind"))
+                self.report.refuse(place, f"There is no {composite}.", nearest(composite.kind, known))
+        for server in self._of(SERVER):
+            for choice in server.choices():
+                if server.target(choice.exit.text) not in self.names:
+                    known = [name for namespace, name in self.names if namespace == server.document.name]
+                    message = f"There is no binding {choice.exit.text!r}."
+                    self.report.refuse(server.at(choice.exit.line), message, nearest(choice.exit.text, known))
 
     def _fits(self, composite: Composite) -> bool:
         """Check the properties of a binding that is about to be expanded."""
@@ -99,10 +125,7 @@ class _Expansion:
         return not problems
 
     def _read(self, composite: Composite) -> None:
-        if (composite.type, PROXY) not in KINDS:
-            self.report.refuse(composite.place, f"There is no {composite}.", "An openapi binding is a server or a client.")
-            return
-        if not self._fits(composite):
+        if (composite.type, PROXY) not in KINDS or not self._fits(composite):
             return
         with reported(self.report):
             proxy = read_proxy(composite, self.catalogs, self.report)
@@ -125,11 +148,12 @@ class _Expansion:
 
     def _client(self, proxy: Composite, exit_: Leaf, specification: Specification) -> None:
         """Expand the client that a proxy leads to, for one specification."""
-        composite = self.composites.get(proxy.target(exit_.text))
-        if composite is None or (composite.key, specification.origin) in self._clients:
+        key = proxy.target(exit_.text)
+        if key not in self.names or (key, specification.origin) in self._clients:
             return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
-        if (composite.type, composite.kind) != ("asyncapi", CLIENT):
-            raise Trouble(proxy.at(exit_.line), f"{composite} is no client of Kafka.", "Lead to an asyncapi client.")
+        composite = self.composites.get(key)
+        if composite is None or (composite.type, composite.kind) != ("asyncapi", CLIENT):
+            raise Trouble(proxy.at(exit_.line), f"{exit_.text!r} is no asyncapi client.", "Lead to one.")
         if not self._fits(composite):
             return
         known = composite.specifications(self.catalogs, "asyncapi")
@@ -159,13 +183,14 @@ class _Expansion:
         for group in server.groups(self.report):
             proxy = self._proxies.get(group.exit)
             if proxy is not None and group.exit not in rules:
+                _check_neighbours(server, proxy)
                 self._reached.add(group.exit)
                 rules[group.exit] = proxy_rules(proxy, server, self.report)
             found = rules_of_group(rules[group.exit], group, server) if proxy is not None else []
             if proxy is None or not found:
                 routes.append((group, self._unserved(server, behind)))
                 continue
-            name = self._map(proxy, found, server)
+            name = self._map(proxy, found)
             if group.is_stream:
                 name = self._stream(server, name, behind)
             routes.append((group, name))
@@ -173,10 +198,8 @@ class _Expansion:
         yield server.name, http_node(server, routes)
         yield from behind
 
-    def _map(self, proxy: Proxy, rules: list[Rule] | None, server: Server | None) -> str:
-        """Make the bindings of a proxy and return the name of the first, as the server's document has to write it."""
-        if rules is None:
-            rules = proxy_rules(proxy, None, self.report)
+    def _map(self, proxy: Proxy, rules: list[Rule]) -> str:
+        """Make the bindings of a proxy and return the name of the first."""
         with reported(self.report):
             check_answers(rules)
         composite = proxy.composite
@@ -187,8 +210,7 @@ class _Expansion:
                 name = self._name(composite, composite.name.text)
                 self.nodes[composite.key].append((name, mapping_node(composite, some, is_stream=is_stream)))
                 made.append(name)
-        elsewhere = server is not None and server.composite.document is not composite.document
-        return f"{composite.document.name}:{made[0]}" if elsewhere else made[0]
+        return made[0]
 
     def _exit(self, proxy: Composite, rule: Rule) -> Leaf:
         specification = next(pair.target.specification for pair in self._proxies[proxy.key].pairs if pair.exit is rule.exit)
@@ -210,7 +232,7 @@ class _Expansion:
         return name
 
     def _name(self, composite: Composite, wish: str) -> str:
-        return self._names.setdefault(composite.document.name, Names()).take(wish)
+        return self._taken.setdefault(composite.document.name, Names()).take(wish)
 
     def _list_left(self) -> None:
         """List the composite bindings that have nothing to do with HTTP and Kafka."""
@@ -219,16 +241,16 @@ class _Expansion:
                 message = f"The {composite} is not imported: it does not lead from HTTP to Kafka."
                 self.report.ignore(composite.place, message)
 
-    def _check_neighbours(self) -> None:
+    def _check_others(self) -> None:
         """Refuse other bindings that lead to expanded ones: in the reference they would not understand each other."""
         for document in {id(each.document): each.document for each in self.composites.values()}.values():
             bindings = document.body.branch("bindings")
             for name, node in bindings.pairs if bindings is not None else ():
                 if isinstance(node, Branch) and (document.name, name.text) not in self.composites:
                     for choice in Composite(document, name, node).choices():
-                        self._check_neighbour(document, name, choice.exit)
+                        self._check_other(document, name, choice.exit)
 
-    def _check_neighbour(self, document: Document, name: Leaf, exit_: Leaf) -> None:
+    def _check_other(self, document: Document, name: Leaf, exit_: Leaf) -> None:
         first, colon, rest = exit_.text.partition(":")
         composite = self.composites.get((first, rest) if colon else (document.name, first))
         if composite is not None and composite.key in self.nodes:
@@ -269,6 +291,17 @@ class _Expansion:
             if "${{" in leaf.text and isinstance(leaf.line, Line) and leaf.line.file != document.file:
                 message = f"{leaf.text!r} is not filled in: expressions belong to the zilla.yaml."
                 self.report.refuse(document.place(leaf.line), message, "Write the value, or use a catalog of type inline.")
+
+
+def _check_neighbours(server: Server, proxy: Proxy) -> None:
+    """Raise where a proxy does not know what the server serves, or would look for its guards elsewhere."""
+    place = server.specification.place
+    if server.composite.document is not proxy.composite.document:
+        message = f"{server.composite.name.text!r} and {proxy.composite.name.text!r} are in different documents."
+        raise Trouble(place, message, "Put both into one.")
+    if all(source.specification.origin != server.specification.origin for source in proxy.sources):
+        message = f"{proxy.composite.name.text!r} has no specification from the subject {server.specification.origin[1]!r}."
+        raise Trouble(place, message, "Name the same catalog and subject in both.")
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:

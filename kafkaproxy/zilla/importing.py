@@ -53,7 +53,7 @@ def plan_text(text: str, file: str, options: Options, folder: Path | None = None
     documents = find_documents(text, file, report)
     variables = Variables(options.environ, report)
     if not report.is_refused():
-        catalogs = Catalogs(documents, folder, variables, report)
+        catalogs = Catalogs(folder, variables, report)
         documents = expand_composites(documents, catalogs, report, schemas=options.schemas)
     if report.is_refused():
         return Plan(), report

@@ -181,7 +181,7 @@ def test_a_proxy_by_itself_is_a_fragment() -> None:
 
 
 def test_a_binding_on_other_ways_is_listed_and_left() -> None:
-    other = "  mqtt:\n    type: asyncapi\n    kind: server\n    exit: mqtt_proxy\n"
+    other = "  mqtt:\n    type: asyncapi\n    kind: server\n    exit: side\n  side:\n    type: mqtt-kafka\n    kind: proxy\n"
     plan, report = planned(edited(PETS, ("bindings:\n", f"bindings:\n{other}")))
     assert len(plan.gateways) == 1
     assert "The asyncapi server binding 'mqtt' is not imported" in said(report, Verdict.IGNORED)

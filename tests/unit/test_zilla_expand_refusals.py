@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.zilla_apis import DESK, PETS, rules
+from tests.zilla_apis import COMPOSITES, DESK, PETS, rules
 from tests.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
@@ -200,7 +200,7 @@ _ROUTE = "      - when:\n          - spec: api\n        exit: kafka\n        wit
         ("          - spec: api\n", "          - {spec: api, servers: [{url: a}]}\n", "- {spec", "Select by operation or tag"),
         ("          - spec: api\n", "          - {spec: api, operaton: a}\n", "- {spec", "Did you mean 'operation'?"),
         (_ROUTE, _ROUTE + "        guarded: {keeper: []}\n", "        guarded:", "Guard by the security of the specification"),
-        ("        exit: kafka\n", "        exit: web\n", "        exit: web", "is no client of Kafka"),
+        ("        exit: kafka\n", "        exit: web\n", "        exit: web", "'web' is no asyncapi client"),
         ("        exit: kafka\n", "        exit: kafak\n", "savePet", "There is no binding 'kafak'"),
         ("    kind: proxy\n", "    kind: client\n", "", ""),
     ],
@@ -316,11 +316,12 @@ def test_a_proxy_that_brings_nothing_together_is_refused() -> None:
 
 def test_an_openapi_binding_is_no_proxy() -> None:
     text = edited(PETS, ("    type: openapi-asyncapi\n", "    type: openapi\n"))
-    assert "There is no openapi proxy binding 'mapping'" in refused_at(text, "  mapping:")
+    error = refused_at(text, "    kind: proxy")
+    assert "There is no openapi proxy binding 'mapping'. Known here: client, server." in error
 
 
 def test_a_part_with_nothing_for_http_is_no_import() -> None:
-    errors = refused("name: a\nbindings:\n  b:\n    type: asyncapi\n    kind: server\n    exit: c\n")
+    errors = refused("name: a\nbindings:\n  b:\n    type: asyncapi\n    kind: server\n    exit: c\n  c:\n    type: echo\n    kind: server\n")
     assert "There is nothing to import" in errors[0]
 
 
@@ -360,3 +361,30 @@ def test_a_channel_of_single_servers_is_refused() -> None:
     text = edited(DESK, ("                address: /pets\n", listed), ("                protocol: http\n", _PLAIN + servers))
     assert any("The channel is not on the server 'second'" in error for error in refused(text))
     planned(edited(text, (servers, "")))
+
+
+def test_a_server_leads_somewhere_that_knows_what_it_serves() -> None:
+    text = edited(PETS, ("    exit: mapping\n", "    exit: mappin\n"))
+    assert "There is no binding 'mappin'. Did you mean 'mapping'?" in refused_at(text, "    exit: mappin")
+    copied = "              subject: api\n"
+    text = (COMPOSITES / "openapi" / "zilla.yaml").read_text()
+    assert text.count(copied) == 2
+    text = text.replace(copied, "              subject: copy\n", 1)
+    text = text.replace("        api:\n", "        copy:\n          path: specs/api.yaml\n        api:\n", 1)
+    (error,) = refused(text, COMPOSITES / "openapi")
+    assert "'mapping' has no specification from the subject 'copy'" in error
+
+
+def test_a_server_and_its_proxy_are_in_one_document() -> None:
+    start, end = PETS.index("  web:"), PETS.index("  mapping:")
+    front = PETS[start:end].replace("exit: mapping", "exit: pets:mapping")
+    catalogs = PETS[PETS.index("catalogs:\n") : PETS.index("        kafka:\n          schema")]
+    rest = edited(PETS[:start] + PETS[end:], ("                  security:\n                    - keepers: [write]\n", ""))
+    error = refused(f"{rest}---\nname: front\n{catalogs}bindings:\n{front}")[0]
+    assert "'web' and 'mapping' are in different documents" in error
+
+
+@pytest.mark.parametrize("kind", ["sever", "''", "proxi"])
+def test_a_kind_that_is_misspelt_is_not_passed_over(kind: str) -> None:
+    text = edited(PETS, ("    type: openapi\n    kind: server\n", f"    type: openapi\n    kind: {kind}\n"))
+    assert "Known here: client, server." in refused_at(text, f"    kind: {kind}")

@@ -26,7 +26,6 @@ _LATEST: Final = ("", "latest")
 class Catalogs:
     """Reads each document once, and remembers which catalogs were needed."""
 
-    documents: list[Document]
     folder: Path | None
     """Where relative paths start; None: nothing may be read."""
     variables: Variables
@@ -39,12 +38,12 @@ class Catalogs:
         """Return the document that an entry under ``specs`` names; raise ``Trouble`` where it cannot be had."""
         place = document.place(label.line)
         catalog, subject = self._reference(document, label, node)
-        name = f"{document.name}:{catalog.text}" if ":" not in catalog.text else catalog.text
-        holder, type_, entry = self._entry(document, catalog, subject)
+        name = f"{document.name}:{catalog.text}"
+        type_, entry = self._entry(document, catalog, subject)
         _check_version(document, node, entry)
         root = self._read.get((name, subject.text))
         if root is None:
-            root = self._file(holder, entry) if type_ == "filesystem" else self._inline(holder, entry)
+            root = self._file(document, entry) if type_ == "filesystem" else self._inline(document, entry)
             self._read[name, subject.text] = root
         found = Specification(label.text, kind, root, node.branch("security"), (name, subject.text), place)
         found.check_version()
@@ -64,9 +63,9 @@ class Catalogs:
             raise Trouble(document.place(catalog.line), message, "Write the subject of one document.")
         return catalog, subject
 
-    def _entry(self, document: Document, catalog: Leaf, subject: Leaf) -> tuple[Document, str, Branch]:
-        """Return the document that has the catalog, its type, and what it says of the subject."""
-        holder, found = self._catalog(document, catalog)
+    def _entry(self, document: Document, catalog: Leaf, subject: Leaf) -> tuple[str, Branch]:
+        """Return the type of the catalog, and what it says of the subject."""
+        found = self._catalog(document, catalog)
         options = found.branch("options")
         subjects = options.branch("subjects") if options is not None else None
         entry = subjects.branch(subject.text) if subjects is not None else None
@@ -74,30 +73,28 @@ class Catalogs:
             known = [key.text for key, _ in subjects.pairs] if subjects is not None else []
             message = f"The catalog {catalog.text!r} has no subject {subject.text!r}."
             raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
-        self.used.add(holder.name)
-        return holder, found.text("type"), entry
+        self.used.add(document.name)
+        return found.text("type"), entry
 
-    def _catalog(self, document: Document, name: Leaf) -> tuple[Document, Branch]:
-        namespace, colon, own = name.text.rpartition(":")
-        holder = next((each for each in self.documents if each.name == namespace), None) if colon else document
-        catalogs = holder.body.branch("catalogs") if holder is not None else None
-        found = catalogs.branch(own) if catalogs is not None else None
-        if holder is None or catalogs is None or found is None:
+    def _catalog(self, document: Document, name: Leaf) -> Branch:
+        catalogs = document.body.branch("catalogs")
+        found = catalogs.branch(name.text) if catalogs is not None else None
+        if catalogs is None or found is None:
             known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
-            advice = nearest(own, known) if known else "Define it under catalogs."
+            advice = nearest(name.text, known) if known else "Define it under catalogs."
             raise Trouble(document.place(name.line), f"There is no catalog {name.text!r}.", advice)
         if found.text("type") not in ("inline", "filesystem"):
-            message = f"A catalog of type {found.text('type')!r} is not read: {own!r}."
+            message = f"A catalog of type {found.text('type')!r} is not read: {name.text!r}."
             advice = "Save the specification beside the zilla.yaml, and use a catalog of type filesystem; or inline."
-            raise Trouble(holder.place(catalogs.line_of(own)), message, advice)
-        return holder, found
+            raise Trouble(document.place(catalogs.line_of(name.text)), message, advice)
+        return found
 
-    def _file(self, holder: Document, entry: Branch) -> Branch:
+    def _file(self, document: Document, entry: Branch) -> Branch:
         path = entry.get("path")
         if not isinstance(path, Leaf):
-            raise Trouble(holder.place(entry.line), "There is no path.", "Write the path of the specification.")
-        place = holder.place(path.line)
-        self.variables.note(path, holder.file)
+            raise Trouble(document.place(entry.line), "There is no path.", "Write the path of the specification.")
+        place = document.place(path.line)
+        self.variables.note(path, document.file)
         if self.folder is None:
             message = f"The specification {path.text!r} is in a file, and files are not read here."
             raise Trouble(place, message, f"{_INLINE} Or use manage.py importzilla.")
@@ -111,13 +108,13 @@ class Catalogs:
             raise Trouble(file, f"{resolved}: {error.message}", error.advice) from error
         return _parsed(content, resolved, 1, 0)
 
-    def _inline(self, holder: Document, entry: Branch) -> Branch:
+    def _inline(self, document: Document, entry: Branch) -> Branch:
         schema = entry.get("schema")
         if not isinstance(schema, Leaf):
-            raise Trouble(holder.place(entry.line), "There is no schema.", _INLINE)
+            raise Trouble(document.place(entry.line), "There is no schema.", _INLINE)
         if schema.literal:
-            return _parsed(schema.text, holder.file, schema.line + 1, 0)
-        return _parsed(schema.text, holder.file, schema.line, schema.line)
+            return _parsed(schema.text, document.file, schema.line + 1, 0)
+        return _parsed(schema.text, document.file, schema.line, schema.line)
 
 
 def _check_version(document: Document, node: Branch, entry: Branch) -> None:

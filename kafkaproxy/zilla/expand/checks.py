@@ -15,7 +15,7 @@ from kafkaproxy.zilla.report import Report
 __all__ = ["Checks"]
 
 _MOST: Final = 20
-_ADVICE: Final = "Let the service check them, and import with --without-schemas; or remove the schemas."
+_ADVICE: Final = "Let the service check them, and use manage.py importzilla --without-schemas; or remove the schemas."
 _CONVERTED: Final = "Records would have to be converted from and to JSON. Store JSON, or write the API by hand."
 
 
