@@ -46,6 +46,9 @@ class Settings:
     """The largest record the producer sends (librdkafka ``message.max.bytes``)."""
     max_waiting_requests: int = 10_000
     """The most requests that wait for a reply or a change at once in a process; more are answered 503."""
+    max_merges: int = 64
+    """The most merged fetches of a cluster that are under way at once in a process, each with a temporary file. More wait for
+    their turn, up to ``READY_TIMEOUT_SECONDS``, then are answered 503."""
     max_wait_seconds: float = 300.0
     """The longest wait that ``prefer: wait`` or a route's timeout can ask for."""
     ready_timeout_seconds: float = 10.0
@@ -67,7 +70,7 @@ class Settings:
     max_streams: int = 20_000
     """The most open streams of a process; more are answered 503."""
     stream_send_timeout_seconds: float = 60.0
-    """How long a client may leave its stream unread before it is closed."""
+    """How long a client may leave its stream, or a merged fetch, unread before it is closed."""
     drain_seconds: float = 5.0
     """How long closing streams may take when the server stops."""
     drain_retry_ms: int = 3000

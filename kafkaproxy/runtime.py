@@ -44,6 +44,7 @@ def limits(settings: Settings) -> Limits:
         topic_idle=settings.topic_idle_seconds,
         max_record_bytes=settings.max_record_bytes,
         max_waiting=settings.max_waiting_requests,
+        max_merges=settings.max_merges,
         max_wait=settings.max_wait_seconds,
         produce_timeout=settings.produce_timeout_seconds,
         metadata_interval=settings.metadata_seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,8 +14,6 @@ from kafkaproxy.routing.matching import Match, RolePrincipal
 __all__ = ["Exchange", "render_topic"]
 
 _MAX_IDEMPOTENCY_KEY: Final = 256
-# What Kafka takes for a topic name (org.apache.kafka.common.internals.Topic).
-_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
 class Exchange:
@@ -56,7 +53,7 @@ def _checked_key(given: bytes | None) -> str | None:
 
 
 def render_topic(template: Template, context: Context) -> str:
-    """Fill a topic name in; refuse what Kafka would refuse, before anybody asks Kafka."""
+    """Fill a topic name in; refuse what Kafka (org.apache.kafka.common.internals.Topic) would, before anybody asks it."""
     if template.literal is not None:
         return template.literal
     name = template.render(context)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kafkaproxy.conf import Settings
@@ -11,7 +12,7 @@ from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.problems import Problem, retry_after
 from kafkaproxy.worker.worker import Worker
 
-__all__ = ["Waiting"]
+__all__ = ["Waiting", "waiting"]
 
 T = TypeVar("T")
 
@@ -33,11 +34,27 @@ class Waiting:
         worker = self._worker
         if worker.waiting >= self._settings.max_waiting_requests:
             work.close()
-            detail = "Too many requests wait for Kafka at the moment. Try again."
-            raise Problem(503, "too-many-waiting", detail, [retry_after(self._settings.retry_after_seconds)])
+            raise _too_many(self._settings)
         worker.waiting += 1
         try:
             async with asyncio.timeout(self.seconds):
                 return await self._request.unless_gone(work)
         finally:
             worker.waiting -= 1
+
+
+@contextmanager
+def waiting(worker: Worker, settings: Settings) -> Iterator[None]:
+    """Count as a request that waits; a 503 :class:`Problem` says that too many do already."""
+    if worker.waiting >= settings.max_waiting_requests:
+        raise _too_many(settings)
+    worker.waiting += 1
+    try:
+        yield
+    finally:
+        worker.waiting -= 1
+
+
+def _too_many(settings: Settings) -> Problem:
+    detail = "Too many requests wait for Kafka at the moment. Try again."
+    return Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])

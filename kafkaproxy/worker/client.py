@@ -48,6 +48,7 @@ class Limits:
     topic_idle: float = 600.0
     max_record_bytes: int = 11 << 20
     max_waiting: int = 10_000
+    max_merges: int = 64
     max_wait: float = 300.0
     produce_timeout: float = 10.0
     metadata_interval: float = 5.0

@@ -48,6 +48,8 @@ class ClusterWorker:
         self.store = Store(folder, limits.store_max_bytes)
         doubt(self.store)
         self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
+        self.scans = ThreadPoolExecutor(2, thread_name_prefix=f"kafkaproxy-scan-{config.name}")
+        """For what looks through whole topics: whoever has but a row to write must not wait for it."""
         self._topics: Mapping[str, TopicState] = {}
         self._topics_version = b""
         self._topics_lock = threading.Lock()
@@ -115,6 +117,7 @@ class ClusterWorker:
         self._listener.join(timeout=2)
         self._wake_socket.close()
         self.pool.shutdown(wait=True)
+        self.scans.shutdown(wait=True, cancel_futures=True)
         self.history.close()
         self.store.close()
 
@@ -239,7 +242,7 @@ class ClusterWorker:
         while True:
             state = self._topics.get(name)
             if state is not None and role in state.roles:
-                if state.error in (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED):
+                if state.error and state.error != Unavailable.NOT_READ_YET:
                     raise TopicUnavailable(Unavailable(state.error))
                 if state.ready and not state.error:
                     return state
@@ -295,7 +298,8 @@ class ClusterWorker:
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
-            hub = Hub(loop, self.store, lambda: self._topics, self.config.correlation_headers)
+            headers, merges = self.config.correlation_headers, self.limits.max_merges
+            hub = Hub(loop, self.store, lambda: self._topics, headers, max(merges, 1))
             self._hubs = {**self._hubs, loop: hub}
         return hub
 

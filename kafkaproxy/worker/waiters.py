@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
+from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.tail import StreamTail
 from kafkaproxy.worker.types import Record
@@ -64,8 +65,11 @@ class Hub:
         store: Store,
         topics: Callable[[], Mapping[str, TopicState]],
         correlation_headers: frozenset[str],
+        max_merges: int,
     ) -> None:
         self.loop = loop
+        self.merges = asyncio.Semaphore(max_merges)
+        """The places for merged answers that are under way."""
         self.correlation_headers = correlation_headers
         self._store = store
         self._topics = topics
@@ -217,7 +221,7 @@ class Hub:
 
     def _stream_changed(self, topic: str, stream: StreamTail) -> None:
         state = self._topics().get(topic)
-        if state is None:  # nothing wants the topic any more
+        if state is None or state.error == Unavailable.STORE_FULL:  # nothing will come; who asks again hears why
             del self._streams[topic]
             stream.end()
         elif state.key and (state.key != stream.topic_id or (state.ready and self._is_cut_short(stream))):
