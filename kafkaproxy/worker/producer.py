@@ -9,13 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from kafkaproxy.metrics import BROKER_UP, RECORDS
+from kafkaproxy.metrics import RECORDS
 from kafkaproxy.worker.client import Limits, producer_config
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
+from kafkaproxy.worker.outage import Outage, Reachability
 from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
 
@@ -50,6 +51,8 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
     KafkaError._TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
     KafkaError.REQUEST_TIMED_OUT: ProduceFailure.TIMED_OUT,
 }
+_Report = tuple[asyncio.Future[Delivery], ProduceError | None, Message]
+_TIMED_OUT: Final = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
 
 
 class AckedProducer:
@@ -60,18 +63,18 @@ class AckedProducer:
         self._name = f"{cluster.name}/{acks}"
         self._cluster = cluster.name
         self._acknowledged = RECORDS.cell(cluster.name, "acknowledged")
-        self._reports: dict[asyncio.AbstractEventLoop, deque[tuple[asyncio.Future[Delivery], Any, Message]]] = {}
+        self._reports: dict[asyncio.AbstractEventLoop, deque[_Report]] = {}
         self._woken: set[asyncio.AbstractEventLoop] = set()
         """The loops that are about to take their reports."""
         self._patient: set[asyncio.Future[Delivery]] = set()
         self._lock = threading.Lock()
-        self._down: ProduceFailure | None = None
-        """Why no broker takes anything, None while one does: what librdkafka tells only apart from the records."""
+        self._brokers = Reachability(cluster.name, self._name, lambda seconds: self._producer.list_topics(timeout=seconds))
         self._closed = threading.Event()
         self._generation = 0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
         self._thread.start()
+        self._brokers.doubt()
 
     def produce(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, patient: bool = False
@@ -81,11 +84,15 @@ class AckedProducer:
         ``patient``: who waits for something else first need not be woken for an acknowledgement. It is done when
         :meth:`settle` is called, which has to be; a failure is told at once.
         """
+        brokers = self._brokers
+        if brokers.refusal is not None:
+            raise self._refused(brokers.refusal)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Delivery] = loop.create_future()
+        outage = brokers.outage
 
         def report(error: KafkaError | None, message: Message) -> None:
-            self._report(loop, future, error, message)
+            self._report(loop, future, None if error is None else self._error(error, outage), message)
 
         try:
             self._producer.produce(topic, value, key, headers=list(headers), on_delivery=report)
@@ -111,6 +118,7 @@ class AckedProducer:
     def close(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for what was handed over, then stop."""
         self._producer.flush(timeout)
+        self._brokers.close()
         self._closed.set()
         self._thread.join(timeout=2)
 
@@ -132,7 +140,7 @@ class AckedProducer:
         self,
         loop: asyncio.AbstractEventLoop,
         future: asyncio.Future[Delivery],
-        error: KafkaError | None,
+        error: ProduceError | None,
         message: Message,
     ) -> None:
         """Queue a report for its loop; only the first of a batch that somebody waits for wakes the loop."""
@@ -159,28 +167,34 @@ class AckedProducer:
                 continue
             if error is None:
                 self._acknowledged.value += 1
-                if self._down is not None:
-                    self._down = None
-                    BROKER_UP.cell(self._cluster).value = 1
+                if self._brokers.outage is not None:
+                    self._brokers.note_answer()
                 offset = message.offset()
                 future.set_result(Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset))
             else:
-                failure = self._error(error)
-                RECORDS.cell(self._cluster, failure.reason).value += 1
-                future.set_exception(failure)
+                RECORDS.cell(self._cluster, error.reason).value += 1
+                future.set_exception(error)
 
-    def _error(self, error: KafkaError) -> ProduceError:
+    def _refused(self, reason: ProduceFailure) -> ProduceError:
+        RECORDS.cell(self._cluster, reason).value += 1
+        return ProduceError(reason, "No broker answers: nothing is sent until one does.")
+
+    def _error(self, error: KafkaError, outage: Outage | None = None) -> ProduceError:
+        """Return the failure of a record that was handed over in ``outage``.
+
+        One that timed out in it went nowhere. Any other may have been sent, and only its acknowledgement be missing.
+        """
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
-        if reason is ProduceFailure.TIMED_OUT and self._down is not None:
-            reason = self._down
+        if error.code() in _TIMED_OUT:
+            if outage is not None and outage is self._brokers.outage:
+                reason = outage.reason
+            self._brokers.doubt()
         return ProduceError(reason, f"{error.name()}: {error.str()}")
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
         """Note a state that no single record tells; librdkafka goes on trying by itself."""
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):  # noqa: SLF001
-            refused = error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
-            self._down = ProduceFailure.NOT_AUTHORIZED if refused else self._down or ProduceFailure.UNREACHABLE
-            BROKER_UP.cell(self._cluster).value = 0
+            self._brokers.doubt(_FAILURES[error.code()])
         if error.fatal():
             self._recreate(generation, error)
         librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())

@@ -159,7 +159,7 @@ class Watcher:
         earliest = self._offsets(admin, info, OffsetSpec.earliest())
         latest = self._offsets(admin, info, OffsetSpec.latest())
         if len(earliest) < info.partitions or len(latest) < info.partitions:
-            return TopicInfo(name=info.name, error=Unavailable.UNREACHABLE)
+            return TopicInfo(name=info.name, error=Unavailable.NOT_READ_YET)
         return TopicInfo(
             name=info.name,
             id=info.id,
@@ -186,8 +186,10 @@ def _refused(name: str, error: KafkaError) -> TopicInfo:
             reason = Unavailable.UNKNOWN_TOPIC
         case KafkaError.TOPIC_AUTHORIZATION_FAILED:
             reason = Unavailable.NOT_AUTHORIZED
-        case _:
+        case KafkaError._TRANSPORT | KafkaError._TIMED_OUT | KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             reason = Unavailable.UNREACHABLE
+        case _:  # such as no leader for now: the cluster is there
+            reason = Unavailable.NOT_READ_YET
     return TopicInfo(name=name, error=reason)
 
 

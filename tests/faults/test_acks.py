@@ -72,9 +72,22 @@ def test_every_refusal_has_its_status(producer: AckedProducer, code: int, status
     assert (status == 503) == ((b"retry-after", b"7") in problem.fields)
 
 
-def test_a_time_out_while_no_broker_can_be_reached_says_so(producer: AckedProducer) -> None:
+def test_what_timed_out_in_an_outage_that_it_was_handed_over_in_went_nowhere(producer: AckedProducer) -> None:
+    producer._brokers.note_answer()
     producer._on_error(0, KafkaError(KafkaError._ALL_BROKERS_DOWN))
-    assert from_produce_error(producer._error(KafkaError(KafkaError._MSG_TIMED_OUT)), 1).status == 503
+    outage = producer._brokers.outage
+    assert from_produce_error(producer._error(KafkaError(KafkaError._MSG_TIMED_OUT), outage), 1).status == 503
+
+
+def test_what_timed_out_may_have_been_sent_where_a_broker_answered_before_or_since(producer: AckedProducer) -> None:
+    timed_out = KafkaError(KafkaError._MSG_TIMED_OUT)
+    before = producer._brokers.outage
+    producer._brokers.note_answer()
+    assert from_produce_error(producer._error(timed_out, before), 1).status == 504
+    while_up = producer._brokers.outage
+    producer._on_error(0, KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert from_produce_error(producer._error(timed_out, while_up), 1).status == 504
+    assert from_produce_error(producer._error(timed_out, before), 1).status == 504
 
 
 async def test_a_full_queue_is_503_at_once_and_loses_nothing_it_took(broken_kafka: Broker, start: StartProxy) -> None:

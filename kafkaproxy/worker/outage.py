@@ -1,0 +1,102 @@
+"""Outages: whether any broker answers a producer.
+
+librdkafka keeps a record until its time is over, whoever is away; a client would wait that long to hear what is known already.
+So a thread looks while there is doubt: from the start, after a record that nobody confirmed, and when librdkafka says that all
+brokers are down.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from kafkaproxy.metrics import BROKER_UP
+from kafkaproxy.worker.errors import ProduceFailure
+
+__all__ = ["PATIENCE", "Outage", "Reachability"]
+
+log = logging.getLogger("kafkaproxy.producer")
+
+PATIENCE: Final = 3.0
+"""How long no broker answers, in seconds, before records are refused."""
+_AGAIN_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class Outage:
+    """A time in which no broker answers. Two of them are never the same, whatever their reasons."""
+
+    reason: ProduceFailure = ProduceFailure.UNREACHABLE
+
+
+class Reachability:
+    """What is known of the brokers. ``ask(seconds)`` asks them anything; it raises where none answers in that time."""
+
+    def __init__(self, cluster: str, name: str, ask: Callable[[float], object]) -> None:
+        self.outage: Outage | None = Outage()
+        """The outage that lasts; nobody has answered yet."""
+        self.refusal: ProduceFailure | None = None
+        """Why there is no use in handing a record over now; None while there is."""
+        self._up = BROKER_UP.cell(cluster)
+        self._name = name
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._looking = False
+        self._closed = threading.Event()
+
+    def note_answer(self) -> None:
+        """Note that a broker answered."""
+        with self._lock:
+            self.outage = self.refusal = None
+            self._up.value = 1
+
+    def doubt(self, reason: ProduceFailure | None = None) -> None:
+        """Look whether a broker answers, soon and until one does; from any thread.
+
+        ``reason``: librdkafka says that none does, and why.
+        """
+        with self._lock:
+            if reason is not None:
+                self._begin(reason)
+            if self._looking or self._closed.is_set():
+                return
+            self._looking = True
+        threading.Thread(target=self._look, name=f"kafkaproxy-look-{self._name}", daemon=True).start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+
+    def _begin(self, reason: ProduceFailure) -> None:
+        self._up.value = 0
+        if self.outage is None:
+            self.outage = Outage(reason)
+        elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that nobody can be reached
+            self.outage.reason = reason
+
+    def _look(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._ask(PATIENCE)
+            except KafkaException:
+                self._refuse()
+                self._closed.wait(_AGAIN_SECONDS)
+            else:
+                break
+        with self._lock:
+            self._looking = False
+        if self.refusal is not None:
+            log.info("producer_resumes producer=%s", self._name)
+        self.note_answer()
+
+    def _refuse(self) -> None:
+        with self._lock:
+            self._begin(ProduceFailure.UNREACHABLE)
+            if self.refusal is None:
+                log.warning("producer_refuses producer=%s: no broker answered for %s s", self._name, PATIENCE)
+            self.refusal = self.outage.reason if self.outage is not None else None
