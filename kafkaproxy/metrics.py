@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["BROKER_UP", "RECORDS", "RESPONSES", "Cell", "Metric", "answers", "counting", "render"]
+__all__ = ["BROKER_UP", "RECORDS", "RESPONSES", "STORE_BYTES", "TOPICS_STOPPED"]
+__all__ += ["Cell", "Metric", "answers", "counting", "render"]
 
 _CLASSES: Final = ("", "", "2xx", "3xx", "4xx", "5xx")
 """By the first digit of a status; nobody answers with the first two."""
@@ -61,7 +62,19 @@ BROKER_UP: Final = Metric(
     "Whether Kafka answered last time it was asked: 1, or 0.",
     ("cluster",),
 )
-_DECLARED: Final = (RESPONSES, RECORDS, BROKER_UP)
+STORE_BYTES: Final = Metric(
+    "gauge",
+    "kafkaproxy_store_bytes",
+    "What topics take of the store, told by the process that writes it.",
+    ("cluster",),
+)
+TOPICS_STOPPED: Final = Metric(
+    "gauge",
+    "kafkaproxy_topics_stopped",
+    "Topics that are not read because the store has no room for them, told by the process that writes it.",
+    ("cluster",),
+)
+_DECLARED: Final = (RESPONSES, RECORDS, BROKER_UP, STORE_BYTES, TOPICS_STOPPED)
 _GAUGES: Final[Mapping[str, str]] = {
     "kafkaproxy_streams_open": "Open event streams.",
     "kafkaproxy_requests_waiting": "Requests that wait for a reply or a change.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -29,7 +28,6 @@ class Assignment:
         """Topic → partitions that were not read to their end since they were assigned."""
         self._lost: set[tuple[str, int]] = set()
         self._denied: set[str] = set()
-        self._epochs: Counter[str] = Counter()
 
     def __contains__(self, at: tuple[str, int]) -> bool:
         """Whether a partition is read."""
@@ -53,11 +51,6 @@ class Assignment:
             self._assigned.difference_update(parts)
         self._lost = {at for at in self._lost if at[0] != name}
         self._unread.pop(name, None)
-        self._epochs[name] += 1
-
-    def epoch(self, name: str) -> int:
-        """Return how often a topic was dropped: what was fetched in an earlier epoch is not for the present one."""
-        return self._epochs[name]
 
     def note_error(self, name: str, partition: int, error: KafkaError) -> None:
         """Note why nothing comes of a partition. One whose position is outside of the log is read no longer."""

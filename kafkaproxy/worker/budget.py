@@ -16,22 +16,40 @@ from kafkaproxy.worker import codec
 from kafkaproxy.worker.store import Progress, Store, TopicState, read_progress
 from kafkaproxy.worker.types import Role
 
-__all__ = ["add_bytes", "forget_bytes", "shrink"]
+__all__ = ["add_bytes", "forget_bytes", "held_bytes", "shrink", "total_bytes"]
 
-_BYTES: Final = struct.Struct(">Q")
+_BYTES: Final = struct.Struct(">QQ")
+_PREFIX: Final = b"bytes:"
 _PER_STEP: Final = 2000
 _TARGET: Final = 0.9
 
 
-def add_bytes(txn: lmdb.Transaction, store: Store, state: TopicState, count: int) -> None:
-    """Count what was written to a streamed topic (or, below zero, removed from it)."""
-    if Role.STREAM in state.roles:
-        txn.put(_row(state.key), _BYTES.pack(max(_held(txn, store, state.key) + count, 0)), db=store.db("meta"))
+def add_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes, log: int, kept: int = 0) -> None:
+    """Count what was written (or, below zero, removed): of the log, and of what is kept of the part that was let go."""
+    held = _held(txn, store, topic_id)
+    txn.put(_row(topic_id), _BYTES.pack(max(held[0] + log, 0), max(held[1] + kept, 0)), db=store.db("meta"))
 
 
 def forget_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> None:
     """Drop the count of a topic whose data is dropped."""
     txn.delete(_row(topic_id), db=store.db("meta"))
+
+
+def held_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> int:
+    """Return the size of a topic's records, without their keys in the store and its indexes."""
+    return sum(_held(txn, store, topic_id))
+
+
+def total_bytes(txn: lmdb.Transaction, store: Store) -> int:
+    """Return the size of all records."""
+    total = 0
+    cursor = txn.cursor(db=store.db("meta"))
+    if cursor.set_range(_PREFIX):
+        for key, value in cursor:
+            if key[: len(_PREFIX)] != _PREFIX:
+                break
+            total += sum(_BYTES.unpack(value))
+    return total
 
 
 def shrink(store: Store, state: TopicState, budget: int) -> bool:
@@ -43,7 +61,7 @@ def shrink(store: Store, state: TopicState, budget: int) -> bool:
     if Role.STREAM not in state.roles or keeps_all:
         return False
     with store.env.begin(write=True) as txn:
-        excess = _held(txn, store, state.key) - budget
+        excess = _held(txn, store, state.key)[0] - budget
         if excess <= 0:
             return False
         return _remove_oldest(txn, store, state, excess + int(budget * (1 - _TARGET)))
@@ -51,11 +69,12 @@ def shrink(store: Store, state: TopicState, budget: int) -> bool:
 
 def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, excess: int) -> bool:
     progress = read_progress(txn, store.db("progress"), state.key)
-    heads = [(head, partition) for partition, each in progress.items() if (head := _head(txn, store, state, partition, each))]
+    found_heads = ((_head(txn, store, state, partition, each), partition) for partition, each in progress.items())
+    heads = [(head, partition) for head, partition in found_heads if head is not None]
     if not heads:
         return False
     partition = min(heads)[1]
-    removed = 0
+    removed = kept = 0
     reached = progress[partition].complete_from
     for _ in range(_PER_STEP):
         found = _first(txn, store, state, partition, reached)
@@ -64,9 +83,11 @@ def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, exces
         offset, data = found
         removed += len(data)
         reached = offset + 1
-        if Role.FETCH not in state.roles or not store.is_live(txn, state, partition, offset, data):
+        if Role.FETCH in state.roles and store.is_live(txn, state, partition, offset, data):
+            kept += len(data)
+        else:
             txn.delete(codec.position_key(state.key, partition, offset), db=store.db("records"))
-    add_bytes(txn, store, state, -removed)
+    add_bytes(txn, store, state.key, -removed, kept)
     moved = replace(progress[partition], complete_from=reached)
     txn.put(state.key + codec.PARTITION.pack(partition), moved.pack(), db=store.db("progress"))
     return removed < excess
@@ -86,10 +107,10 @@ def _first(txn: lmdb.Transaction, store: Store, state: TopicState, partition: in
     return codec.position(cursor.key())[1], bytes(cursor.value())
 
 
-def _held(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> int:
+def _held(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> tuple[int, int]:
     row = txn.get(_row(topic_id), db=store.db("meta"))
-    return 0 if row is None else int(_BYTES.unpack(row)[0])
+    return (0, 0) if row is None else _BYTES.unpack(row)
 
 
 def _row(topic_id: bytes) -> bytes:
-    return b"bytes:" + topic_id
+    return _PREFIX + topic_id

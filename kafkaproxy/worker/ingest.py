@@ -19,12 +19,12 @@ import lmdb
 from confluent_kafka import Consumer, KafkaError, Message
 
 from kafkaproxy.worker.assignment import Assignment
-from kafkaproxy.worker.budget import shrink
 from kafkaproxy.worker.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
 from kafkaproxy.worker.messages import to_record
 from kafkaproxy.worker.repeats import librdkafka_log
+from kafkaproxy.worker.steward import Steward
 from kafkaproxy.worker.store import Progress, Store, TopicState
 from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
 from kafkaproxy.worker.wanted import wanted_topics
@@ -39,13 +39,13 @@ _BATCH: Final = 2000
 _IDLE: Final = 0.05
 _WANTED_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 0.5
-_FULL_SECONDS: Final = 5.0
 _FAILED_SECONDS: Final = 2.0
 _KICKING: Final = (
     *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION),  # noqa: SLF001
     *(KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED),  # noqa: SLF001
 )
 """What the watcher is asked about at once: where the log is now, and whether the topic is there."""
+_PASSING: Final = (Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET)
 
 
 class Ingest:
@@ -66,6 +66,7 @@ class Ingest:
         self._reading: Any = None
         """The :class:`Assignment` of the consumer."""
         self._watcher: Watcher | None = None
+        self._steward = Steward(cluster.name, store, self._budget)
         self._refused = False
         """Whether a broker would not let us in."""
         self._closed = threading.Event()
@@ -125,6 +126,7 @@ class Ingest:
         log.info("ingest_started cluster=%s", self._cluster.name)
         mark(self._store.folder, clean=False)
         self._states = self._writer.begin(os.urandom(8))
+        self._steward.begin()
         self._writer.sweep(self._states.values())
         self._consumer = Consumer({**consumer_config(self._cluster, self._servers), "error_cb": self._on_error})
         self._reading = Assignment(self._cluster.name, self._consumer)
@@ -143,7 +145,7 @@ class Ingest:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WANTED_SECONDS
                 self._rewant()
-                self._keep_budgets()
+                self._keep_room()
                 # A reader that was killed would hold on to every page that was in use then.
                 self._store.env.reader_check()
             self._poll()
@@ -185,13 +187,33 @@ class Ingest:
     def _wanted(self) -> dict[str, frozenset[Role]]:
         return wanted_topics(self._topics, self._store, self._writer, self._limits)
 
-    def _keep_budgets(self) -> None:
-        """Let go of what streamed topics hold over their budget, a step at a time between polls."""
+    def _keep_room(self) -> None:
+        """Let go of what streamed topics hold over their budget, a step at a time between polls; resume what was stopped."""
+        self._steward.look(len(self._states))
         for name, state in list(self._states.items()):
-            given = self._settings(name).store_bytes
-            budget = self._limits.stream_store_bytes if given is None else given
-            while self._states.get(name) is state and shrink(self._store, state, budget):
+            while self._states.get(name) is state and self._steward.shrink(state):
                 self._obey()
+        resumed = self._steward.next_to_resume(self._states)
+        if resumed is not None:
+            self._resume(resumed)
+
+    def _budget(self, name: str) -> int:
+        given = self._settings(name).store_bytes
+        return self._limits.stream_store_bytes if given is None else given
+
+    def _resume(self, name: str) -> None:
+        log.info("store_has_room cluster=%s topic=%s", self._cluster.name, name)
+        self._set_state(replace(self._states[name], error=""))
+        self._catch_up(self._states[name])
+        self._wake()
+
+    def _stop(self, name: str, reason: Exception) -> None:
+        """Read a topic no longer: there is no room for it. The others go on."""
+        what_to_do = "free the disk" if isinstance(reason, lmdb.DiskError) else "raise KAFKAPROXY['STORE_MAX_BYTES']"
+        log.error("store_full cluster=%s topic=%s: %s", self._cluster.name, name, what_to_do)
+        self._steward.stop(name)
+        self._reading.drop(name)
+        self._set_state(replace(self._states[name], ready=False, error=str(Unavailable.STORE_FULL)))
 
     # What the cluster says
 
@@ -226,7 +248,7 @@ class Ingest:
         return self._follow(info, state)
 
     def _learn_error(self, info: TopicInfo, error: Unavailable, state: TopicState | None, roles: frozenset[Role]) -> bool:
-        if error is Unavailable.UNREACHABLE and state is not None and state.id:
+        if error in _PASSING and state is not None and state.id and (state.ready or error is Unavailable.NOT_READ_YET):
             return False  # what the store has is still what Kafka last said
         if error is Unavailable.UNREACHABLE and self._refused:
             error = Unavailable.NOT_AUTHORIZED
@@ -267,15 +289,23 @@ class Ingest:
         for partition in trimmed:
             self._writer.trim(state, partition, info.earliest[partition])
         new = {partition: info.earliest[partition] for partition in range(info.partitions) if partition not in known}
-        error = str(Unavailable.NOT_AUTHORIZED) if self._reading.is_denied(info.name) else ""
-        changed = replace(state, partitions=info.partitions, compacted=self._compacted(info, state), error=error)
+        changed = replace(
+            state, partitions=info.partitions, compacted=self._compacted(info, state), error=self._trouble(info.name)
+        )
         if new:
             self._writer.start(changed, new, info.earliest)
         elif changed != state:
             self._writer.put_states([changed])
         self._states[info.name] = changed
-        self._catch_up(changed)
+        if changed.error != Unavailable.STORE_FULL:
+            self._catch_up(changed)
         return bool(trimmed) or changed != state
+
+    def _trouble(self, name: str) -> str:
+        """Return why a topic that Kafka tells of is not read; empty if it is."""
+        if name in self._steward.stopped:
+            return str(Unavailable.STORE_FULL)
+        return str(Unavailable.NOT_AUTHORIZED) if self._reading.is_denied(name) else ""
 
     def _is_broken(self, info: TopicInfo, state: TopicState, known: Mapping[int, Progress]) -> bool:
         """Whether what the store holds cannot be gone on from."""
@@ -345,19 +375,11 @@ class Ingest:
             ends.append((name, partition))
 
     def _commit(self, batches: dict[str, Batch]) -> Collection[str]:
-        """Write, however long it takes; return the topics that were written."""
-        epochs = {name: self._reading.epoch(name) for name in batches}
-        while True:
-            try:
-                self._writer.apply(batches, self._states)
-            except lmdb.MapFullError:
-                log.error("store_full cluster=%s: raise KAFKAPROXY['STORE_MAX_BYTES']", self._cluster.name)
-                if self._closed.wait(_FULL_SECONDS):
-                    raise
-                self._obey()
-                batches = {name: each for name, each in batches.items() if self._reading.epoch(name) == epochs[name]}
-            else:
-                return batches.keys()
+        """Write; return the topics that were written. Those for which there is no room are stopped, and only those."""
+        refused = self._steward.write(self._writer, batches, self._states)
+        for name, reason in refused.items():
+            self._stop(name, reason)
+        return batches.keys() - refused.keys()
 
     def _note_ends(self, ends: list[tuple[str, int]]) -> None:
         for name, partition in ends:

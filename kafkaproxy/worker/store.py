@@ -26,10 +26,11 @@ log = logging.getLogger("kafkaproxy.store")
 
 Buffer = bytes | memoryview
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
 
+_RESERVE: Final = 1 << 20
 _LATEST: Final = struct.Struct(">Qq")
 _PROGRESS: Final = struct.Struct(">QQQ")
 _REPLY: Final = struct.Struct(">IQ")
@@ -89,7 +90,9 @@ class Store:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.path = folder / f"store-{FORMAT}"
-        opened = open_environment(self.path, max_bytes, DATABASES)
+        self.max_bytes = max_bytes
+        """The most that topics may take; the map has a reserve beyond it (:mod:`kafkaproxy.worker.room`)."""
+        opened = open_environment(self.path, max_bytes + max_bytes // 8 + _RESERVE, DATABASES)
         self._env, self._dbs = opened.env, opened.dbs
 
     @property

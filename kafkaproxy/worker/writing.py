@@ -13,6 +13,7 @@ import lmdb
 from kafkaproxy.worker import codec
 from kafkaproxy.worker.budget import add_bytes, forget_bytes
 from kafkaproxy.worker.lock import WriterLock
+from kafkaproxy.worker.room import require_room
 from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, pack_latest, pack_reply, read_progress
 from kafkaproxy.worker.types import Record, Role
 
@@ -30,6 +31,11 @@ class Batch:
     reached: dict[int, int]
     """Partition → next offset; control records and the end of the log move it though there is no record."""
 
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split it; only after the second half are partitions read up to where they are."""
+        middle = len(self.records) // 2
+        return Batch(self.records[:middle], {}), Batch(self.records[middle:], self.reached)
+
 
 class StoreWriter:
     """The one writer of a store. Every method is one transaction: whoever reads sees all of it or nothing."""
@@ -41,6 +47,8 @@ class StoreWriter:
         self._env = store.env
         self._stamp = itertools.count(1)
         self._session = b""
+        self._unlooked = 0
+        """How much was written since somebody looked whether there is room."""
 
     def begin(self, session: bytes) -> dict[str, TopicState]:
         """Take over: topics are not ready until this session has read them to their ends."""
@@ -48,7 +56,7 @@ class StoreWriter:
         with self._env.begin(write=True) as txn:
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
-                states[key.decode()] = replace(TopicState.load(value), ready=False)
+                states[key.decode()] = replace(TopicState.load(value), ready=False, error="")
             for state in states.values():
                 self._put_state(txn, state)
         return states
@@ -137,37 +145,50 @@ class StoreWriter:
                 self._put_progress(txn, state.key, partition, progress)
 
     def apply(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
-        """Write what a poll brought."""
+        """Write what a poll brought; where there is no room, raise :data:`kafkaproxy.worker.room.FULL` and write nothing."""
         with self._env.begin(write=True) as txn:
-            for name, batch in batches.items():
-                self._apply(txn, states[name], batch)
+            size = sum(self._apply(txn, states[name], batch) for name, batch in batches.items())
+            if self._unlooked + size >= min(self._store.max_bytes // 64, _BYTES_PER_STEP):
+                require_room(txn, self._store, [states[name] for name in batches], len(states))
+                size = -self._unlooked
+        self._unlooked += size
 
-    def _apply(self, txn: lmdb.Transaction, state: TopicState, batch: Batch) -> None:
+    def _apply(self, txn: lmdb.Transaction, state: TopicState, batch: Batch) -> int:
+        """Write a batch; return its size."""
         progress = read_progress(txn, self._store.db("progress"), state.key)
         reached = dict(batch.reached)
-        self._put_records(txn, state, batch.records)
+        size = self._put_records(txn, state, batch.records)
         for record in batch.records:
             if record.offset >= reached.get(record.partition, 0):
                 reached[record.partition] = record.offset + 1
         if Role.REPLY in state.roles:
             self._index_replies(txn, state, batch.records)
-        superseded: list[tuple[int, int]] = []
+        drops = state.compacted and state.roles == {Role.FETCH}
+        kept = 0
         if Role.FETCH in state.roles:
             superseded = self._index_latest(txn, state, batch.records)
-        drops = state.compacted and state.roles == {Role.FETCH}
-        if drops:
-            for at in superseded:
-                txn.delete(codec.position_key(state.key, *at), db=self._store.db("records"))
+            if drops:
+                size -= self._drop(txn, state, superseded)
+            elif state.compacted and Role.REPLY not in state.roles:
+                # Of the part of the log that was let go, only the live records were kept.
+                kept = self._drop(txn, state, (at for at in superseded if _is_let_go(progress, *at)))
+        add_bytes(txn, self._store, state.key, size, -kept)
         for partition, offset in reached.items():
             old = progress.get(partition) or Progress(0, 0, 0)
             if offset > old.next_offset:
                 complete = offset if drops else old.complete_from
                 self._put_progress(txn, state.key, partition, Progress(offset, old.log_start, complete))
+        return size
 
-    def _put_records(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> None:
+    def _drop(self, txn: lmdb.Transaction, state: TopicState, positions: Iterable[tuple[int, int]]) -> int:
+        """Remove records that are indexed no longer; return their size."""
+        records = self._store.db("records")
+        return sum(len(txn.pop(codec.position_key(state.key, *at), db=records) or b"") for at in positions)
+
+    def _put_records(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> int:
         items = [(codec.position_key(state.key, each.partition, each.offset), _encode(each)) for each in records]
         txn.cursor(db=self._store.db("records")).putmulti(items)
-        add_bytes(txn, self._store, state, sum(len(data) for _, data in items))
+        return sum(len(data) for _, data in items)
 
     def _index_latest(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> list[tuple[int, int]]:
         """Point ``latest`` at the records; return the positions they supersede in their own partition."""
@@ -219,11 +240,20 @@ class StoreWriter:
                     size += len(value)
             for key, value in doomed:
                 self._remove(txn, state, key, value)
-            add_bytes(txn, self._store, state, -size)
+            let_go = self._before_complete(txn, state, partition, doomed)
+            add_bytes(txn, self._store, state.key, let_go - size, -let_go)
             # With every step: a stream must not take what is half removed for the whole log.
             reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
             self._move_log_start(txn, state.key, partition, reached)
         return len(doomed), done
+
+    def _before_complete(
+        self, txn: lmdb.Transaction, state: TopicState, partition: int, rows: Iterable[tuple[bytes, bytes]]
+    ) -> int:
+        """Return the size of those rows that were kept of the part of the log that was let go."""
+        progress = read_progress(txn, self._store.db("progress"), state.key).get(partition)
+        complete_from = progress.complete_from if progress is not None and Role.STREAM in state.roles else 0
+        return sum(len(value) for key, value in rows if codec.position(key)[1] < complete_from)
 
     def _remove(self, txn: lmdb.Transaction, state: TopicState, key: bytes, value: bytes) -> None:
         txn.delete(key, db=self._store.db("records"))
@@ -266,6 +296,11 @@ def doubt(store: Store) -> None:
     if lock.acquire():
         StoreWriter(store, frozenset()).begin(os.urandom(8))
         lock.release()
+
+
+def _is_let_go(progress: Mapping[int, Progress], partition: int, offset: int) -> bool:
+    known = progress.get(partition)
+    return known is not None and offset < known.complete_from
 
 
 def _encode(record: Record) -> bytes:

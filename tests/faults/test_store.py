@@ -14,7 +14,7 @@ import pytest
 
 from kafkaproxy.worker import store as store_module
 from tests.conftest import TopicFactory
-from tests.faults.asking import get, items, until_body
+from tests.faults.asking import assert_unavailable, get, items, until_body, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
 from tests.proxy import Proxy, configuration
@@ -171,9 +171,8 @@ async def test_a_full_store_is_503_and_a_larger_one_goes_on(
     kafka.produce_many(name, [{"value": value, "key": str(number)} for number, value in enumerate(values)])
     settings.KAFKAPROXY = {**settings.KAFKAPROXY, "STORE_MAX_BYTES": 1 << 20}
     proxy = start(configuration(kafka.bootstrap, items(name)))
-    response = await get(proxy, "/items/0")
-    assert response.status_code == 503
-    assert "store_full cluster=default: raise KAFKAPROXY['STORE_MAX_BYTES']" in caplog.text
+    assert_unavailable(await until_status(proxy, "/items/0", 503), "topic-store-full")
+    assert f"store_full cluster=default topic={name}: raise KAFKAPROXY['STORE_MAX_BYTES']" in caplog.text
     proxy.close()
     settings.KAFKAPROXY = {**settings.KAFKAPROXY, "STORE_MAX_BYTES": 64 << 20}
     proxy = start(configuration(kafka.bootstrap, items(name)))
