@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-_WORK = Path(os.environ.get("KAFKAPROXY_TEST_DIR") or tempfile.mkdtemp(prefix="kafkaproxy-tests-"))
+_GIVEN = os.environ.get("KAFKAPROXY_TEST_DIR")
+_WORK = Path(_GIVEN or tempfile.mkdtemp(prefix="kafkaproxy-tests-"))
+if not _GIVEN:
+    atexit.register(shutil.rmtree, _WORK, ignore_errors=True)
 
 SECRET_KEY = "tests only, and long enough for an HMAC with SHA-256"
 DEBUG = False

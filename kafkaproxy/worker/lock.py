@@ -2,7 +2,8 @@
 
 A note next to the lock says under which boot of the machine the store was written. LMDB is not synced to disk (it is a cache),
 so after a crash of the whole machine its pages may be torn: a store of another boot that was not closed cleanly is deleted
-before anyone opens it.
+before anyone opens it. Where the system names no boots (macOS), one is as good as another while some process that came before
+us lives: every process holds a lock that says so.
 """
 
 from __future__ import annotations
@@ -85,12 +86,15 @@ def prepare(folder: Path) -> None:
     fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        note = _read_note(folder)
-        if note is None or (note["boot"] != _boot_id() and not note["clean"]):
+        note, boot = _read_note(folder), _boot_id()
+        is_of_this_boot = note is not None and (note["boot"] == boot if boot else _others_live(folder))
+        if note is None or not (is_of_this_boot or note["clean"]):
             for path in folder.glob("store-*"):
                 shutil.rmtree(path)
-        if note is None or note["boot"] != _boot_id():
+        if not is_of_this_boot:
             mark(folder, clean=False)
+        if not boot:
+            _show_life(folder)
     finally:
         os.close(fd)
 
@@ -111,7 +115,35 @@ def _read_note(folder: Path) -> dict[str, str | bool] | None:
 
 
 def _boot_id() -> str:
+    """Return what is another after each boot; empty where the system does not say (not Linux)."""
     try:
         return _BOOT_ID.read_text().strip()
-    except OSError:  # not Linux: no boot id, so every start of an unclean store is a fresh one
-        return f"pid-{os.getpid()}"
+    except OSError:
+        return ""
+
+
+_lives: dict[tuple[int, Path], int] = {}
+"""The descriptors whose locks show that this process lives; the kernel closes them when it does not."""
+
+
+def _others_live(folder: Path) -> bool:
+    """Whether a process that has used the store is alive, this one too: then the machine has not crashed meanwhile."""
+    fd = _open_lives(folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _show_life(folder: Path) -> None:
+    key = (os.getpid(), folder.resolve())
+    if key not in _lives:
+        _lives[key] = fd = _open_lives(folder)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+
+
+def _open_lives(folder: Path) -> int:
+    return os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -38,16 +38,22 @@ class WakeSocket:
 
     def __init__(self, store: Path) -> None:
         self._folder = socket_folder(store)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = self._folder / f"{os.getpid()}-{next(_numbers)}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.path.unlink(missing_ok=True)
-        self._socket.bind(str(self.path))
+        self._bind()
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
         self._others: list[str] = []
         self._listed = -1
         """The folder's time of change under which ``_others`` was listed; -1 where it may have changed again since."""
+
+    def _bind(self) -> None:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # whoever was the last there has just removed the folder
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self.path.unlink(missing_ok=True)
+                self._socket.bind(str(self.path))
+                return
 
     def wait(self, seconds: float) -> bool:
         """Block until somebody wakes, or for ``seconds``; say which. Datagrams that wait all say the same: all are taken."""
@@ -74,10 +80,14 @@ class WakeSocket:
                 self._send(path)
 
     def close(self) -> None:
-        """Close and remove the socket."""
+        """Close and remove the socket, and the folder after the last one."""
         self._socket.close()
         self._sender.close()
         self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are there
+            self._folder.rmdir()
+            if self._folder.parent.name.startswith("kafkaproxy-wake-"):
+                self._folder.parent.rmdir()
 
     def _list(self) -> None:
         """List the sockets again where the folder may have changed: this runs for every commit."""
