@@ -23,7 +23,7 @@ from tests.streams import EventStream
 from tests.tokens import token
 
 STREAMS: Final = 20
-LIFE: Final = 8.0
+LIFE: Final = 10.0
 """Seconds that a token is good for. The site challenges five seconds before the end."""
 CHALLENGE: Final = "application/x-challenge-response"
 
