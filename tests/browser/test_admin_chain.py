@@ -183,7 +183,7 @@ async def _ask_outside(chain: Chain, outside: httpx.AsyncClient) -> None:
 async def _try_as_a_user(chain: Chain) -> None:
     await chain.go("guard/add/")
     await chain.page.fill("#id_name", "who")
-    await chain.page.fill("#id_kind", "session")
+    await chain.page.select_option("#id_kind", "session")
     await chain.press("Save")
     await chain.open_route("get-chain-id")
     await chain.page.get_by_text("Add another Guard").click()

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from kafkaproxy import models
+from kafkaproxy.guards import base
 from tests.integration.admin_site import Site, add_row, make_gateway, make_route
 
 pytestmark = pytest.mark.django_db
@@ -182,3 +183,21 @@ def test_a_topic_that_is_read_from_the_start_needs_no_route(site: Site) -> None:
 def test_a_form_for_something_new_begins_with_options_that_can_be_saved(site: Site, model: str) -> None:
     form = site.get(model, "add").context["adminform"].form
     assert form["options"].value() == "{}"
+
+
+def test_a_guard_offers_the_kinds_that_are_known(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(base._kinds, "mtls", lambda config: None)
+    choices = [value for value, _label in _kind(site, "add").choices]
+    assert choices == ["jwt", "simplejwt", "session", "mtls"]
+
+
+def test_a_kind_that_nobody_knows_any_more_is_not_changed_unseen(site: Site) -> None:
+    guard = models.Guard.objects.create(name="old", kind="mtls")
+    assert ("mtls", "mtls") in _kind(site, "change", guard.pk).choices
+    data = site.form("guard", "change", guard.pk)
+    assert data["kind"] == "mtls"
+    assert list(site.errors(site.post("guard", "change", guard.pk, data=data))) == ["kind"]
+
+
+def _kind(site: Site, page: str, *args: Any) -> Any:
+    return site.get("guard", page, *args).context["adminform"].form.fields["kind"].widget

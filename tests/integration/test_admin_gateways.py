@@ -279,3 +279,21 @@ def test_the_pages_of_a_gateway_and_an_entry_show_only_so_many_routes(site: Site
         assert f"?entry__id__exact={entry.pk}" in page
     found = site.get("route", "changelist", entry__id__exact=entry.pk).context["cl"]
     assert found.result_count == 202
+
+
+def test_a_rule_that_is_never_reached_is_marked_where_it_stands(site: Site) -> None:
+    gateway = make_gateway()
+    entry = gateway.ensure_entry()
+    make_route(entry, "all", "fetch")
+    make_route(entry, "hidden", "fetch", conditions=[{"method": "GET", "path": "/items/{id}"}])
+    make_route(entry, "off", "fetch", enabled=False, conditions=[{"method": "GET", "path": "/off"}])
+    gateway.entries.create(name="behind")
+    for model, pk in (("gateway", gateway.pk), ("entry", entry.pk)):
+        rules = site.get(model, "change", pk).context["kafkaproxy_rules"]
+        routes = rules[0]["routes"] if model == "gateway" else rules
+        assert [bool(warning) for _route, _sentence, warning in routes] == [False, True, False]
+    assert [bool(rule["warning"]) for rule in site.get("gateway", "change", gateway.pk).context["kafkaproxy_rules"]] == [
+        False,
+        True,
+    ]
+    assert "“GET /items/{id}” is never reached" in site.get("entry", "change", entry.pk).content.decode()

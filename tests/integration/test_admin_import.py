@@ -224,3 +224,12 @@ def test_the_list_of_gateways_links_to_the_page_for_those_who_may() -> None:
     assert link in site.get("gateway", "changelist").content.decode()
     site.client.logout()
     assert link not in Site(["view_gateway", "add_gateway"]).get("gateway", "changelist").content.decode()
+
+
+def test_a_file_that_comes_back_from_the_preview_is_the_file_that_was_seen(site: Site) -> None:
+    upload = SimpleUploadedFile("mine.yaml", BASE.encode())
+    form = _post(site, "", file=upload).context["form"]
+    as_browsers_send_it = form["text"].value().replace("\n", "\r\n")
+    response = _apply(site, as_browsers_send_it, form["seen"].value(), file_name=form["file_name"].value())
+    assert response.status_code == 302
+    assert Gateway.objects.get().name == "shop"

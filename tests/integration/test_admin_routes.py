@@ -235,3 +235,12 @@ class TestLiveCheck:
     def test_it_wants_a_form(self, site: Site, entry: models.Entry) -> None:
         assert site.get("route", "check_new").status_code == 405
         assert site.post("route", "check", 4711, data={}).status_code == 404
+
+
+@pytest.mark.parametrize("field", ["topic", "reply_to"])
+def test_a_topic_that_kafka_could_not_have_is_an_error_at_its_field(site: Site, new: dict[str, Any], field: str) -> None:
+    new[field] = "two words-${params.id}"
+    errors = site.errors(site.post("route", "add", data=new))
+    assert errors == {field: ["A topic has letters, digits, '.', '_' and '-' in its name, and no “ ”."]}
+    new[field] = "${{env.PREFIX}}-items.${params.id}"
+    site.save("route", "add", data=new)

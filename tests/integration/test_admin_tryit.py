@@ -321,3 +321,42 @@ async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_
     assert [record.key for record in kcat_consume(name)] == ["boss"]
     (worker,) = proxy.runtime.worker.clusters().values()
     assert set(worker._hubs) <= {asyncio.get_running_loop()}
+
+
+def test_a_parameter_has_to_be_filled_in(send: Send, serving: Any) -> None:
+    serving(configuration(NOWHERE, gateway(fetch("/items/{id}", topic="items"))))
+    site = Site(["try_route"])
+    refused = send(site, "GET", "/items/{id}")
+    assert refused.context["form"].errors["target"] == [
+        "Write a value of your own in the place of {id}. (A brace itself is %7B.)"
+    ]
+    assert "trial" not in refused.context
+    assert "trial" in send(site, "GET", "/elsewhere/%7Bid%7D?q={x}").context
+
+
+def test_the_form_of_a_route_that_produces_begins_with_a_content_type() -> None:
+    entry = make_gateway().ensure_entry()
+    put, get = make_route(entry, "put"), make_route(entry, "get", "fetch")
+    site = Site(["try_route"])
+    begun = [site.get("route", "try", each.pk).context["form"]["fields_text"].value() for each in (put, get)]
+    assert begun == ["content-type: application/json", None]
+
+
+@pytest.mark.parametrize("off", ["route", "entry", "gateway"])
+def test_a_route_that_is_off_says_so_before_one_tries_it(off: str) -> None:
+    route = make_route(make_gateway().ensure_entry(), "put")
+    site = Site(["try_route"])
+    said = "This route serves nothing at the moment"
+    assert said not in _text(site.get("route", "try", route.pk))
+    row = {"route": route, "entry": route.entry, "gateway": route.entry.gateway}[off]
+    row.enabled = False
+    row.save()
+    assert said in _text(site.get("route", "try", route.pk))
+
+
+def test_a_route_that_did_not_serve_its_trial_says_so(serving: Any) -> None:
+    serving(configuration(NOWHERE, gateway(fetch("/items", topic="items", name="first"))))
+    route = make_route(make_gateway("gateway").ensure_entry(), "second", "fetch", conditions=[{"path": "/items"}])
+    data = {"method": "POST", "target": "/items", "scheme": "https", "host": "a", "client": "anonymous", "seconds": 1}
+    site = Site(["try_route"])
+    assert "second did not serve this request" in _text(site.client.post(site.url("route", "try", route.pk), data))
