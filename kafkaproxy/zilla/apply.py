@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from kafkaproxy.models import ImportedObject
 from kafkaproxy.zilla.changes import Action, Change, Changes, compare, digest
@@ -31,7 +32,7 @@ class _Record:
 def preview(plan: Plan) -> Changes:
     """Return what :func:`apply_plan` would do."""
     if missing := missing_clusters(plan):
-        raise Refused(f"There is no cluster {', '.join(missing)}: make it, or leave --cluster out.")
+        raise Refused(_("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)})
     return compare(plan)
 
 
@@ -43,7 +44,7 @@ def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
     """
     changes = preview(plan)
     if changes.conflicts and not overwrite:
-        raise Refused("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right.")
+        raise Refused(_("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right."))
     for change in changes.changes:
         _make(change)
     _remember(changes)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
 
 from kafkaproxy.models import ImportedObject
 from kafkaproxy.zilla.clusters import name_clusters
@@ -146,7 +147,7 @@ class _Comparison:
         own = next((record for record in known if record.source == item.source), None)
         current = self.rows.get((item.kind, item.key))
         if current is None:
-            conflict = "It was removed by hand." if own is not None and own.digests else ""
+            conflict = _("It was removed by hand.") if own is not None and own.digests else ""
             return _made(Action.CREATE, item, {}, {}, conflict)
         new = {name: value for name, value in item.fields.items() if current[name] != value}
         if not new or not owned:
@@ -165,7 +166,7 @@ class _Comparison:
         for kind, name in self.rows:
             parent = (_PARENT.get(kind, ""), name.rpartition("/")[0])
             if (parent in self.wanted or parent in gone) and (kind, name) not in self.wanted and (kind, name) not in gone:
-                yield Change(action=Action.DELETE, kind=kind, key=name, source="", conflict="It was added by hand.")
+                yield Change(action=Action.DELETE, kind=kind, key=name, source="", conflict=_("It was added by hand."))
 
 
 def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -> Change:
@@ -190,11 +191,15 @@ def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: Importe
             return ""
     others = sorted(record.source for record in known if record.source != item.source)
     if others:
-        return f"It is also imported as part of {', '.join(others)}."
+        return _("It is also imported as part of %(others)s.") % {"others": ", ".join(others)}
     if own is None:
-        return "It is there already, and was not made by an import of this file."
+        return _("It is there already, and was not made by an import of this file.")
     by_hand = sorted(name for name, value in old.items() if not _is_as_imported(own, name, value))
-    return f"Changed by hand: {', '.join(by_hand)}." if by_hand else ""
+    return _changed(by_hand)
+
+
+def _changed(names: list[str]) -> str:
+    return _("Changed by hand: %(names)s.") % {"names": ", ".join(names)} if names else ""
 
 
 def _removal(record: ImportedObject, current: Fields | None, *, shared: bool) -> Change:
@@ -209,7 +214,7 @@ def _removal(record: ImportedObject, current: Fields | None, *, shared: bool) ->
         key=record.key,
         source=record.source,
         fields=reset if action is Action.RESET else {},
-        conflict=f"Changed by hand: {', '.join(by_hand)}." if by_hand and action in (Action.DELETE, Action.RESET) else "",
+        conflict=_changed(by_hand) if action in (Action.DELETE, Action.RESET) else "",
     )
 
 

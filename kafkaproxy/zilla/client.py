@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.patterns import is_any_address
 from kafkaproxy.zilla.plan import ClusterPlan
@@ -74,7 +76,11 @@ def _wire(client: Binding, chosen: Exit, context: Context) -> _Wire:
     if target is not None and (target.type, target.kind) == ("tls", "client"):
         tls = client_tls(target, context)
         return _Wire(_behind_tls(target, context), tls)
-    context.report.refuse(chosen.place, f"{chosen.target!r} is no tcp or tls client.", "Lead the kafka client to one.")
+    context.report.refuse(
+        chosen.place,
+        _("%(target)r is no tcp or tls client.") % {"target": chosen.target},
+        _("Lead the kafka client to one."),
+    )
     return _Wire()
 
 
@@ -82,14 +88,16 @@ def _behind_tls(tls: Binding, context: Context) -> Binding | None:
     """Return the tcp client behind a tls client, whose routes may not choose between several."""
     for exit_ in tls.exits:
         if exit_.when or exit_.guarded:
-            message = "A condition on the way to the brokers is not understood."
-            context.report.refuse(exit_.place, message, "Lead the tls client to one tcp client by its exit.")
+            message = _("A condition on the way to the brokers is not understood.")
+            context.report.refuse(exit_.place, message, _("Lead the tls client to one tcp client by its exit."))
             return None
     following = context.graph.target(tls, tls.exits[0]) if tls.exits else None
     if following is not None and (following.type, following.kind) == ("tcp", "client"):
         return _tcp(following, context)
     if not tls.exits or tls.exits[0].target != "sys:tcp_client":
-        context.report.refuse(tls.place, f"{tls.name!r} does not lead to a tcp client.", "Give it an exit to one.")
+        context.report.refuse(
+            tls.place, _("%(tls)r does not lead to a tcp client.") % {"tls": tls.name}, _("Give it an exit to one.")
+        )
     return None
 
 
@@ -97,10 +105,10 @@ def _tcp(tcp: Binding, context: Context) -> Binding:
     conditions = [exit_.when for exit_ in tcp.exits]
     if any(not when or any(map(_is_open, when)) for when in conditions):
         place = tcp.at(tcp.node.line_of("routes"))
-        context.report.ignore(place, f"The routes of {tcp.name!r} let every broker be connected to.")
+        context.report.ignore(place, _("The routes of %(tcp)r let every broker be connected to.") % {"tcp": tcp.name})
     elif conditions:
-        message = f"The routes of {tcp.name!r} limit which brokers are connected to; that is not supported."
-        context.report.refuse(tcp.at(tcp.node.line_of("routes")), message, "Limit it in the network, and remove the routes.")
+        message = _("The routes of %(tcp)r limit which brokers are connected to; that is not supported.") % {"tcp": tcp.name}
+        context.report.refuse(tcp.at(tcp.node.line_of("routes")), message, _("Limit it in the network, and remove the routes."))
     return tcp
 
 
@@ -117,10 +125,10 @@ def _servers(client: Binding, tcp: Binding | None, context: Context) -> list[str
         return []  # all of them refused
     host, port = _address(tcp)
     if not host or not port:
-        message = f"Nothing says where the brokers of {client.name!r} are."
-        context.report.refuse(client.place, message, "Add options.servers with host:port.")
+        message = _("Nothing says where the brokers of %(client)r are.") % {"client": client.name}
+        context.report.refuse(client.place, message, _("Add options.servers with host:port."))
         return []
-    context.variables.require(f"{host}:{port}", client.place, "The address of the brokers")
+    context.variables.require(f"{host}:{port}", client.place, _("The address of the brokers"))
     return [f"{host}:{port}"]
 
 
@@ -136,11 +144,13 @@ def _address(tcp: Binding | None) -> tuple[str, str]:
 
 
 def _is_server(leaf: Leaf, client: Binding, context: Context) -> bool:
-    text = context.variables.require(leaf.text, client.at(leaf.line), "The address of the brokers")
+    text = context.variables.require(leaf.text, client.at(leaf.line), _("The address of the brokers"))
     if text is None or "${{" in text or text == "embedded" or all(_SERVER.fullmatch(part.strip()) for part in text.split(",")):
         return True
     shown = leaf.text if text == leaf.text else f"{leaf.text} (here {text!r})"
-    context.report.refuse(client.at(leaf.line), f"{shown} is not the address of a broker.", "Write host:port.")
+    context.report.refuse(
+        client.at(leaf.line), _("%(shown)s is not the address of a broker.") % {"shown": shown}, _("Write host:port.")
+    )
     return False
 
 
@@ -149,7 +159,7 @@ def _sasl(client: Binding, context: Context) -> _Sasl:
     old, new = client.options.branch("sasl"), client.options.branch("authorization")
     if old is not None and new is not None and new.pairs:
         place = client.at(client.options.line_of("sasl"))
-        context.report.refuse(place, "Both sasl and authorization are given.", "Keep one of them.")
+        context.report.refuse(place, _("Both sasl and authorization are given."), _("Keep one of them."))
     if old is not None:
         return _read_sasl(client, old, {}, context)
     if new is None or not new.pairs:
@@ -167,11 +177,13 @@ def _static_values(client: Binding, guard: Leaf, context: Context) -> dict[str, 
     found = context.graph.guard(guard.text, client.namespace)
     place = client.at(guard.line)
     if found is None:
-        context.report.refuse(place, f"There is no guard {guard.text!r}.", "Define it under guards.")
+        context.report.refuse(place, _("There is no guard %(guard)r.") % {"guard": guard.text}, _("Define it under guards."))
         return None
     if found.type not in STATIC_GUARDS:
-        message = f"Each client's own credentials would be passed on to Kafka (guard type {found.type!r})."
-        advice = "That is not supported: use a guard of type inline, and authorize by guarded routes."
+        message = _("Each client's own credentials would be passed on to Kafka (guard type %(found_type)r).") % {
+            "found_type": found.type
+        }
+        advice = _("That is not supported: use a guard of type inline, and authorize by guarded routes.")
         context.report.refuse(place, message, advice)
         return None
     options = found.options or Branch((), found.place.line)
@@ -183,11 +195,11 @@ def _read_sasl(client: Binding, node: Branch, values: dict[str, str], context: C
     mechanism = node.text("mechanism")
     place = client.at(node.line_of("mechanism"))
     if mechanism not in _MECHANISMS:
-        message = f"The SASL mechanism {mechanism!r} is not supported by the Kafka client library."
-        advice = "Use plain, scram-sha-256 or scram-sha-512."
+        message = _("The SASL mechanism %(mechanism)r is not supported by the Kafka client library.") % {"mechanism": mechanism}
+        advice = _("Use plain, scram-sha-256 or scram-sha-512.")
         if mechanism == "oauthbearer":
-            message = "A fixed bearer token for Kafka would expire and could not be renewed."
-            advice = "Use another mechanism, or make the cluster by hand with OAUTHBEARER and the token endpoint's options."
+            message = _("A fixed bearer token for Kafka would expire and could not be renewed.")
+            advice = _("Use another mechanism, or make the cluster by hand with OAUTHBEARER and the token endpoint's options.")
         context.report.refuse(place, message, advice)
         return _Sasl()
     username, password = (_secret(client, node, name, values, context) for name in ("username", "password"))
@@ -199,12 +211,16 @@ def _secret(client: Binding, node: Branch, name: str, values: dict[str, str], co
     place = client.at(node.line_of(name))
     if text in ("{identity}", "{credentials}"):
         if text not in values:
-            context.report.refuse(place, f"The guard has no {text[1:-1]}.", f"Add {text[1:-1]} to its options.")
+            context.report.refuse(
+                place,
+                _("The guard has no %(name)s.") % {"name": text[1:-1]},
+                _("Add %(name)s to its options.") % {"name": text[1:-1]},
+            )
             return ""
         text = values[text]
-    context.variables.require(text, place, f"The SASL {name}")
+    context.variables.require(text, place, _("The SASL %(name)s") % {"name": name})
     if name == "password" and "${{" not in text:
         context.report.warn(
-            place, "The password is written out in the file, and would be in the database.", "Use ${{env.NAME}}."
+            place, _("The password is written out in the file, and would be in the database."), _("Use ${{env.NAME}}.")
         )
     return text

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.read import ReadError, read_text
 from kafkaproxy.zilla.report import Place, Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node
@@ -37,7 +39,7 @@ def find_documents(text: str, file: str, report: Report) -> list[Document]:
         report.refuse(Place(file, error.line), error.message, error.advice)
         return []
     if not documents:
-        report.refuse(Place(file, 0), "There is nothing in this file.", "Give a zilla.yaml.")
+        report.refuse(Place(file, 0), _("There is nothing in this file."), _("Give a zilla.yaml."))
     _check_names(documents, report)
     return documents
 
@@ -48,13 +50,16 @@ def _check_names(documents: list[Document], report: Report) -> None:
         first = seen.setdefault(document.name, document)
         if first is not document:
             place = document.place(document.body.line_of("name"))
-            named = f"The name {document.name!r} is taken by the document at line {first.body.line}."
-            report.refuse(place, named, "Give each document of the file its own name.")
+            named = _("The name %(document)r is taken by the document at line %(line)s.") % {
+                "document": document.name,
+                "line": first.body.line,
+            }
+            report.refuse(place, named, _("Give each document of the file its own name."))
 
 
 def _documents(root: Node, file: str, *, inner: bool = False) -> Iterator[Document]:
     if not isinstance(root, Branch):
-        raise ReadError(root.line, "This is not a configuration: it has no properties.", "Give a zilla.yaml.")
+        raise ReadError(root.line, _("This is not a configuration: it has no properties."), _("Give a zilla.yaml."))
     if not inner and "bindings" not in root and (wrapped := list(_wrapped(root))):
         for leaf, undollar in wrapped:
             yield from _inner(leaf, file, undollar=undollar)
@@ -63,8 +68,8 @@ def _documents(root: Node, file: str, *, inner: bool = False) -> Iterator[Docume
     elif _TOP.isdisjoint(key.text for key, _ in root.pairs):
         raise ReadError(
             root.line,
-            "This is not a zilla.yaml: it has no bindings.",
-            "Give a zilla.yaml, a map of bindings, or a Compose file with one under configs.",
+            _("This is not a zilla.yaml: it has no bindings."),
+            _("Give a zilla.yaml, a map of bindings, or a Compose file with one under configs."),
         )
     else:
         yield Document(root.text("name"), root, file)
@@ -84,7 +89,7 @@ def _wrapped(root: Branch) -> Iterator[tuple[Leaf, bool]]:
         if isinstance(value, Leaf):
             yield value, False
     configs = root.branch("configs")
-    for _, config in configs.pairs if configs is not None else ():
+    for _name, config in configs.pairs if configs is not None else ():
         content = config.get("content") if isinstance(config, Branch) else None
         if isinstance(content, Leaf) and "bindings:" in content.text:
             yield content, True

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import MAPPINGS
 from kafkaproxy.zilla.mapping import routes
@@ -72,10 +74,10 @@ def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryPla
         yield replace(entry, routes=routes(target, context))
     else:
         if target is not None and target.key in context.graph.upstream():
-            message = f"{target!s} cannot come directly after an http server."
-            context.report.refuse(exit_.place, message, "Lead to an http-kafka binding, or to an sse server.")
-        what = str(target) if target is not None else f"binding {exit_.target!r}"
-        context.report.ignore(exit_.place, f"The {what} is not imported: what leads to it stays unserved.")
+            message = _("%(target)s cannot come directly after an http server.") % {"target": target}
+            context.report.refuse(exit_.place, message, _("Lead to an http-kafka binding, or to an sse server."))
+        what = str(target) if target is not None else _("binding %(target)r") % {"target": exit_.target}
+        context.report.ignore(exit_.place, _("The %(what)s is not imported: what leads to it stays unserved.") % {"what": what})
         yield entry
 
 
@@ -101,36 +103,42 @@ def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RoutePlan,
     if target is not None and target.type == "sse-kafka":
         return routes(target, context)
     if target is not None and target.type in MAPPINGS:
-        context.report.refuse(exit_.place, f"{target!s} cannot come after an sse server.", "Lead to an sse-kafka binding.")
-    context.report.ignore(exit_.place, f"{exit_.target!r} is not imported: what leads to it stays unserved.")
+        context.report.refuse(
+            exit_.place,
+            _("%(target)s cannot come after an sse server.") % {"target": target},
+            _("Lead to an sse-kafka binding."),
+        )
+    context.report.ignore(
+        exit_.place, _("%(target)r is not imported: what leads to it stays unserved.") % {"target": exit_.target}
+    )
     return ()
 
 
 def _read_sse_options(sse: Binding, context: Context) -> None:
     if "requests" in sse.options:
-        message = "Models of events are not supported yet: they decide which events are sent."
-        context.report.refuse(sse.at(sse.options.line_of("requests")), message, "Remove them if the producer checks events.")
+        message = _("Models of events are not supported yet: they decide which events are sent.")
+        context.report.refuse(sse.at(sse.options.line_of("requests")), message, _("Remove them if the producer checks events."))
     if "retry" in sse.options:
-        context.report.ignore(sse.at(sse.options.line_of("retry")), "retry: the reference never sends it.")
+        context.report.ignore(sse.at(sse.options.line_of("retry")), _("retry: the reference never sends it."))
 
 
 def _refuse_rewrites(http: Binding, context: Context) -> None:
     """Refuse what changes or checks requests before routing, and name what does not matter."""
     options = http.options
     if "requests" in options:
-        message = "Models of requests are not supported yet: they decide which requests are accepted."
-        context.report.refuse(http.at(options.line_of("requests")), message, "Remove them if the service checks requests.")
+        message = _("Models of requests are not supported yet: they decide which requests are accepted.")
+        context.report.refuse(http.at(options.line_of("requests")), message, _("Remove them if the service checks requests."))
     if "versions" in options:
-        context.report.ignore(http.at(options.line_of("versions")), "versions: they are the ASGI server's.")
+        context.report.ignore(http.at(options.line_of("versions")), _("versions: they are the ASGI server's."))
     for branch in (options, *(exit_.options for exit_ in http.exits)):
         headers = branch.branch("headers") if branch is not None and branch is not options else branch
         if headers is not None and "overrides" in headers:
-            message = "Overrides of request fields are not supported: they change what later conditions see."
-            context.report.refuse(http.at(headers.line_of("overrides")), message, "Rewrite requests in front of Django.")
+            message = _("Overrides of request fields are not supported: they change what later conditions see.")
+            context.report.refuse(http.at(headers.line_of("overrides")), message, _("Rewrite requests in front of Django."))
     for exit_ in http.exits:
         if exit_.options is not None and "affinity" in exit_.options:
             place = http.at(exit_.options.line_of("affinity"))
-            context.report.ignore(place, "affinity: any process of kafkaproxy serves any client.")
+            context.report.ignore(place, _("affinity: any process of kafkaproxy serves any client."))
 
 
 def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
@@ -164,27 +172,31 @@ def _alternatives(http: Binding, headers: Branch | None, context: Context) -> It
 
 def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context: Context) -> str:
     if any(name.text.lower() == other for other, _ in others):
-        message = f"{name.text.lower()!r} stands twice in this condition."
-        context.report.refuse(http.at(name.line), message, "Remove one of them: names of fields have no case.")
+        message = _("%(name)r stands twice in this condition.") % {"name": name.text.lower()}
+        context.report.refuse(http.at(name.line), message, _("Remove one of them: names of fields have no case."))
     elif name.text.startswith(":"):
-        message = f"There is no field {name.text!r} in a request."
-        context.report.refuse(http.at(name.line), message, f"Known are {', '.join(_PSEUDO)}, and any other field.")
+        message = _("There is no field %(name)r in a request.") % {"name": name.text}
+        context.report.refuse(
+            http.at(name.line), message, _("Known are %(known)s, and any other field.") % {"known": ", ".join(_PSEUDO)}
+        )
     elif name.text != name.text.lower():
-        message = f"The reference compares names of fields in lower case, and never finds {name.text!r}."
-        context.report.warn(http.at(name.line), message, "It is imported in lower case, and matches.")
+        message = _("The reference compares names of fields in lower case, and never finds %(name)r.") % {"name": name.text}
+        context.report.warn(http.at(name.line), message, _("It is imported in lower case, and matches."))
     return name.text.lower()
 
 
 def _check_path(http: Binding, value: Leaf, context: Context) -> None:
     if not value.text.startswith(("/", "*", "{", "$")):
-        message = f"{value.text!r} does not begin with a slash, and a path always does: it never matches."
-        context.report.warn(http.at(value.line), message, f"Write /{value.text}.")
+        message = _("%(value)r does not begin with a slash, and a path always does: it never matches.") % {"value": value.text}
+        context.report.warn(http.at(value.line), message, _("Write /%(value)s.") % {"value": value.text})
 
 
 def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -> None:
     if name.text == ":authority" and ":" not in value.text and not value.text.endswith(("*", "}")):
-        message = f"{value.text!r} has no port, and an authority always has one when it is compared: it never matches."
-        context.report.warn(http.at(value.line), message, f"Write {value.text}:443, or {value.text}:*.")
+        message = _("%(value)r has no port, and an authority always has one when it is compared: it never matches.") % {
+            "value": value.text
+        }
+        context.report.warn(http.at(value.line), message, _("Write %(value)s:443, or %(value)s:*.") % {"value": value.text})
 
 
 def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
@@ -192,8 +204,8 @@ def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[Ent
     for when in exit_.when:
         path = when.get("path")
         if isinstance(path, Leaf) and is_checked(path, sse.at(path.line), context.report) and "{" in path.text:
-            message = f"{path.text!r}: an sse server knows no parameters."
-            context.report.refuse(sse.at(path.line), message, "Write * here, and the parameter in the sse-kafka route.")
+            message = _("%(path)r: an sse server knows no parameters.") % {"path": path.text}
+            context.report.refuse(sse.at(path.line), message, _("Write * here, and the parameter in the sse-kafka route."))
         text = path.text if isinstance(path, Leaf) and path.text not in _EVERY_PATH else ""
         rows.append(EntryConditionPlan(level=1, path=text))
     if all(row.path for row in rows):

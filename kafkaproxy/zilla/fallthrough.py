@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, RoutePlan
@@ -31,13 +33,19 @@ def warn_of_fallthrough(gateway: GatewayPlan, report: Report) -> None:
     """Warn of each rule that serves to more people what an earlier one guards."""
     for first, second in combinations(gateway.entries[:_MOST], 2):
         if second.routes and _is_laxer(first.guarded, second.guarded) and _entries_overlap(first, second):
-            message = f"Who is turned away by the guards of the entry {first.name!r} is served by {second.name!r}."
-            report.warn(second.place, message, "Guard both, or make them match different requests.")
+            message = _("Who is turned away by the guards of the entry %(first)r is served by %(second)r.") % {
+                "first": first.name,
+                "second": second.name,
+            }
+            report.warn(second.place, message, _("Guard both, or make them match different requests."))
     for entry in gateway.entries:
         for one, other in combinations(entry.routes[:_MOST], 2):
             if _is_laxer(one.guarded, other.guarded) and _routes_overlap(one, other):
-                message = f"Who is turned away by the guards of the route {one.name!r} is served by {other.name!r}."
-                report.warn(other.place, message, "Guard both, or make them match different requests.")
+                message = _("Who is turned away by the guards of the route %(one)r is served by %(other)r.") % {
+                    "one": one.name,
+                    "other": other.name,
+                }
+                report.warn(other.place, message, _("Guard both, or make them match different requests."))
 
 
 def _is_laxer(first: Roles, second: Roles) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.entries import entries_of_http, entries_of_mapping, entries_of_sse
 from kafkaproxy.zilla.listeners import Way, ways_to_servers
@@ -69,8 +71,8 @@ def _roots(context: Context) -> list[_Root]:
 
 def _refuse_nothing(context: Context) -> None:
     first = context.graph.documents[0]
-    message = "There is nothing to import: no tcp server leads to an http-kafka or sse-kafka binding."
-    context.report.refuse(first.place(first.body.line), message, "Check the exits from the tcp server onward.")
+    message = _("There is nothing to import: no tcp server leads to an http-kafka or sse-kafka binding.")
+    context.report.refuse(first.place(first.body.line), message, _("Check the exits from the tcp server onward."))
 
 
 def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
@@ -79,9 +81,12 @@ def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
     ports = [frozenset().union(*(way.ports or frozenset() for way in root.ways)) for root in served]
     if len(served) > 1 and len(set(ports)) > 1:
         for root, numbers in zip(served, ports, strict=True):
-            listed = ", ".join(map(str, sorted(numbers)[:5])) or "from the environment"
-            message = f"{root.binding.name!r} listens on its own port ({listed}); here all gateways are served on every port."
-            context.report.warn(root.binding.place, message, "If one is private, add an :authority condition or a guard.")
+            listed = ", ".join(map(str, sorted(numbers)[:5])) or _("from the environment")
+            message = _("%(binding)r listens on its own port (%(listed)s); here all gateways are served on every port.") % {
+                "binding": root.binding.name,
+                "listed": listed,
+            }
+            context.report.warn(root.binding.place, message, _("If one is private, add an :authority condition or a guard."))
 
 
 def _warn_of_plain_http(root: _Root, entries: Iterable[EntryPlan], context: Context) -> None:
@@ -91,8 +96,10 @@ def _warn_of_plain_http(root: _Root, entries: Iterable[EntryPlan], context: Cont
     for entry in entries:
         plain = {row.level for row in entry.conditions if row.scheme != "https"}
         if entry.routes and not {row.level for row in entry.conditions} - plain:
-            message = f"{root.binding.name!r} is reached over TLS only; nothing here refuses plain HTTP."
-            advice = "Redirect in front of Django, or add the condition :scheme: https."
+            message = _("%(binding)r is reached over TLS only; nothing here refuses plain HTTP.") % {
+                "binding": root.binding.name
+            }
+            advice = _("Redirect in front of Django, or add the condition :scheme: https.")
             context.report.warn(root.binding.place, message, advice)
 
 
@@ -101,13 +108,15 @@ def _sources(roots: list[_Root], context: Context, name: str, default_name: str)
     namespaces = list(dict.fromkeys(root.binding.namespace for root in roots))
     if name and len(namespaces) > 1:
         place = roots[0].binding.place
-        message = f"The file has gateways in several namespaces: {', '.join(namespaces)}."
-        context.report.refuse(place, message, "Leave --gateway out, or import the documents one by one.")
+        message = _("The file has gateways in several namespaces: %(namespaces)s.") % {"namespaces": ", ".join(namespaces)}
+        context.report.refuse(place, message, _("Leave --gateway out, or import the documents one by one."))
     for namespace in namespaces:
         if not name and has_expression(namespace):
             place = roots[0].binding.place
-            message = f"The name {namespace!r} comes from the environment, and a gateway needs one that stays."
-            context.report.refuse(place, message, "Give it with --gateway NAME.")
+            message = _("The name %(namespace)r comes from the environment, and a gateway needs one that stays.") % {
+                "namespace": namespace
+            }
+            context.report.refuse(place, message, _("Give it with --gateway NAME."))
     return {namespace: name or namespace or default_name for namespace in namespaces}
 
 
@@ -161,11 +170,15 @@ def _credentials(http: Binding | None, entries: Iterable[EntryPlan], context: Co
     guards.update(name for entry in entries for route in entry.routes for name in route.guarded)
     place = http.at(http.options.line_of("authorization"))
     if fields and not guards:
-        message = f"Credentials of {fields['guard']!r} are read, but no route is guarded: everything is public."
-        context.report.warn(place, message, "Add guarded to the routes, if that is not meant.")
+        message = _("Credentials of %(guard)r are read, but no route is guarded: everything is public.") % {
+            "guard": fields["guard"]
+        }
+        context.report.warn(place, message, _("Add guarded to the routes, if that is not meant."))
     elif others := sorted(guards - {fields.get("guard")}):
-        message = f"Nothing says where the credentials of {', '.join(others)} are found: nobody gets past."
-        context.report.warn(http.place, message, "One http server reads the credentials of one guard.")
+        message = _("Nothing says where the credentials of %(others)s are found: nobody gets past.") % {
+            "others": ", ".join(others)
+        }
+        context.report.warn(http.place, message, _("One http server reads the credentials of one guard."))
     return fields
 
 
@@ -176,8 +189,13 @@ def _mapping_fields(root: _Root, context: Context) -> dict[str, Any]:
     for mapping in _mappings_behind(root.binding, context):
         fields = gateway_fields(mapping)
         if first is not None and fields != found:
-            message = f"{mapping.name!r} has other correlation or idempotency headers than {first.name!r}."
-            context.report.refuse(mapping.place, message, "A gateway has one set of them: use the same, or two http servers.")
+            message = _("%(mapping)r has other correlation or idempotency headers than %(first)r.") % {
+                "mapping": mapping.name,
+                "first": first.name,
+            }
+            context.report.refuse(
+                mapping.place, message, _("A gateway has one set of them: use the same, or two http servers.")
+            )
         first, found = first or mapping, found if first is not None else fields
     return found
 

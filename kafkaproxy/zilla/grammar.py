@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from django.utils.translation import gettext_noop as _
+
 from kafkaproxy.zilla.shape import ANYTHING, Flag, Items, Named, Number, OneOrMore, Properties, Shape, Switch, Text, TextOrItems
 
 __all__ = ["BINDINGS", "COMPOSITES", "JWT_OPTIONS", "MAPPINGS", "TOP"]
@@ -103,7 +105,7 @@ def _mapping(options: Shape | None, when: Mapping[str, Shape], with_: Shape) -> 
     route: dict[str, Shape] = {"when": Items(Properties(known=when)), "guarded": _ROLES}
     route |= {"exit": _NAME, "with": with_}
     known["routes"] = Items(Properties(known=route, needs=("exit", "with")), least=1)
-    advice = "Write exit and with in each route: an exit alone names no topic."
+    advice = _("Write exit and with in each route: an exit alone names no topic.")
     return Properties(known=known, needs=("routes",), forbidden={"exit": advice})
 
 
@@ -205,7 +207,7 @@ _SSE_KAFKA_WITH: Final = Properties(
 _KAFKA_CREDENTIALS: Final = Properties(known={"credentials": _SASL}, needs=("credentials",))
 _KAFKA_WHEN: Final[Mapping[str, Shape]] = {"topic": _FILLED, "groupId": _FILLED}
 _CLIENT_TOPIC: Final[Mapping[str, Shape]] = {"name": _TEXT, "key": ANYTHING, "value": ANYTHING}
-_OF_SERVER: Final = "Write it in the cache_server: a cache_client knows nothing of it."
+_OF_SERVER: Final = _("Write it in the cache_server: a cache_client knows nothing of it.")
 _SERVER_TOPIC: Final[Mapping[str, Shape]] = {
     **_CLIENT_TOPIC,
     "defaultOffset": Text(choices=("live", "historical")),

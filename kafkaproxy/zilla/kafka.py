@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
@@ -46,7 +48,9 @@ def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> 
             return Destination(_known_cluster(target, chosen, context), guards)
         context.caches.setdefault(target.key, Cache(target, context.source)).topics.add(topic)
         target = context.graph.target(target, chosen)
-    context.report.refuse(exit_.place, f"{exit_.target!r} does not lead to a kafka client.", "Lead it to one.")
+    context.report.refuse(
+        exit_.place, _("%(target)r does not lead to a kafka client.") % {"target": exit_.target}, _("Lead it to one.")
+    )
     return None
 
 
@@ -55,8 +59,12 @@ def _unknown_cluster(mapping: Binding, exit_: Exit, context: Context) -> str:
     origin = f"{mapping.namespace}:{exit_.target}"
     if origin not in context.clusters:
         if not context.cluster:
-            message = f"The binding {exit_.target!r} is not in this fragment, so nothing says which cluster it is."
-            advice = f"The cluster gets the bootstrap servers {FRAGMENT_SERVERS}; or name an existing one with --cluster."
+            message = _("The binding %(target)r is not in this fragment, so nothing says which cluster it is.") % {
+                "target": exit_.target
+            }
+            advice = _("The cluster gets the bootstrap servers %(servers)s; or name an existing one with --cluster.") % {
+                "servers": FRAGMENT_SERVERS
+            }
             context.report.warn(exit_.place, message, advice)
         context.clusters[origin] = ClusterPlan(
             origin=origin,
@@ -91,15 +99,25 @@ def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
             if not exit_.guarded:
                 break
     if not binding.exits:
-        context.report.refuse(binding.place, f"{binding.name!r} leads nowhere.", "Give it an exit, toward a kafka client.")
+        context.report.refuse(
+            binding.place,
+            _("%(binding)r leads nowhere.") % {"binding": binding.name},
+            _("Give it an exit, toward a kafka client."),
+        )
         return None
     if not admitting:
-        message = f"{binding.name!r} lets the topic {topic!r} through nowhere: such a route could only fail."
-        context.report.refuse(binding.place, message, "Remove the mapping route, or let the topic through.")
+        message = _("%(binding)r lets the topic %(topic)r through nowhere: such a route could only fail.") % {
+            "binding": binding.name,
+            "topic": topic,
+        }
+        context.report.refuse(binding.place, message, _("Remove the mapping route, or let the topic through."))
         return None
     if len(admitting) > 1:
-        message = f"Which route of {binding.name!r} the topic {topic!r} takes depends on who asks."
-        advice = "Guard the http-kafka or sse-kafka routes instead, one for each destination."
+        message = _("Which route of %(binding)r the topic %(topic)r takes depends on who asks.") % {
+            "binding": binding.name,
+            "topic": topic,
+        }
+        advice = _("Guard the http-kafka or sse-kafka routes instead, one for each destination.")
         context.report.refuse(admitting[0].place, message, advice)
         return None
     return admitting[0]
@@ -112,14 +130,17 @@ def _admits(exit_: Exit, topic: str, binding: Binding, context: Context) -> bool
     for condition in exit_.when:
         if "groupId" in condition:
             place = binding.at(condition.line_of("groupId"))
-            context.report.refuse(place, "A condition on groupId is not understood.", "No consumer group is used here.")
+            context.report.refuse(place, _("A condition on groupId is not understood."), _("No consumer group is used here."))
             return None
         pattern = condition.get("topic")
         if not isinstance(pattern, Leaf) or pattern.text == "*":
             return True
         if not _is_literal(topic):
-            message = f"Which topics are let through ({pattern.text!r}) cannot be checked for {topic!r}."
-            context.report.refuse(binding.at(pattern.line), message, "Write the routes out, one for each topic.")
+            message = _("Which topics are let through (%(pattern)r) cannot be checked for %(topic)r.") % {
+                "pattern": pattern.text,
+                "topic": topic,
+            }
+            context.report.refuse(binding.at(pattern.line), message, _("Write the routes out, one for each topic."))
             return None
         if _glob(pattern.text).fullmatch(topic):
             return True

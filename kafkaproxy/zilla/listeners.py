@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.patterns import entry_pattern, is_any_address, is_checked
 from kafkaproxy.zilla.plan import EntryConditionPlan
@@ -55,7 +57,11 @@ def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
         wanted = _ports_of(exit_, tcp, context)
         taken = left if wanted is None else wanted if left is None else left & wanted
         if taken is not None and not taken:
-            context.report.ignore(exit_.place, f"{exit_.target!r} is never reached from {tcp.name!r}: no port is left for it.")
+            context.report.ignore(
+                exit_.place,
+                _("%(target)r is never reached from %(tcp)r: no port is left for it.")
+                % {"target": exit_.target, "tcp": tcp.name},
+            )
             continue
         left = None if left is None or taken is None else left - taken
         target = context.graph.target(tcp, exit_)
@@ -83,10 +89,12 @@ def _check_addresses(when: Branch, tcp: Binding, context: Context) -> None:
             continue
         place = tcp.at(when.line_of(name))
         if is_any_address(name, when.text(name)):
-            context.report.ignore(place, f"{name}: {when.text(name)} holds for every address.")
+            context.report.ignore(
+                place, _("%(name)s: %(when)s holds for every address.") % {"name": name, "when": when.text(name)}
+            )
             continue
-        message = f"{name} limits the addresses that are served; that is not supported."
-        context.report.refuse(place, message, "Bind the server to those addresses, and remove the condition.")
+        message = _("%(name)s limits the addresses that are served; that is not supported.") % {"name": name}
+        context.report.refuse(place, message, _("Bind the server to those addresses, and remove the condition."))
 
 
 def _ports(node: Node | None) -> frozenset[int] | None:
@@ -107,13 +115,17 @@ def _ports(node: Node | None) -> frozenset[int] | None:
 def _from_tls(tls: Binding, ports: frozenset[int] | None, context: Context) -> Iterator[Way]:
     if tls.kind == "server":
         _refuse_client_certificates(tls, context)
-    context.report.ignore(tls.place, f"{tls.name!r}: TLS ends at the server in front of Django, with its own certificate.")
+    context.report.ignore(
+        tls.place, _("%(tls)r: TLS ends at the server in front of Django, with its own certificate.") % {"tls": tls.name}
+    )
     targets = {exit_.target for exit_ in tls.exits}
     for exit_ in tls.exits:
         target = context.graph.target(tls, exit_)
         if exit_.when and len(targets) > 1:
-            message = f"{tls.name!r} chooses between several bindings before there is a request; that is not supported."
-            context.report.refuse(exit_.place, message, "Choose by :authority in the routes of the http server.")
+            message = _("%(tls)r chooses between several bindings before there is a request; that is not supported.") % {
+                "tls": tls.name
+            }
+            context.report.refuse(exit_.place, message, _("Choose by :authority in the routes of the http server."))
         elif target is not None and target.type == "http":
             for name in _server_names(tls, exit_, context):
                 yield Way(target, ports, tls=True, name=name)
@@ -125,8 +137,11 @@ def _refuse_shortcut(server: Binding, exit_: Exit, context: Context) -> None:
     """Refuse a way to a mapping that passes no http server: it decides which requests there are."""
     target = context.graph.target(server, exit_)
     if target is not None and target.key in context.graph.upstream():
-        message = f"The {target} cannot come directly after a {server.type} server."
-        context.report.refuse(exit_.place, message, "Lead to an http server, and from there to it.")
+        message = _("The %(target)s cannot come directly after a %(server_type)s server.") % {
+            "target": target,
+            "server_type": server.type,
+        }
+        context.report.refuse(exit_.place, message, _("Lead to an http server, and from there to it."))
 
 
 def _refuse_client_certificates(tls: Binding, context: Context) -> None:
@@ -144,8 +159,8 @@ def _refuse_client_certificates(tls: Binding, context: Context) -> None:
 
 def _refuse_certificate(tls: Binding, options: Branch, name: str, context: Context) -> None:
     line = options.line_of(name) if name in options else tls.node.line_of(name)
-    message = f"{name} makes client certificates count; they are not checked here."
-    context.report.refuse(tls.at(line), message, "Check them where TLS ends, or use a guard, and remove it.")
+    message = _("%(name)s makes client certificates count; they are not checked here.") % {"name": name}
+    context.report.refuse(tls.at(line), message, _("Check them where TLS ends, or use a guard, and remove it."))
 
 
 def _server_names(tls: Binding, exit_: Exit, context: Context) -> Iterator[str]:
@@ -155,8 +170,8 @@ def _server_names(tls: Binding, exit_: Exit, context: Context) -> Iterator[str]:
     for when in exit_.when:
         for name in ("alpn", "trust", "mutual"):
             if name in when:
-                message = f"A condition on {name} cannot be checked: TLS ends before Django."
-                context.report.refuse(tls.at(when.line_of(name)), message, "Remove it, or check it where TLS ends.")
+                message = _("A condition on %(name)s cannot be checked: TLS ends before Django.") % {"name": name}
+                context.report.refuse(tls.at(when.line_of(name)), message, _("Remove it, or check it where TLS ends."))
         authority = when.get("authority")
         if isinstance(authority, Leaf):
             is_checked(authority, tls.at(authority.line), context.report)

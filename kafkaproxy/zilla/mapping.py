@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
@@ -25,10 +28,9 @@ __all__ = ["gateway_fields", "routes"]
 _KEYED_EVENT: Final = '["${base64(key)}","${etag}"]'
 _FIELDS: Final = {"reply-to": "reply_to", "async": "async_fields", "correlation-id": "correlation_header"}
 """Properties of ``with`` whose field has another name."""
-_METHODS: Final = {"produce": "POST, PUT, PATCH and DELETE", "fetch": "GET and HEAD"}
+_METHODS: Final = {"produce": gettext_noop("POST, PUT, PATCH and DELETE"), "fetch": gettext_noop("GET and HEAD")}
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _TOPICS: Final = (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO)
-_LETTERS: Final = "Use up to 249 letters, digits, '.', '_' and '-'."
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
 
@@ -86,8 +88,8 @@ def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: Context)
     if replies is None:
         return None
     if replies.cluster != where.cluster:
-        message = "The replies are on another cluster than the requests."
-        context.report.refuse(mapping.at(with_.line_of("reply-to")), message, "Let both topics take the same way.")
+        message = _("The replies are on another cluster than the requests.")
+        context.report.refuse(mapping.at(with_.line_of("reply-to")), message, _("Let both topics take the same way."))
     return Destination(where.cluster, merge_guards(where.guarded, replies.guarded))
 
 
@@ -98,8 +100,11 @@ def _warn_of_methods(
     served = _METHODS.get(capability)
     if served is not None and (not conditions or any(not each.method for each in conditions)):
         line = exit_.when[0].line if exit_.when else exit_.place.line
-        message = f"A {capability} route without a method serves {served}; the reference takes any."
-        context.report.warn(mapping.at(line), message, "Write the methods if it shall serve others.")
+        message = _("A %(capability)s route without a method serves %(served)s; the reference takes any.") % {
+            "capability": capability,
+            "served": served,
+        }
+        context.report.warn(mapping.at(line), message, _("Write the methods if it shall serve others."))
 
 
 def _capability_fields(mapping: Binding, with_: Branch, capability: str, context: Context) -> dict[str, Any]:
@@ -127,9 +132,9 @@ def _check_patch(mapping: Binding, merge: Branch | None, context: Context) -> No
         return
     place = mapping.at(merge.line_of("patch"))
     if isinstance(patch, Branch) and {key.text: value.text for key, value in patch.text_items()} == _PATCH:
-        context.report.ignore(place, "merge.patch: records are always appended to a JSON array.")
+        context.report.ignore(place, _("merge.patch: records are always appended to a JSON array."))
     else:
-        context.report.refuse(place, "Only one merge.patch is known.", """Write initial: "[]" and path: /-, or remove it.""")
+        context.report.refuse(place, _("Only one merge.patch is known."), _('Write initial: "[]" and path: /-, or remove it.'))
 
 
 def _pairs(branch: Branch, name: str) -> Pairs:
@@ -162,8 +167,8 @@ def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[Con
 def _filters(mapping: Binding, with_: Branch, context: Context) -> Iterator[FilterPlan]:
     for each in with_.branches("filters"):
         if not each.pairs:
-            message = "An empty filter matches every record."
-            context.report.refuse(mapping.at(each.line), message, "Give it a key or headers, or remove all filters.")
+            message = _("An empty filter matches every record.")
+            context.report.refuse(mapping.at(each.line), message, _("Give it a key or headers, or remove all filters."))
         yield FilterPlan(key=each.text("key") if "key" in each else None, headers=_pairs(each, "headers"))
 
 
@@ -188,7 +193,11 @@ def _check_templates(mapping: Binding, with_: Branch, context: Context) -> None:
     """Check each expression at its own line, and import the guards that they name."""
     for leaf, place in _templates(with_):
         if place in _TOPICS and "$" not in leaf.text and not _TOPIC.fullmatch(leaf.text):
-            context.report.refuse(mapping.at(leaf.line), f"{leaf.text!r} is not the name of a topic.", _LETTERS)
+            context.report.refuse(
+                mapping.at(leaf.line),
+                _("%(leaf)r is not the name of a topic.") % {"leaf": leaf.text},
+                _("Use up to 249 letters, digits, '.', '_' and '-'."),
+            )
         try:
             template = Template.parse(mask_env(leaf.text), place)
         except TemplateError as error:

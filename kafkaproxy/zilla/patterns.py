@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.zilla.report import Place, Report
@@ -26,8 +28,11 @@ def is_checked(leaf: Leaf, place: Place, report: Report) -> bool:
     """Whether the pattern means the same here; refuse it where it does not."""
     text = mask_env(leaf.text)
     if found := _SPECIAL.search(text):
-        message = f"{leaf.text!r} has {found[0]!r}, which the reference reads as part of a regular expression."
-        report.refuse(place, message, "Only * and {name} stand for something here: write several conditions instead.")
+        message = _("%(leaf)r has %(found)r, which the reference reads as part of a regular expression.") % {
+            "leaf": leaf.text,
+            "found": found[0],
+        }
+        report.refuse(place, message, _("Only * and {name} stand for something here: write several conditions instead."))
         return False
     try:
         PathTemplate.parse(text)
@@ -60,4 +65,6 @@ def methods(leaf: Leaf, place: Place, report: Report) -> Iterator[str]:
         if _METHOD.fullmatch(method) and "*" not in method:
             yield method
         else:
-            report.refuse(place, f"{leaf.text!r} is not a method.", "Write one, such as GET, or * for any.")
+            report.refuse(
+                place, _("%(leaf)r is not a method.") % {"leaf": leaf.text}, _("Write one, such as GET, or * for any.")
+            )

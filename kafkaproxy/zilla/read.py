@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from django.utils.translation import gettext as _
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
@@ -55,14 +56,16 @@ def read_file(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ReadError(0, f"The file cannot be read: {error.strerror}.", "Check its name and permissions.") from error
+        raise ReadError(
+            0, _("The file cannot be read: %(strerror)s.") % {"strerror": error.strerror}, _("Check its name and permissions.")
+        ) from error
     if len(data) > MAX_BYTES:
         raise _too_large()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ReadError(line, "The text is not UTF-8.", "Save the file as UTF-8.") from error
+        raise ReadError(line, _("The text is not UTF-8."), _("Save the file as UTF-8.")) from error
 
 
 def read_text(text: str, first_line: int = 1) -> list[Node]:
@@ -83,7 +86,9 @@ def read_text(text: str, first_line: int = 1) -> list[Node]:
 
 def _too_large() -> ReadError:
     return ReadError(
-        0, f"The file is larger than {MAX_BYTES // 1024} KiB.", "Import the part that holds the bindings, in smaller files."
+        0,
+        _("The file is larger than %(size)s KiB.") % {"size": MAX_BYTES // 1024},
+        _("Import the part that holds the bindings, in smaller files."),
     )
 
 
@@ -94,16 +99,22 @@ def _events(text: str, first_line: int) -> Iterator[Any]:
         raise _syntax_error(text, error, first_line) from error
     except YAMLError as error:  # the reader's own, for characters that YAML does not allow
         line = text.count("\n", 0, getattr(error, "position", 0)) + first_line
-        raise ReadError(line, "A character that YAML does not allow.", "Remove control characters.") from error
+        raise ReadError(line, _("A character that YAML does not allow."), _("Remove control characters.")) from error
 
 
 def _syntax_error(text: str, error: MarkedYAMLError, first_line: int) -> ReadError:
     index = error.problem_mark.line if error.problem_mark is not None else 0
     lines = text.splitlines()
     if "\\t" in (error.problem or "") and index < len(lines) and "\t" in lines[index]:
-        return ReadError(index + first_line, "A tab where YAML wants spaces.", "Indent with spaces; tabs belong in quotes.")
+        return ReadError(
+            index + first_line, _("A tab where YAML wants spaces."), _("Indent with spaces; tabs belong in quotes.")
+        )
     problem = " ".join(part for part in (error.context, error.problem) if part)
-    return ReadError(index + first_line, f"This is not YAML: {problem}.", "Check the indentation and the quotes here.")
+    return ReadError(
+        index + first_line,
+        _("This is not YAML: %(problem)s.") % {"problem": problem},
+        _("Check the indentation and the quotes here."),
+    )
 
 
 @dataclass(slots=True)
@@ -166,7 +177,11 @@ class _Builder:
 
     def _check_depth(self, line: int, height: int) -> None:
         if len(self._frames) + height > MAX_DEPTH:
-            raise ReadError(line, f"Nested deeper than {MAX_DEPTH} levels.", "No configuration needs that.")
+            raise ReadError(
+                line,
+                _("Nested deeper than %(most)s levels.") % {"most": MAX_DEPTH},
+                _("No configuration needs that."),
+            )
 
     def _put(self, node: Node, size: int, height: int, anchor: str | None) -> None:
         if anchor is not None:
@@ -181,27 +196,35 @@ class _Builder:
         frame.size += size
         frame.height = max(frame.height, height + 1)
         if frame.size > MAX_NODES:
-            raise ReadError(self._now, f"More than {MAX_NODES} values.", "Write the values out instead of using aliases.")
+            raise ReadError(
+                self._now,
+                _("More than %(most)s values.") % {"most": MAX_NODES},
+                _("Write the values out instead of using aliases."),
+            )
 
     def _check_key(self, frame: _Frame, key: Node) -> None:
         if not isinstance(key, Leaf) or key.is_null:
-            raise ReadError(key.line, "A key that is not a text.", "Write a name before the ':'.")
+            raise ReadError(key.line, _("A key that is not a text."), _("Write a name before the ':'."))
         if key.text == "<<":
-            raise ReadError(key.line, "Merge keys (<<) are not part of YAML 1.2.", "Write the values out.")
+            raise ReadError(key.line, _("Merge keys (<<) are not part of YAML 1.2."), _("Write the values out."))
         if key.text in frame.keys:
-            raise ReadError(key.line, f"{key.text!r} stands twice in this mapping.", "Remove one of them, or rename it.")
+            raise ReadError(
+                key.line, _("%(key)r stands twice in this mapping.") % {"key": key.text}, _("Remove one of them, or rename it.")
+            )
         frame.keys.add(key.text)
 
     def _check_tag(self, event: Any) -> None:
         tag = str(event.tag) if getattr(event, "tag", None) is not None else None
         if tag not in _KEPT_TAGS:
-            raise ReadError(self._line(event), f"The YAML tag {tag} is not understood.", "Remove the tag.")
+            raise ReadError(
+                self._line(event), _("The YAML tag %(tag)s is not understood.") % {"tag": tag}, _("Remove the tag.")
+            )
 
     def _leaf(self, event: Any) -> Leaf:
         text = _MASK.sub(self._unmask, event.value)
         if text.startswith("<!-- @include"):
             raise ReadError(
-                self._line(event), "What belongs here is in another file.", "Put it here in place of the directive."
+                self._line(event), _("What belongs here is in another file."), _("Put it here in place of the directive.")
             )
         return Leaf(text, self._line(event), plain=event.style is None, literal=event.style == "|")
 
@@ -214,8 +237,8 @@ class _Builder:
         if found is None:
             raise ReadError(
                 self._line(event),
-                f"The alias *{event.anchor} has no value yet, or contains itself.",
-                "Write the value out.",
+                _("The alias *%(anchor)s has no value yet, or contains itself.") % {"anchor": event.anchor},
+                _("Write the value out."),
             )
         self._check_depth(self._line(event), found[2])
         return found

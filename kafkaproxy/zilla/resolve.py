@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.grammar import BINDINGS, COMPOSITES, MAPPINGS, TOP
 from kafkaproxy.zilla.report import Place, Report
@@ -192,7 +194,11 @@ def _read_binding(document: Document, key: Leaf, node: Branch, report: Report) -
     place = document.place(key.line)
     for name in ("type", "kind"):
         if not node.text(name):
-            report.refuse(place, f"The binding {key.text!r} has no {name}.", f"Add {name}.")
+            report.refuse(
+                place,
+                _("The binding %(key)r has no %(name)s.") % {"key": key.text, "name": name},
+                _("Add %(name)s.") % {"name": name},
+            )
     exits = [_read_exit(document, route) for route in node.branches("routes")]
     if default := node.text("exit"):
         exits.append(Exit(default, document.place(node.line_of("exit"))))
@@ -237,19 +243,27 @@ def _check_bindings(graph: Graph, report: Report) -> None:
 def _refuse_unknown(binding: Binding, report: Report) -> None:
     kinds = sorted(kind for type_, kind in BINDINGS if type_ == binding.type)
     if kinds:
-        message = f"The binding {binding.name!r} is on the way to a mapping, and its kind is {binding.kind!r}."
+        message = _("The binding %(binding)r is on the way to a mapping, and its kind is %(binding_kind)r.") % {
+            "binding": binding.name,
+            "binding_kind": binding.kind,
+        }
         report.refuse(binding.at(binding.node.line_of("kind")), message, nearest(binding.kind, kinds))
         return
-    message = f"The binding {binding.name!r} is on the way to a mapping, and its type {binding.type!r} is not understood."
+    message = _("The binding %(binding)r is on the way to a mapping, and its type %(binding_type)r is not understood.") % {
+        "binding": binding.name,
+        "binding_type": binding.type,
+    }
     advice = nearest(binding.type, {type_ for type_, _ in BINDINGS})
-    report.refuse(binding.at(binding.node.line_of("type")), message, f"{advice} Or lead around it.")
+    report.refuse(binding.at(binding.node.line_of("type")), message, _("%(advice)s Or lead around it.") % {"advice": advice})
 
 
 def _check_exits(binding: Binding, graph: Graph, report: Report) -> None:
     for exit_ in binding.exits:
         if not _leads_somewhere(binding, exit_, graph):
             names = [name for namespace, name in graph.bindings if namespace == binding.namespace]
-            report.refuse(exit_.place, f"There is no binding {exit_.target!r}.", nearest(exit_.target, names))
+            report.refuse(
+                exit_.place, _("There is no binding %(target)r.") % {"target": exit_.target}, nearest(exit_.target, names)
+            )
 
 
 def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
@@ -258,8 +272,8 @@ def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
         for guard, _roles in exit_.guarded:
             if graph.guard(guard.text, binding.namespace) is None:
                 names = [name for namespace, name in graph.guards if namespace == binding.namespace]
-                advice = nearest(guard.text, names) if names else "Define it under guards."
-                report.refuse(binding.at(guard.line), f"There is no guard {guard.text!r}.", advice)
+                advice = nearest(guard.text, names) if names else _("Define it under guards.")
+                report.refuse(binding.at(guard.line), _("There is no guard %(guard)r.") % {"guard": guard.text}, advice)
 
 
 def _leads_somewhere(binding: Binding, exit_: Exit, graph: Graph) -> bool:
@@ -290,5 +304,5 @@ def _check_cycles(graph: Graph, report: Report) -> None:
 
 def _refuse_cycle(binding: Binding, path: list[Key], report: Report) -> None:
     circle = [*(name for _, name in path[path.index(binding.key) :]), binding.name]
-    message = f"The bindings lead in a circle: {' → '.join(circle)}."
-    report.refuse(binding.place, message, "Change one of their exits.")
+    message = _("The bindings lead in a circle: %(circle)s.") % {"circle": " → ".join(circle)}
+    report.refuse(binding.place, message, _("Change one of their exits."))

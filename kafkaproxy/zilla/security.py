@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import JWT_OPTIONS
 from kafkaproxy.zilla.plan import AccessControlPlan, GuardPlan, Pairs
@@ -27,21 +29,29 @@ def require_guard(name: str, binding: Binding, place: Place, context: Context) -
     guard = context.graph.guard(name, binding.namespace)
     if guard is None:
         names = [each for namespace, each in context.graph.guards if namespace == binding.namespace]
-        context.report.refuse(place, f"There is no guard {name!r}.", nearest(name, names) if names else "Define it.")
+        context.report.refuse(
+            place, _("There is no guard %(name)r.") % {"name": name}, nearest(name, names) if names else _("Define it.")
+        )
         return
     known = context.guards.get(guard.name)
     if known is not None and known.place != guard.place:
-        message = f"The guard {name!r} is not the one of {known.place}, which has the same name."
-        context.report.refuse(place, message, "Give the two guards different names: here they share one table.")
+        message = _("The guard %(name)r is not the one of %(place)s, which has the same name.") % {
+            "name": name,
+            "place": known.place,
+        }
+        context.report.refuse(place, message, _("Give the two guards different names: here they share one table."))
     elif known is None and (plan := _guard(guard.name, guard, context)) is not None:
         context.guards[guard.name] = plan
 
 
 def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
     if guard.type != "jwt":
-        message = f"The guard {name!r} has the type {guard.type!r}, which cannot be checked here."
-        advice = "It authenticates to Kafka and protects no route: remove it from guarded."
-        context.report.refuse(guard.place, message, advice if guard.type in STATIC_GUARDS else "Use a guard of type jwt.")
+        message = _("The guard %(name)r has the type %(guard_type)r, which cannot be checked here.") % {
+            "name": name,
+            "guard_type": guard.type,
+        }
+        advice = _("It authenticates to Kafka and protects no route: remove it from guarded.")
+        context.report.refuse(guard.place, message, advice if guard.type in STATIC_GUARDS else _("Use a guard of type jwt."))
         return None
     options = guard.options or Branch((), guard.place.line)
     context.variables.note(options, guard.place.file)
@@ -58,8 +68,10 @@ def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
     data = {key.text: _option(key.text, value, guard, context) for key, value in options.pairs}
     if _is_plain_http(options, context):
         data["allow_http"] = True
-        message = f"The keys of the guard {name!r} come over plain HTTP: whoever is on the way could put in their own."
-        context.report.warn(guard.place, message, "Use https.")
+        message = _("The keys of the guard %(name)r come over plain HTTP: whoever is on the way could put in their own.") % {
+            "name": name
+        }
+        context.report.warn(guard.place, message, _("Use https."))
     return GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
 
 
@@ -74,7 +86,9 @@ def _option(name: str, value: Node, guard: Named, context: Context) -> Any:
     if name != "challenge" or not isinstance(value, Leaf):
         return plain_data(value)
     if has_expression(value.text):
-        context.report.refuse(Place(guard.place.file, value.line), "challenge cannot come from the environment.", "Write it.")
+        context.report.refuse(
+            Place(guard.place.file, value.line), _("challenge cannot come from the environment."), _("Write it.")
+        )
         return None
     return int(value.text)
 
@@ -94,8 +108,8 @@ def guarded(exit_: Exit, binding: Binding, context: Context) -> Roles:
         found[name] = tuple(dict.fromkeys((*found.get(name, ()), *roles)))
         for role in roles:
             if "${" in role:
-                message = f"The role {role!r} is compared as it is written: a jwt guard fills nothing in."
-                context.report.warn(place, message, "Nobody gets in unless a token holds exactly that role.")
+                message = _("The role %(role)r is compared as it is written: a jwt guard fills nothing in.") % {"role": role}
+                context.report.warn(place, message, _("Nobody gets in unless a token holds exactly that role."))
     return found
 
 
@@ -119,7 +133,9 @@ def credentials(http: Binding, context: Context) -> dict[str, Any]:
         return {}
     found = {f"credentials_{name}": _patterns(name, places.branch(name), http, context) for name in _PLACES}
     if not any(found.values()):
-        context.report.refuse(http.at(places.line), "There is no place for the credentials.", "Add headers, cookies or query.")
+        context.report.refuse(
+            http.at(places.line), _("There is no place for the credentials."), _("Add headers, cookies or query.")
+        )
     return {"guard": own_name(guard), **found}
 
 
@@ -131,18 +147,23 @@ _USERS: Final = re.compile(r"[^{}]*\{username\}[^{}]*\{password\}[^{}]*")
 def _patterns(place: str, branch: Branch | None, http: Binding, context: Context) -> Pairs:
     pairs = list(branch.text_items()) if branch is not None else []
     for name, pattern in pairs[1:]:
-        message = f"{name.text!r}: the reference reads only the first place of a kind, {pairs[0][0].text!r}."
-        context.report.warn(http.at(pattern.line), message, "It is not imported.")
+        message = _("%(name)r: the reference reads only the first place of a kind, %(pairs)r.") % {
+            "name": name.text,
+            "pairs": pairs[0][0].text,
+        }
+        context.report.warn(http.at(pattern.line), message, _("It is not imported."))
     for name, pattern in pairs[:1]:
         if place == "headers" and _USERS.fullmatch(pattern.text):
-            message = f"{name.text}: user name and password together are the credential, which is never a token."
-            advice = "Nobody gets past the guard, as in the reference. Basic {username}:{credentials} takes the password."
+            message = _("%(name)s: user name and password together are the credential, which is never a token.") % {
+                "name": name.text
+            }
+            advice = _("Nobody gets past the guard, as in the reference. Basic {username}:{credentials} takes the password.")
             context.report.warn(http.at(pattern.line), message, advice)
         elif pattern.text.count("{credentials}") != 1:
-            message = f"{name.text}: {pattern.text!r} has no {{credentials}}."
-            advice = "Write {credentials} where the token stands."
+            message = _("%(name)s: %(pattern)r has no {credentials}.") % {"name": name.text, "pattern": pattern.text}
+            advice = _("Write {credentials} where the token stands.")
             if place == "headers":
-                advice += " Only Basic may have {username} and {password} instead."
+                advice += _(" Only Basic may have {username} and {password} instead.")
             context.report.refuse(http.at(pattern.line), message, advice)
     return tuple((name.text, pattern.text) for name, pattern in pairs[:1])
 
@@ -155,8 +176,8 @@ def access_control(http: Binding | None, context: Context) -> AccessControlPlan:
     allow, expose = section.branch("allow") or _NOTHING, section.branch("expose") or _NOTHING
     with_credentials = allow.text("credentials") == "true"
     if with_credentials and "origins" not in allow:
-        message = "Credentials are allowed to every origin: any site can act as its visitor."
-        context.report.warn(http.at(allow.line_of("credentials")), message, "List the origins.")
+        message = _("Credentials are allowed to every origin: any site can act as its visitor.")
+        context.report.warn(http.at(allow.line_of("credentials")), message, _("List the origins."))
     return AccessControlPlan(
         policy=section.text("policy"),
         allow_origins=_texts(allow, "origins"),
@@ -178,6 +199,8 @@ def _texts(branch: Branch, name: str) -> tuple[str, ...] | None:
 def _seconds(section: Branch, http: Binding, context: Context) -> int | None:
     text = section.text("max-age")
     if has_expression(text):
-        context.report.refuse(http.at(section.line_of("max-age")), "max-age cannot come from the environment.", "Write it.")
+        context.report.refuse(
+            http.at(section.line_of("max-age")), _("max-age cannot come from the environment."), _("Write it.")
+        )
         return None
     return int(text) if text else None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final, Protocol
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["ANYTHING", "Anything", "Flag", "Items", "Named", "Number", "OneOrMore", "Problem", "Properties", "Shape"]
@@ -49,8 +51,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return advice that names the nearest of what is known, and then all of it."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known here: {', '.join(names)}." if names else "Remove it."
+    hint = _("Did you mean %(name)r?") % {"name": close[0]} + " " if close else ""
+    return hint + _("Known here: %(names)s.") % {"names": ", ".join(names)} if names else _("Remove it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +80,24 @@ class Text:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the text."""
         if not isinstance(node, Leaf):
-            yield Problem(node.line, f"{path} is not a text.", "Write one value.")
+            yield Problem(node.line, _("%(path)s is not a text.") % {"path": path}, _("Write one value."))
         elif node.is_null:
-            yield Problem(node.line, f"{path} is empty.", "Write a value, or remove the property.")
+            yield Problem(node.line, _("%(path)s is empty.") % {"path": path}, _("Write a value, or remove the property."))
         elif has_expression(node.text):
             if self.choices or self.fixed:
-                yield Problem(node.line, f"{path} cannot come from the environment.", "Write the value itself.")
+                yield Problem(
+                    node.line, _("%(path)s cannot come from the environment.") % {"path": path}, _("Write the value itself.")
+                )
         elif self.choices and node.text not in self.choices:
-            yield Problem(node.line, f"{path} is {node.text!r}.", nearest(node.text, self.choices))
+            yield Problem(
+                node.line, _("%(path)s is %(text)r.") % {"path": path, "text": node.text}, nearest(node.text, self.choices)
+            )
         elif self.pattern is not None and not self.pattern.fullmatch(node.text):
-            yield Problem(node.line, f"{path} is {node.text!r}.", f"Write it like {self.example}.")
+            yield Problem(
+                node.line,
+                _("%(path)s is %(text)r.") % {"path": path, "text": node.text},
+                _("Write it like %(example)s.") % {"example": self.example},
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Number:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the number; one from the environment is not known yet."""
         if not isinstance(node, Leaf) or not (_INTEGER.fullmatch(node.text) or has_expression(node.text)):
-            yield Problem(node.line, f"{path} is not a whole number.", "Write one to nine digits.")
+            yield Problem(node.line, _("%(path)s is not a whole number.") % {"path": path}, _("Write one to nine digits."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Flag:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the flag."""
         if not isinstance(node, Leaf) or not node.plain or node.text not in _FLAGS:
-            yield Problem(node.line, f"{path} is neither true nor false.", "Write true or false.")
+            yield Problem(node.line, _("%(path)s is neither true nor false.") % {"path": path}, _("Write true or false."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +130,12 @@ class Items:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check every item."""
         if not isinstance(node, Row):
-            yield Problem(node.line, f"{path} is not a list.", "Begin each item with '- '.")
+            yield Problem(node.line, _("%(path)s is not a list.") % {"path": path}, _("Begin each item with '- '."))
             return
         if len(node.items) < self.least:
-            yield Problem(node.line, f"{path} is an empty list.", "Write an item, or remove the property.")
+            yield Problem(
+                node.line, _("%(path)s is an empty list.") % {"path": path}, _("Write an item, or remove the property.")
+            )
         for index, item in enumerate(node.items):
             yield from self.item.problems(item, f"{path}[{index}]")
 
@@ -165,15 +177,19 @@ class Named:
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the names and the values."""
         if not isinstance(node, Branch):
-            yield Problem(node.line, f"{path} is not a mapping.", "Write 'name: value' pairs.")
+            yield Problem(node.line, _("%(path)s is not a mapping.") % {"path": path}, _("Write 'name: value' pairs."))
             return
         if self.most is not None and len(node.pairs) > self.most:
-            yield Problem(node.line, f"{path} has {len(node.pairs)} entries.", f"Keep {self.most}.")
+            yield Problem(
+                node.line,
+                _("%(path)s has %(pairs)s entries.") % {"path": path, "pairs": len(node.pairs)},
+                _("Keep %(most)s.") % {"most": self.most},
+            )
         for key, value in node.pairs:
             name = key.text.partition(":")[2] if self.qualified and ":" in key.text else key.text
             if not self.free and not _NAME.fullmatch(name):
-                advice = "Use a letter, then letters, digits, '.', '_' or '-'."
-                yield Problem(key.line, f"{key.text!r} in {path} is not a name.", advice)
+                advice = _("Use a letter, then letters, digits, '.', '_' or '-'.")
+                yield Problem(key.line, _("%(key)r in %(path)s is not a name.") % {"key": key.text, "path": path}, advice)
             yield from self.value.problems(value, f"{path}.{key.text}")
 
 
@@ -184,27 +200,41 @@ class Properties:
     known: Mapping[str, Shape]
     needs: tuple[str, ...] = ()
     forbidden: Mapping[str, str] = field(default_factory=dict)
-    """Properties that are known elsewhere, and what to do instead here."""
+    """Properties that are known elsewhere, and what to do instead here, marked for translation."""
 
     def problems(self, node: Node, path: str) -> Iterator[Problem]:
         """Check the properties. One that is null is an error: a ``guarded:`` that lost its lines must not read as open."""
         if not isinstance(node, Branch):
-            yield Problem(node.line, f"{path} is not a mapping.", "Write 'name: value' pairs.")
+            yield Problem(node.line, _("%(path)s is not a mapping.") % {"path": path}, _("Write 'name: value' pairs."))
             return
         for key, value in node.pairs:
             yield from self._property(key, value, path)
         for name in self.needs:
             if name not in node:
-                yield Problem(node.line, f"{path} has no {name}.", f"Add {name}.")
+                yield Problem(
+                    node.line,
+                    _("%(path)s has no %(name)s.") % {"path": path, "name": name},
+                    _("Add %(name)s.") % {"name": name},
+                )
 
     def _property(self, key: Leaf, value: Node, path: str) -> Iterator[Problem]:
         shape = self.known.get(key.text)
         if key.text in self.forbidden:
-            yield Problem(key.line, f"{path} cannot have {key.text!r}.", self.forbidden[key.text])
+            yield Problem(
+                key.line, _("%(path)s cannot have %(key)r.") % {"path": path, "key": key.text}, _(self.forbidden[key.text])
+            )
         elif shape is None:
-            yield Problem(key.line, f"{path} has an unknown property {key.text!r}.", nearest(key.text, self.known))
+            yield Problem(
+                key.line,
+                _("%(path)s has an unknown property %(key)r.") % {"path": path, "key": key.text},
+                nearest(key.text, self.known),
+            )
         elif isinstance(value, Leaf) and value.is_null and shape is not ANYTHING:
-            yield Problem(key.line, f"{path}.{key.text} is empty.", "Write a value, or remove the property.")
+            yield Problem(
+                key.line,
+                _("%(path)s.%(key)s is empty.") % {"path": path, "key": key.text},
+                _("Write a value, or remove the property."),
+            )
         else:
             yield from shape.problems(value, f"{path}.{key.text}")
 
@@ -222,6 +252,6 @@ class Switch:
         if isinstance(chosen, Leaf) and chosen.text in self.shapes:
             yield from self.shapes[chosen.text].problems(node, path)
         elif chosen is None:
-            yield Problem(node.line, f"{path} has no {self.on}.", nearest("", self.shapes))
+            yield Problem(node.line, _("%(path)s has no %(on)s.") % {"path": path, "on": self.on}, nearest("", self.shapes))
         else:
             yield from Text(choices=tuple(self.shapes)).problems(chosen, f"{path}.{self.on}")

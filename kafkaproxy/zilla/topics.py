@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.zilla.context import Cache, Context
 from kafkaproxy.zilla.kafka import clusters_behind
@@ -40,14 +42,14 @@ def _read_offset(cache: Binding, topic: Branch, context: Context) -> None:
     name = topic.get("name")
     offset = topic.text("defaultOffset")
     if offset and not (isinstance(name, Leaf) and _TOPIC_NAME.fullmatch(mask_env(name.text))):
-        message = "defaultOffset has no effect here: it is looked up by the exact name of a topic."
+        message = _("defaultOffset has no effect here: it is looked up by the exact name of a topic.")
         context.report.ignore(cache.at(topic.line_of("defaultOffset")), message)
     elif offset and isinstance(name, Leaf):
         _add_topic(cache, name, context, default_offset=offset)
     elif isinstance(name, Leaf) and len(topic.pairs) == 1:
-        context.report.ignore(cache.at(topic.line), f"The topic {name.text!r} is only named.")
+        context.report.ignore(cache.at(topic.line), _("The topic %(name)r is only named.") % {"name": name.text})
     if "deltaType" in topic:
-        context.report.ignore(cache.at(topic.line_of("deltaType")), "deltaType: deltas are never asked for.")
+        context.report.ignore(cache.at(topic.line_of("deltaType")), _("deltaType: deltas are never asked for."))
 
 
 def _read_models(cache: Cache, topic: Branch, context: Context) -> None:
@@ -58,18 +60,22 @@ def _read_models(cache: Cache, topic: Branch, context: Context) -> None:
         if value is None:
             continue
         if not _concerns(topic.get("name"), cache.topics):
-            report.ignore(place, f"The {part} of {topic.text('name')!r}: no imported route reads or writes such a topic.")
+            report.ignore(
+                place,
+                _("The %(part)s of %(topic)r: no imported route reads or writes such a topic.")
+                % {"part": part, "topic": topic.text("name")},
+            )
         elif part == "transforms":
-            message = "Transforms of a topic are not supported: they change what filters see."
-            report.refuse(place, message, "Let the producer set key and headers.")
+            message = _("Transforms of a topic are not supported: they change what filters see.")
+            report.refuse(place, message, _("Let the producer set key and headers."))
         elif part == "value" and isinstance(value, Leaf):
-            message = f"The bare model {value.text!r} is declared, but the reference does not enforce it."
-            report.warn(place, message, "It is not imported.")
+            message = _("The bare model %(model)r is declared, but the reference does not enforce it.") % {"model": value.text}
+            report.warn(place, message, _("It is not imported."))
         elif isinstance(value, Branch) and {key.text: each.text for key, each in value.text_items()} == _BYTES:
-            report.ignore(place, "The model bytes: every record fits.")
+            report.ignore(place, _("The model bytes: every record fits."))
         else:
-            message = f"The {part} model of a topic is not supported yet."
-            advice = "Without it, records would be neither checked nor converted. Remove it if the service checks them."
+            message = _("The %(part)s model of a topic is not supported yet.") % {"part": part}
+            advice = _("Without it, records would be neither checked nor converted. Remove it if the service checks them.")
             report.refuse(place, message, advice)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 __all__ = ["StoreError", "read_certificates"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
@@ -31,15 +33,20 @@ def read_certificates(path: Path, kind: str, password: str | None, aliases: Iter
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise StoreError(f"The trust store {path.name} cannot be read: {error.strerror}.") from error
+        raise StoreError(
+            _("The trust store %(path)s cannot be read: %(strerror)s.") % {"path": path.name, "strerror": error.strerror}
+        ) from error
     if len(data) > _MAX_BYTES:
-        raise StoreError(f"The trust store {path.name} is too large.")
+        raise StoreError(_("The trust store %(path)s is too large.") % {"path": path.name})
     # Whatever the type says, Java opens either kind as the other.
     found = _read_jks(data, password) if data.startswith(_MAGIC) else _read_pkcs12(data, kind, password)
     texts = []
     for alias in aliases:
         if alias.lower() not in found:  # Java compares aliases without regard to case
-            raise StoreError(f"The trust store has no certificate {alias!r}. It has: {', '.join(found) or 'none'}.")
+            raise StoreError(
+                _("The trust store has no certificate %(alias)r. It has: %(names)s.")
+                % {"alias": alias, "names": ", ".join(found) or "none"}
+            )
         texts.append(_pem(found[alias.lower()]))
     return "".join(texts)
 
@@ -52,11 +59,11 @@ def _pem(der: bytes) -> str:
 def _read_jks(data: bytes, password: str | None) -> Mapping[str, bytes]:
     """Read a JKS store (the layout is of java.security.KeyStore, version 2), checking its digest with the password."""
     if password is not None and not _digest_fits(data, password):
-        raise StoreError("The password does not open the trust store.")
+        raise StoreError(_("The password does not open the trust store."))
     try:
         return dict(_Reader(data[len(_MAGIC) : -_DIGEST_BYTES]).entries())
     except (IndexError, UnicodeDecodeError) as error:
-        raise StoreError("The trust store is damaged.") from error
+        raise StoreError(_("The trust store is damaged.")) from error
 
 
 def _digest_fits(data: bytes, password: str) -> bool:
@@ -91,13 +98,13 @@ class _Reader:
     def entries(self) -> Iterable[tuple[str, bytes]]:
         """Return the trusted certificates by alias; private keys are passed over."""
         self._integer()  # the version
-        for _ in range(self._integer()):
+        for _entry in range(self._integer()):
             tag, alias, _created = self._integer(), self._text().lower(), self._take(8)
             if tag == _CERTIFICATE:
                 yield alias, self._certificate()
             else:
                 self._take(self._integer())
-                for _ in range(self._integer()):
+                for _link in range(self._integer()):
                     self._certificate()
 
 
@@ -105,11 +112,13 @@ def _read_pkcs12(data: bytes, kind: str, password: str | None) -> Mapping[str, b
     try:
         from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
     except ImportError as error:
-        raise StoreError("Reading a PKCS #12 store needs kafkaproxy[crypto].") from error
+        raise StoreError(_("Reading a PKCS #12 store needs kafkaproxy[crypto].")) from error
     try:
         store = pkcs12.load_pkcs12(data, None if password is None else password.encode())
     except ValueError as error:
-        raise StoreError(f"The trust store cannot be opened as {kind}: wrong password, or another format.") from error
+        raise StoreError(
+            _("The trust store cannot be opened as %(kind)s: wrong password, or another format.") % {"kind": kind}
+        ) from error
     return {
         (each.friendly_name or b"").decode(errors="replace").lower(): each.certificate.public_bytes(Encoding.DER)
         for each in store.additional_certs

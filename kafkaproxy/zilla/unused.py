@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.resolve import Binding, Graph
 from kafkaproxy.zilla.security import STATIC_GUARDS
@@ -15,10 +18,10 @@ Key = tuple[str, str]
 Edges = dict[Key, list[Key]]
 
 _SECTIONS: Final = {
-    "telemetry": "telemetry: metrics and logs are kafkaproxy's own.",
-    "catalogs": "catalogs: no imported binding uses a schema.",
-    "stores": "stores: no imported binding uses one.",
-    "vaults": "vaults: keys of servers belong to whatever ends TLS; what a client trusts is read from them.",
+    "telemetry": gettext_noop("telemetry: metrics and logs are kafkaproxy's own."),
+    "catalogs": gettext_noop("catalogs: no imported binding uses a schema."),
+    "stores": gettext_noop("stores: no imported binding uses one."),
+    "vaults": gettext_noop("vaults: keys of servers belong to whatever ends TLS; what a client trusts is read from them."),
 }
 
 
@@ -31,7 +34,9 @@ def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
     for binding in graph.bindings.values():
         if binding.key not in used and binding.key not in told:
             reason = _reason(binding, on_the_way)
-            context.report.ignore(binding.place, f"The {binding} is not imported: {reason}")
+            context.report.ignore(
+                binding.place, _("The %(binding)s is not imported: %(reason)s") % {"binding": binding, "reason": reason}
+            )
 
 
 def _used(graph: Graph, roots: Iterable[Binding]) -> set[Key]:
@@ -69,19 +74,19 @@ def _is_front(binding: Binding) -> bool:
 
 def _reason(binding: Binding, on_the_way: set[Key]) -> str:
     if binding.key in on_the_way:
-        return "no tcp server leads to it."
+        return _("no tcp server leads to it.")
     if (binding.type, binding.kind) == ("tcp", "server"):
-        return "it leads to no http-kafka or sse-kafka binding."
-    return "it is on no way to an http-kafka or sse-kafka binding, nor from one to Kafka."
+        return _("it leads to no http-kafka or sse-kafka binding.")
+    return _("it is on no way to an http-kafka or sse-kafka binding, nor from one to Kafka.")
 
 
 def list_sections(context: Context) -> None:
     """List the guards and sections that nothing imported needs, and options that are another server's."""
     report = context.report
     known = {each.place for each in context.guards.values()} | {each.place for each in report.findings}
-    for (_, name), guard in context.graph.guards.items():
+    for (_namespace, name), guard in context.graph.guards.items():
         if guard.type not in STATIC_GUARDS and guard.place not in known:
-            report.ignore(guard.place, f"The guard {name!r}: nothing that is imported uses it.")
+            report.ignore(guard.place, _("The guard %(name)r: nothing that is imported uses it.") % {"name": name})
     on_the_way = context.graph.upstream() | context.graph.downstream()
     for key, binding in context.graph.bindings.items():
         if key in on_the_way:
@@ -89,12 +94,14 @@ def list_sections(context: Context) -> None:
     for document in context.graph.documents:
         for section, message in _SECTIONS.items():
             if section in document.body:
-                report.ignore(document.place(document.body.line_of(section)), message)
+                report.ignore(document.place(document.body.line_of(section)), _(message))
 
 
 def _list_options(binding: Binding, context: Context) -> None:
     if "telemetry" in binding.node:
-        context.report.ignore(binding.at(binding.node.line_of("telemetry")), _SECTIONS["telemetry"])
+        context.report.ignore(binding.at(binding.node.line_of("telemetry")), _(_SECTIONS["telemetry"]))
     if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:
         place = binding.at(binding.node.line_of("options"))
-        context.report.ignore(place, f"{binding.name!r}: the address to listen on is the ASGI server's.")
+        context.report.ignore(
+            place, _("%(binding)r: the address to listen on is the ASGI server's.") % {"binding": binding.name}
+        )

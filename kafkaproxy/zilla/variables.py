@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from kafkaproxy.core.env import MissingVariable, env_names, mask_env, resolve_env
 from kafkaproxy.zilla.report import Place, Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
@@ -32,8 +34,9 @@ class Variables:
             if name not in self.values:
                 self.report.warn(
                     place,
-                    f"{what} refers to the environment variable {name}, which is not set here.",
-                    "Set it where the server and the worker run, or check a value now with --env.",
+                    _("%(what)s refers to the environment variable %(name)s, which is not set here.")
+                    % {"what": what, "name": name},
+                    _("Set it where the server and the worker run, or check a value now with --env."),
                 )
         return self.resolve(text)
 
@@ -46,8 +49,8 @@ class Variables:
             for name in env_names(leaf.text):
                 self.report.variables.setdefault(name, place)
             if "${{" in mask_env(leaf.text):
-                message = f"{leaf.text!r} is not filled in from the environment."
-                self.report.refuse(place, message, "Only ${{env.NAME}} is known: pass the value by an environment variable.")
+                message = _("%(leaf)r is not filled in from the environment.") % {"leaf": leaf.text}
+                self.report.refuse(place, message, _("Only ${{env.NAME}} is known: pass the value by an environment variable."))
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:
