@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from kafkaproxy.core.paths import TemplateError
@@ -20,9 +21,17 @@ _PARAM: Final = re.compile(r"\{([^{}]*)\}")
 _CORRELATION: Final = "{correlationId}"
 
 
-def _head(path: str) -> str:
-    """Return what comes before the first placeholder."""
-    return re.split(r"[{*]", path, maxsplit=1)[0]
+@lru_cache(maxsize=4096)
+def _ends(path: str) -> tuple[str, str]:
+    """Return what comes before the first placeholder, and what comes after the last."""
+    return re.split(r"[{*]", path, maxsplit=1)[0], re.split(r"[}*]", path)[-1]
+
+
+def _ends_fit(first: str, second: str) -> bool:
+    """Whether two patterns may match one path, as far as their literal ends say."""
+    (head, tail), (other_head, other_tail) = _ends(first), _ends(second)
+    begins = head.startswith(other_head) or other_head.startswith(head)
+    return begins and (tail.endswith(other_tail) or other_tail.endswith(tail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,7 @@ class Condition:
         """Whether a request that an http server lets in by this condition may have the other's method and path."""
         if self.method.text != other.method.text:
             return False
-        head, start = _head(self.path.text), _head(other.path.text)
-        if not head.startswith(start) and not start.startswith(head):
+        if not _ends_fit(self.path.text, other.path.text):
             return False  # most of them: parsing each pattern again takes its time
         try:
             return may_overlap(self.outer.text, other.path.text)
