@@ -112,7 +112,7 @@ def _sources(roots: list[_Root], context: Context, name: str, default_name: str)
         context.report.refuse(place, message, _("Leave --gateway out, or import the documents one by one."))
     for namespace in namespaces:
         if not name and has_expression(namespace):
-            place = roots[0].binding.place
+            place = next(each.place(each.body.line_of("name")) for each in context.graph.documents if each.name == namespace)
             message = _("The name %(namespace)r comes from the environment, and a gateway needs one that stays.") % {
                 "namespace": namespace
             }

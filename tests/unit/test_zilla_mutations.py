@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kafkaproxy.zilla.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
+from tests.zilla_corpus import cases
 from tests.zilla_samples import BASE, SSE
 
 _FULL = """\
@@ -136,6 +137,7 @@ bindings:
     kind: client
 telemetry: {}
 """
+_CORPUS = [case.path.read_text() for case in cases()]
 _WORDS = ["", "x", "[]", "{}", "null", "''", "*", "/{a}", "${{env.X}}", "${{x.y}}", "jwt", "http", "sse", "items", "-1", "7114"]
 _WORDS += [
     "[[a]]",
@@ -172,7 +174,7 @@ def _edit(lines: list[str], kind: str, index: int, word: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from([BASE, SSE, _FULL]), st.lists(_EDITS, min_size=1, max_size=3))
+@given(st.sampled_from([BASE, SSE, _FULL, *_CORPUS]), st.lists(_EDITS, min_size=1, max_size=3))
 def test_an_edited_file_is_planned_or_refused(text: str, edits: list[tuple[str, int, str]]) -> None:
     lines = text.splitlines()
     for kind, index, word in edits:
