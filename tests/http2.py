@@ -51,6 +51,7 @@ class Http2Connection:
         self._h2.increment_flow_control_window(_WINDOW)
         self._exchanges: dict[int, Exchange] = {}
         self._changed = asyncio.Event()
+        self._over = ""
         self._flush()
 
     async def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Exchange:
@@ -59,7 +60,7 @@ class Http2Connection:
         pseudo = [(":method", method), (":scheme", "https"), (":authority", self._authority), (":path", path)]
         self._h2.send_headers(number, [*pseudo, *headers.items()], end_stream=True)
         self._flush()
-        exchange = self._exchanges[number] = Exchange()
+        exchange = self._exchanges[number] = Exchange(broken=self._over)
         while not exchange.status and not exchange.broken:
             await self.change()
         return exchange
@@ -86,9 +87,10 @@ class Http2Connection:
                 self._flush()
                 self._changed.set()
         finally:
+            self._over = "the connection is over"
             for exchange in self._exchanges.values():
                 if not exchange.ended:
-                    exchange.broken = exchange.broken or "the connection is over"
+                    exchange.broken = exchange.broken or self._over
             self._changed.set()
 
     def _take(self, event: Any) -> None:
