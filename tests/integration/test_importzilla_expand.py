@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
 from kafkaproxy.admin.imports_run import prepare
+from kafkaproxy.asgi import KafkaProxy
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
+from kafkaproxy.routing.compile import load_configuration
+from kafkaproxy.routing.matching import Match
+from kafkaproxy.runtime import Table
+from tests.proxy import site
 from tests.zilla_apis import COMPOSITES, PETS
 from tests.zilla_samples import edited, line_of
 
@@ -90,3 +99,62 @@ def test_the_admin_imports_what_stands_in_the_text_and_reads_no_file() -> None:
     (refusal,) = prepare(text, "pasted.yaml", "", "").refusals
     assert refusal.startswith(f"pasted.yaml:{line_of(text, 'path: specs/api.yaml')}: ")
     assert "inline" in refusal
+
+
+ANSWERS = {
+    "asyncapi": {
+        "GET /api/status": "get-api-status",
+        "POST /api/tickets": "401",
+        "DELETE /api/tickets/1": "401",
+        "PUT /api/status": "untouched",
+        "GET /status": "untouched",
+        "GET /tickets/1": "untouched",
+    },
+    "openapi": {
+        "GET /v1/items": "get-v1-items",
+        "GET /v1/items/1": "get-v1-items-id",
+        "HEAD /v1/items/1": "untouched",
+        "DELETE /v1/items/1": "delete-v1-items-id",
+        "POST /v1/orders": "post-v1-orders",
+        "GET /v1/orders;cid=1": "post-v1-orders",
+        "GET /v1/items/1/2": "untouched",
+        "GET /items": "untouched",
+    },
+    "streams": {
+        "POST /pay": "401",
+        "GET /balance": "401",
+        "GET /news/sport": "stream-news-topic",
+        "POST /news/sport": "untouched",
+        "GET /news": "untouched",
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requests_find_the_operations_that_serve_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_USER", "KAFKA_PASSWORD"):
+        monkeypatch.setenv(variable, "a:1")
+    _run(COMPOSITES / name / "zilla.yaml")
+    table = Table(load_configuration())
+    app = KafkaProxy(site, running=lambda: SimpleNamespace(table=table, consumer=_answer))
+
+    async def ask_all() -> dict[str, str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost:7114") as client:
+            return {ask: _outcome(await client.request(*ask.split(" "))) for ask in ANSWERS[name]}
+
+    assert asyncio.run(ask_all()) == ANSWERS[name]
+
+
+def _answer(match: Match) -> Callable[..., Awaitable[None]]:
+    """Answer for a route with its name."""
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"route", match.route.name.encode())]})
+        await send({"type": "http.response.body", "body": b""})
+
+    return answer
+
+
+def _outcome(answer: httpx.Response) -> str:
+    """Return the name of the route, ``untouched`` where the site has answered, or else the status."""
+    return answer.headers.get("route") or ("untouched" if answer.status_code == 299 else str(answer.status_code))
