@@ -64,6 +64,8 @@ def test_every_channel_without_a_parameter_is_a_topic_that_is_kept() -> None:
     text = edited(PETS, ("                address: asked\n", "                address: asked-{who}\n"), *_WITHOUT_ASKING)
     plan, _ = planned(text)
     assert [(topic.name, topic.bootstrap) for topic in plan.topics] == [("pets", True), ("answers", True)]
+    unnamed = edited(PETS, ("            channels:\n", "            channels:\n              unnamed: {address: null}\n"))
+    assert [topic.name for topic in planned(unnamed)[0].topics] == ["pets", "asked", "answers"]
 
 
 _WITHOUT_ASKING = (

@@ -114,6 +114,7 @@ def test_an_openapi_document_is_held_to_what_is_understood(edits: list[tuple[str
             "The channel has no address",
         ),
         ([("http: {method: POST}", "http: {}")], "http: {}", "no method"),
+        ([("http: {method: POST}", "http: {method: post}")], "http: {method: post}", "Write POST."),
         ([("x-zilla-sse: {}", "x-zilla-ssee: {}\n                  http: {method: GET}")], "x-zilla-ssee", "Did you mean"),
         ([("x-zilla-sse-kafka:", "x-zilla-http-kafka:")], "x-zilla-http-kafka:", "Write it as x-zilla-sse-kafka"),
         (
@@ -321,7 +322,9 @@ def test_an_openapi_binding_is_no_proxy() -> None:
 
 
 def test_a_part_with_nothing_for_http_is_no_import() -> None:
-    errors = refused("name: a\nbindings:\n  b:\n    type: asyncapi\n    kind: server\n    exit: c\n  c:\n    type: echo\n    kind: server\n")
+    errors = refused(
+        "name: a\nbindings:\n  b:\n    type: asyncapi\n    kind: server\n    exit: c\n  c:\n    type: echo\n    kind: server\n"
+    )
     assert "There is nothing to import" in errors[0]
 
 

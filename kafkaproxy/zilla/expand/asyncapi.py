@@ -16,7 +16,7 @@ from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf
 
-__all__ = ["address", "sources", "target", "target_names"]
+__all__ = ["sources", "target", "target_names"]
 
 _HEADER: Final = re.compile(r"\$message\.header#/(.+)")
 _WITHOUT_BODY: Final = ("GET", "HEAD")
@@ -58,7 +58,7 @@ def _source(specification: Specification, key: Leaf, node: Branch, report: Repor
         name=key.text,
         line=key.line,
         method=method,
-        path=address(specification, channel),
+        path=_address(specification, channel),
         is_stream=is_stream,
         tags=tag_names(specification, node),
         security=tuple(_security(specification, node)),
@@ -87,6 +87,8 @@ def _method(specification: Specification, http: Branch) -> Leaf:
     method = http.get("method")
     if not isinstance(method, Leaf):
         raise Trouble(specification.at(http.line), "The http binding has no method.", "Write one, such as GET.")
+    if method.text != method.text.upper():
+        raise Trouble(specification.at(method.line), f"{method.text!r} is not a method.", f"Write {method.text.upper()}.")
     return method
 
 
@@ -109,7 +111,7 @@ def _check_servers(specification: Specification, channel: Branch, protocol: str)
             raise Trouble(specification.at(channel.line_of("servers")), message, advice)
 
 
-def address(specification: Specification, channel: Branch) -> Leaf:
+def _address(specification: Specification, channel: Branch) -> Leaf:
     """Return the address of a channel: a path, or a topic."""
     found = channel.get("address")
     if not isinstance(found, Leaf) or not found.text:
@@ -217,7 +219,7 @@ def _target(specification: Specification, key: Leaf, node: Branch) -> Target:
 
 def _topic(specification: Specification, channel: Branch) -> Leaf:
     _check_servers(specification, channel, "kafka")
-    topic = address(specification, channel)
+    topic = _address(specification, channel)
     if "{" in topic.text:
         message = f"The topic {topic.text!r} has a parameter; the reference puts nothing in its place."
         raise Trouble(specification.at(topic.line), message, "Write a channel for each topic.")

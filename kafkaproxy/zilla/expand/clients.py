@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from kafkaproxy.zilla.expand.addresses import Address, addresses
-from kafkaproxy.zilla.expand.asyncapi import address
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.messages import stored_otherwise
 from kafkaproxy.zilla.expand.nodes import mapping, row, text
@@ -66,8 +65,15 @@ def _node(
 
 def _topics(specification: Specification) -> list[Leaf]:
     """Return the topics that are kept from the start: every channel without a parameter."""
-    found = [address(specification, channel) for _, channel in specification.branches(specification.root, "channels")]
+    found = [leaf for leaf, _ in _channels(specification)]
     return list({leaf.text: leaf for leaf in found if "{" not in leaf.text}.values())
+
+
+def _channels(specification: Specification) -> Iterator[tuple[Leaf, Branch]]:
+    """Return the channels that have an address, with it; one without is known only when a request says it."""
+    for _, channel in specification.branches(specification.root, "channels"):
+        if isinstance(address := channel.get("address"), Leaf) and address.text:
+            yield address, channel
 
 
 def _kafka(composite: Composite, specification: Specification, servers: list[Address], exit_: str) -> Branch:
@@ -116,8 +122,7 @@ def _schemes(specification: Specification, server: Address) -> Iterator[tuple[Le
 def topic_checks(specification: Specification) -> Iterator[tuple[Leaf, int, bool]]:
     """Return the topics whose records the reference checks, where that is said, and whether it also converts them."""
     default = specification.root.text("defaultContentType")
-    for _, channel in specification.branches(specification.root, "channels"):
-        topic = address(specification, channel)
+    for topic, channel in _channels(specification):
         for _, message in specification.branches(channel, "messages"):
             converted = stored_otherwise(specification, message, default)
             if "payload" in message and not _is_null(specification, message):
