@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.checks import Checks
@@ -109,12 +111,14 @@ class _Expansion:
             known = [kind for type_, kind in _KINDS if type_ == composite.type]
             if composite.kind not in known:
                 place = composite.at(composite.node.line_of("kind"))
-                self.report.refuse(place, f"There is no {composite}.", nearest(composite.kind, known))
+                self.report.refuse(
+                    place, gettext("There is no %(composite)s.") % {"composite": composite}, nearest(composite.kind, known)
+                )
         for server in self._of(SERVER):
             for choice in server.choices():
                 if server.target(choice.exit.text) not in self.names:
                     known = [name for namespace, name in self.names if namespace == server.document.name]
-                    message = f"There is no binding {choice.exit.text!r}."
+                    message = gettext("There is no binding %(exit)r.") % {"exit": choice.exit.text}
                     self.report.refuse(server.at(choice.exit.line), message, nearest(choice.exit.text, known))
 
     def _fits(self, composite: Composite) -> bool:
@@ -130,8 +134,8 @@ class _Expansion:
         with reported(self.report):
             proxy = read_proxy(composite, self.catalogs, self.report)
             if proxy.sources and not proxy.pairs and not self.report.is_refused():
-                message = f"No operation of {composite.name.text!r} has one on Kafka."
-                raise Trouble(composite.place, message, "Give them the same names, or pair them in routes.")
+                message = gettext("No operation of %(name)r has one on Kafka.") % {"name": composite.name.text}
+                raise Trouble(composite.place, message, gettext("Give them the same names, or pair them in routes."))
             if proxy.pairs:
                 self._proxies[composite.key] = proxy
 
@@ -153,14 +157,19 @@ class _Expansion:
             return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
         composite = self.composites.get(key)
         if composite is None or (composite.type, composite.kind) != ("asyncapi", CLIENT):
-            raise Trouble(proxy.at(exit_.line), f"{exit_.text!r} is no asyncapi client.", "Lead to one.")
+            raise Trouble(
+                proxy.at(exit_.line), gettext("%(exit)r is no asyncapi client.") % {"exit": exit_.text}, gettext("Lead to one.")
+            )
         if not self._fits(composite):
             return
         known = composite.specifications(self.catalogs, "asyncapi")
         own = next((each for each in known if each.origin == specification.origin), None)
         if own is None:
-            message = f"{composite} has no specification from the subject {specification.origin[1]!r}."
-            raise Trouble(proxy.at(exit_.line), message, "Name the same catalog and subject in both.")
+            message = gettext("%(composite)s has no specification from the subject %(subject)r.") % {
+                "composite": composite,
+                "subject": specification.origin[1],
+            }
+            raise Trouble(proxy.at(exit_.line), message, gettext("Name the same catalog and subject in both."))
         node = composite.specs().branch(own.label) or Branch((), own.root.line)
         name = composite.name.text if len(known) == 1 else f"{composite.name.text}.{own.label}"
         nodes = list(client_nodes(composite, own, node, name))
@@ -238,7 +247,9 @@ class _Expansion:
         """List the composite bindings that have nothing to do with HTTP and Kafka."""
         for key, composite in self.composites.items():
             if key not in self.nodes and not self.report.is_refused():
-                message = f"The {composite} is not imported: it does not lead from HTTP to Kafka."
+                message = gettext("The %(composite)s is not imported: it does not lead from HTTP to Kafka.") % {
+                    "composite": composite
+                }
                 self.report.ignore(composite.place, message)
 
     def _check_others(self) -> None:
@@ -254,8 +265,11 @@ class _Expansion:
         first, colon, rest = exit_.text.partition(":")
         composite = self.composites.get((first, rest) if colon else (document.name, first))
         if composite is not None and composite.key in self.nodes:
-            message = f"{name.text!r} cannot lead to the {composite}: only asyncapi and openapi bindings do."
-            self.report.refuse(document.place(exit_.line), message, "Lead to a binding that is written out.")
+            message = gettext("%(name)r cannot lead to the %(composite)s: only asyncapi and openapi bindings do.") % {
+                "name": name.text,
+                "composite": composite,
+            }
+            self.report.refuse(document.place(exit_.line), message, gettext("Lead to a binding that is written out."))
 
     def document(self, document: Document) -> Document:
         """Return a document with its composite bindings written out."""
@@ -281,27 +295,35 @@ class _Expansion:
         seen: set[str] = set()
         for name, _ in pairs:
             if name.text in seen:
-                message = f"The name {name.text!r} is needed for a part of an expanded binding."
-                self.report.refuse(document.place(name.line), message, "Rename the binding that has it.")
+                message = gettext("The name %(name)r is needed for a part of an expanded binding.") % {"name": name.text}
+                self.report.refuse(document.place(name.line), message, gettext("Rename the binding that has it."))
             seen.add(name.text)
 
     def _check_expressions(self, document: Document, pairs: Iterable[tuple[Leaf, Node]]) -> None:
         """Refuse expressions that come from files: the reference fills them in in the zilla.yaml only."""
         for leaf in (leaf for _, node in pairs for leaf in _leaves(node)):
             if "${{" in leaf.text and isinstance(leaf.line, Line) and leaf.line.file != document.file:
-                message = f"{leaf.text!r} is not filled in: expressions belong to the zilla.yaml."
-                self.report.refuse(document.place(leaf.line), message, "Write the value, or use a catalog of type inline.")
+                message = gettext("%(leaf)r is not filled in: expressions belong to the zilla.yaml.") % {"leaf": leaf.text}
+                self.report.refuse(
+                    document.place(leaf.line), message, gettext("Write the value, or use a catalog of type inline.")
+                )
 
 
 def _check_neighbours(server: Server, proxy: Proxy) -> None:
     """Raise where a proxy does not know what the server serves, or would look for its guards elsewhere."""
     place = server.specification.place
     if server.composite.document is not proxy.composite.document:
-        message = f"{server.composite.name.text!r} and {proxy.composite.name.text!r} are in different documents."
-        raise Trouble(place, message, "Put both into one.")
+        message = gettext("%(server)r and %(proxy)r are in different documents.") % {
+            "server": server.composite.name.text,
+            "proxy": proxy.composite.name.text,
+        }
+        raise Trouble(place, message, gettext("Put both into one."))
     if all(source.specification.origin != server.specification.origin for source in proxy.sources):
-        message = f"{proxy.composite.name.text!r} has no specification from the subject {server.specification.origin[1]!r}."
-        raise Trouble(place, message, "Name the same catalog and subject in both.")
+        message = gettext("%(name)r has no specification from the subject %(subject)r.") % {
+            "name": proxy.composite.name.text,
+            "subject": server.specification.origin[1],
+        }
+        raise Trouble(place, message, gettext("Name the same catalog and subject in both."))
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.specification import Specification
@@ -45,8 +47,10 @@ def addresses(composite: Composite, specification: Specification, node: Branch) 
     found = [_completed(composite, each, declared) for each in named] if named else declared
     for each in found:
         if "{" in mask_env(f"{each.host}{each.path}"):
-            message = f"The server {each.host + (each.path or '')!r} has variables, which are not filled in."
-            raise Trouble(composite.at(each.line), message, "Write the address under servers of the binding.")
+            message = gettext("The server %(server)r has variables, which are not filled in.") % {
+                "server": each.host + (each.path or "")
+            }
+            raise Trouble(composite.at(each.line), message, gettext("Write the address under servers of the binding."))
     return found
 
 
@@ -60,7 +64,7 @@ def _declared(specification: Specification) -> Iterator[Address]:
     for _, server in specification.branches(specification.root, "servers"):
         host = server.get("host")
         if not isinstance(host, Leaf):
-            raise Trouble(specification.at(server.line), "The server has no host.", "Write host and port.")
+            raise Trouble(specification.at(server.line), gettext("The server has no host."), gettext("Write host and port."))
         path = server.text("pathname").rstrip("/")
         yield Address(server.text("protocol"), host.text, path, host.line, server)
 
@@ -79,21 +83,23 @@ def _named(composite: Composite, node: Branch) -> Iterator[Address]:
     for item in (*([one] if one is not None else []), *items):
         if isinstance(item, Leaf):
             if item.text.startswith("${{"):
-                message = f"Whether {item.text!r} is plain or secure, and its path, is not known here."
+                message = gettext("Whether %(url)r is plain or secure, and its path, is not known here.") % {"url": item.text}
                 raise Trouble(
-                    composite.at(item.line), message, "Write the protocol as text, such as http://${{env.HOST}}:8080/v1."
+                    composite.at(item.line),
+                    message,
+                    gettext("Write the protocol as text, such as http://${{env.HOST}}:8080/v1."),
                 )
             yield _parsed(item)
         elif isinstance(item, Branch):
             yield _from_1x(composite, item)
         else:
-            raise Trouble(composite.at(item.line), "This is not a server.", "Write its URL.")
+            raise Trouble(composite.at(item.line), gettext("This is not a server."), gettext("Write its URL."))
 
 
 def _from_1x(composite: Composite, item: Branch) -> Address:
     if unknown := [key for key, _ in item.pairs if key.text not in ("url", "host", "pathname")]:
-        message = f"A server has an unknown property {unknown[0].text!r}."
-        raise Trouble(composite.at(unknown[0].line), message, "Known here: host, pathname, url.")
+        message = gettext("A server has an unknown property %(key)r.") % {"key": unknown[0].text}
+        raise Trouble(composite.at(unknown[0].line), message, gettext("Known here: host, pathname, url."))
     where = item.get("url") or item.get("host")
     path = item.get("pathname")
     found = _parsed(where) if isinstance(where, Leaf) else Address("", "", None, item.line)
@@ -107,8 +113,8 @@ def _completed(composite: Composite, named: Address, declared: list[Address]) ->
     protocols = {each.protocol for each in same or declared}
     protocol = named.protocol or (protocols.pop() if len(protocols) == 1 else "")
     if not protocol:
-        message = f"Nothing says which protocol {named.host!r} speaks."
-        raise Trouble(composite.at(named.line), message, "Write it as a URL, such as http://… or kafka-secure://….")
+        message = gettext("Nothing says which protocol %(host)r speaks.") % {"host": named.host}
+        raise Trouble(composite.at(named.line), message, gettext("Write it as a URL, such as http://… or kafka-secure://…."))
     meant = next((each for each in same if each.protocol in ("", protocol)), None)
     path = named.path
     if path is None:
@@ -124,5 +130,8 @@ def _common_path(composite: Composite, named: Address, protocol: str, declared: 
     paths = {each.path for each in declared if each.protocol in ("", protocol) and each.path}
     if not paths:
         return ""
-    message = f"The specification has its operations under {', '.join(sorted(map(repr, paths)))}, {named.host!r} names no path."
-    raise Trouble(composite.at(named.line), message, "Write the path into the URL here; a lone / for none.")
+    message = gettext("The specification has its operations under %(paths)s, %(host)r names no path.") % {
+        "paths": ", ".join(sorted(map(repr, paths))),
+        "host": named.host,
+    }
+    raise Trouble(composite.at(named.line), message, gettext("Write the path into the URL here; a lone / for none."))

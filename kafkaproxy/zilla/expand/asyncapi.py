@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.keys import ASYNCAPI, EXTENSIONS, check_keys, tag_names
 from kafkaproxy.zilla.expand.messages import is_list
 from kafkaproxy.zilla.expand.nodes import text
@@ -43,7 +45,9 @@ def _source(specification: Specification, key: Leaf, node: Branch, report: Repor
     stream = "x-zilla-sse" in bindings if bindings is not None else False
     if http is None and not stream:
         if specification.branch(bindings, "mqtt") is None:
-            message = f"The operation {key.text!r} is served neither by HTTP nor as a stream: it has no such binding."
+            message = gettext("The operation %(key)r is served neither by HTTP nor as a stream: it has no such binding.") % {
+                "key": key.text
+            }
             report.ignore(specification.at(key.line), message)
         return None
     _check(specification, node, bindings)
@@ -73,29 +77,41 @@ def _check(specification: Specification, node: Branch, bindings: Branch | None) 
     check_keys(specification, node, ASYNCAPI)
     for key, _ in bindings.pairs if bindings is not None else ():
         if key.text.startswith("x-zilla") and key.text not in EXTENSIONS:
-            raise Trouble(specification.at(key.line), f"There is no binding {key.text!r}.", nearest(key.text, EXTENSIONS))
+            raise Trouble(
+                specification.at(key.line),
+                gettext("There is no binding %(key)r.") % {"key": key.text},
+                nearest(key.text, EXTENSIONS),
+            )
     for _, trait in specification.rows(node, "traits"):
         inner = specification.branch(trait, "bindings")
         kafka_only = inner is None or all(key.text == "kafka" for key, _ in inner.pairs)
         for name in _ELSEWHERE:
             if name in trait and not (name == "bindings" and kafka_only):
-                message = f"A trait of an operation has {name}."
-                raise Trouble(specification.at(trait.line_of(name)), message, "Write it at the operation itself.")
+                message = gettext("A trait of an operation has %(name)s.") % {"name": name}
+                raise Trouble(specification.at(trait.line_of(name)), message, gettext("Write it at the operation itself."))
 
 
 def _method(specification: Specification, http: Branch) -> Leaf:
     method = http.get("method")
     if not isinstance(method, Leaf):
-        raise Trouble(specification.at(http.line), "The http binding has no method.", "Write one, such as GET.")
+        raise Trouble(
+            specification.at(http.line), gettext("The http binding has no method."), gettext("Write one, such as GET.")
+        )
     if method.text != method.text.upper():
-        raise Trouble(specification.at(method.line), f"{method.text!r} is not a method.", f"Write {method.text.upper()}.")
+        raise Trouble(
+            specification.at(method.line),
+            gettext("%(method)r is not a method.") % {"method": method.text},
+            gettext("Write %(method)s.") % {"method": method.text.upper()},
+        )
     return method
 
 
 def _channel(specification: Specification, holder: Branch) -> Branch:
     channel = specification.branch(holder, "channel")
     if channel is None:
-        raise Trouble(specification.at(holder.line), "The channel is missing.", "Refer to one: $ref: '#/channels/NAME'.")
+        raise Trouble(
+            specification.at(holder.line), gettext("The channel is missing."), gettext("Refer to one: $ref: '#/channels/NAME'.")
+        )
     return channel
 
 
@@ -106,8 +122,10 @@ def _check_servers(specification: Specification, channel: Branch, protocol: str)
     listed = {id(server) for _, server in specification.rows(channel, "servers")}
     for key, server in specification.branches(specification.root, "servers"):
         if server.text("protocol").startswith(protocol) and id(server) not in listed:
-            message = f"The channel is not on the server {key.text!r}; channels of single servers are not understood."
-            advice = "Describe that server in a specification of its own, or remove servers from the channel."
+            message = gettext("The channel is not on the server %(key)r; channels of single servers are not understood.") % {
+                "key": key.text
+            }
+            advice = gettext("Describe that server in a specification of its own, or remove servers from the channel.")
             raise Trouble(specification.at(channel.line_of("servers")), message, advice)
 
 
@@ -115,7 +133,9 @@ def _address(specification: Specification, channel: Branch) -> Leaf:
     """Return the address of a channel: a path, or a topic."""
     found = channel.get("address")
     if not isinstance(found, Leaf) or not found.text:
-        raise Trouble(specification.at(channel.line), "The channel has no address.", "Write its path, or its topic.")
+        raise Trouble(
+            specification.at(channel.line), gettext("The channel has no address."), gettext("Write its path, or its topic.")
+        )
     return found
 
 
@@ -132,8 +152,10 @@ def _messages(specification: Specification, node: Branch, channel: Branch) -> li
     for message in found:
         for _, trait in specification.rows(message, "traits"):
             if "correlationId" in trait:
-                text_of = "A trait of a message has a correlationId."
-                raise Trouble(specification.at(trait.line_of("correlationId")), text_of, "Write it at the message itself.")
+                text_of = gettext("A trait of a message has a correlationId.")
+                raise Trouble(
+                    specification.at(trait.line_of("correlationId")), text_of, gettext("Write it at the message itself.")
+                )
     return found
 
 
@@ -173,8 +195,8 @@ def _extension(specification: Specification, bindings: Branch | None, *, is_stre
     if is_stream:
         own, other = other, own
     if bindings is not None and other in bindings:
-        message = f"{other} has no effect here."
-        raise Trouble(specification.at(bindings.line_of(other)), message, f"Write it as {own}.")
+        message = gettext("%(other)s has no effect here.") % {"other": other}
+        raise Trouble(specification.at(bindings.line_of(other)), message, gettext("Write it as %(own)s.") % {"own": own})
     return specification.branch(bindings, own)
 
 
@@ -201,8 +223,8 @@ def _target(specification: Specification, key: Leaf, node: Branch) -> Target:
     check_keys(specification, node, ASYNCAPI)
     action = node.text("action")
     if action not in ("send", "receive"):
-        message = f"The action of {key.text!r} is {action!r}."
-        raise Trouble(specification.at(key.line), message, "Write send, which produces, or receive, which fetches.")
+        message = gettext("The action of %(key)r is %(action)r.") % {"key": key.text, "action": action}
+        raise Trouble(specification.at(key.line), message, gettext("Write send, which produces, or receive, which fetches."))
     channel = _channel(specification, node)
     messages = _messages(specification, node, channel)
     return Target(
@@ -221,13 +243,18 @@ def _topic(specification: Specification, channel: Branch) -> Leaf:
     _check_servers(specification, channel, "kafka")
     topic = _address(specification, channel)
     if "{" in topic.text:
-        message = f"The topic {topic.text!r} has a parameter; the reference puts nothing in its place."
-        raise Trouble(specification.at(topic.line), message, "Write a channel for each topic.")
+        message = gettext("The topic %(topic)r has a parameter; the reference puts nothing in its place.") % {
+            "topic": topic.text
+        }
+        raise Trouble(specification.at(topic.line), message, gettext("Write a channel for each topic."))
     kafka = specification.branch(specification.branch(channel, "bindings"), "kafka")
     other = kafka.get("topic") if kafka is not None else None
     if isinstance(other, Leaf) and other.text != topic.text:
-        message = f"The kafka binding names the topic {other.text!r}, the channel's address {topic.text!r}."
-        raise Trouble(specification.at(other.line), message, "The reference takes the address: make them the same.")
+        message = gettext("The kafka binding names the topic %(other)r, the channel's address %(topic)r.") % {
+            "other": other.text,
+            "topic": topic.text,
+        }
+        raise Trouble(specification.at(other.line), message, gettext("The reference takes the address: make them the same."))
     return topic
 
 
@@ -236,6 +263,6 @@ def _reply(specification: Specification, node: Branch) -> Leaf | None:
     if reply is None:
         return None
     if "address" in reply:
-        message = "An address of replies that each message chooses is not understood."
-        raise Trouble(specification.at(reply.line_of("address")), message, "Name the channel of the replies.")
+        message = gettext("An address of replies that each message chooses is not understood.")
+        raise Trouble(specification.at(reply.line_of("address")), message, gettext("Name the channel of the replies."))
     return _topic(specification, _channel(specification, reply))

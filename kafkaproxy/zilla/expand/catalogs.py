@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from django.utils.translation import gettext, gettext_noop
+
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.nodes import located
 from kafkaproxy.zilla.expand.specification import Specification
@@ -18,7 +20,7 @@ from kafkaproxy.zilla.variables import Variables
 
 __all__ = ["Catalogs"]
 
-_INLINE: Final = "Put the text of the specification into a catalog of type inline."
+_INLINE: Final = gettext_noop("Put the text of the specification into a catalog of type inline.")
 _LATEST: Final = ("", "latest")
 
 
@@ -53,14 +55,18 @@ class Catalogs:
         """Return the catalog and the subject. The reference reads only the first of each, so there may be one."""
         catalogs = node.branch("catalog")
         if catalogs is None or len(catalogs.pairs) != 1:
-            raise Trouble(document.place(label.line), f"{label.text!r} does not name one catalog.", "Name one under catalog.")
+            raise Trouble(
+                document.place(label.line),
+                gettext("%(label)r does not name one catalog.") % {"label": label.text},
+                gettext("Name one under catalog."),
+            )
         catalog, entry = catalogs.pairs[0]
         if isinstance(entry, Row) and len(entry.items) == 1:
             entry = entry.items[0]
         subject = entry.get("subject") if isinstance(entry, Branch) else None
         if not isinstance(subject, Leaf):
-            message = f"{catalog.text!r} is not asked for a subject."
-            raise Trouble(document.place(catalog.line), message, "Write the subject of one document.")
+            message = gettext("%(catalog)r is not asked for a subject.") % {"catalog": catalog.text}
+            raise Trouble(document.place(catalog.line), message, gettext("Write the subject of one document."))
         return catalog, subject
 
     def _entry(self, document: Document, catalog: Leaf, subject: Leaf) -> tuple[str, Branch]:
@@ -71,7 +77,10 @@ class Catalogs:
         entry = subjects.branch(subject.text) if subjects is not None else None
         if subjects is None or entry is None:
             known = [key.text for key, _ in subjects.pairs] if subjects is not None else []
-            message = f"The catalog {catalog.text!r} has no subject {subject.text!r}."
+            message = gettext("The catalog %(catalog)r has no subject %(subject)r.") % {
+                "catalog": catalog.text,
+                "subject": subject.text,
+            }
             raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
         self.used.add(document.name)
         return found.text("type"), entry
@@ -81,37 +90,44 @@ class Catalogs:
         found = catalogs.branch(name.text) if catalogs is not None else None
         if catalogs is None or found is None:
             known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
-            advice = nearest(name.text, known) if known else "Define it under catalogs."
-            raise Trouble(document.place(name.line), f"There is no catalog {name.text!r}.", advice)
+            advice = nearest(name.text, known) if known else gettext("Define it under catalogs.")
+            raise Trouble(document.place(name.line), gettext("There is no catalog %(name)r.") % {"name": name.text}, advice)
         if found.text("type") not in ("inline", "filesystem"):
-            message = f"A catalog of type {found.text('type')!r} is not read: {name.text!r}."
-            advice = "Save the specification beside the zilla.yaml, and use a catalog of type filesystem; or inline."
+            message = gettext("A catalog of type %(catalog_type)r is not read: %(name)r.") % {
+                "catalog_type": found.text("type"),
+                "name": name.text,
+            }
+            advice = gettext("Save the specification beside the zilla.yaml, and use a catalog of type filesystem; or inline.")
             raise Trouble(document.place(catalogs.line_of(name.text)), message, advice)
         return found
 
     def _file(self, document: Document, entry: Branch) -> Branch:
         path = entry.get("path")
         if not isinstance(path, Leaf):
-            raise Trouble(document.place(entry.line), "There is no path.", "Write the path of the specification.")
+            raise Trouble(
+                document.place(entry.line), gettext("There is no path."), gettext("Write the path of the specification.")
+            )
         place = document.place(path.line)
         self.variables.note(path, document.file)
         if self.folder is None:
-            message = f"The specification {path.text!r} is in a file, and files are not read here."
-            raise Trouble(place, message, f"{_INLINE} Or use manage.py importzilla.")
+            message = gettext("The specification %(path)r is in a file, and files are not read here.") % {"path": path.text}
+            raise Trouble(place, message, " ".join((gettext(_INLINE), gettext("Or use manage.py importzilla."))))
         resolved = self.variables.require(path.text, place, "The path of the specification")
         if resolved is None:
-            raise Trouble(place, "The path is not known without its variable.", "Give it with --env.")
+            raise Trouble(place, gettext("The path is not known without its variable."), gettext("Give it with --env."))
         try:
             content = read_file(self.folder / resolved)
         except ReadError as error:
             file = Place(resolved, error.line) if error.line else place
-            raise Trouble(file, f"{resolved}: {error.message}", error.advice) from error
+            raise Trouble(
+                file, gettext("%(resolved)s: %(message)s") % {"resolved": resolved, "message": error.message}, error.advice
+            ) from error
         return _parsed(content, resolved, 1, 0)
 
     def _inline(self, document: Document, entry: Branch) -> Branch:
         schema = entry.get("schema")
         if not isinstance(schema, Leaf):
-            raise Trouble(document.place(entry.line), "There is no schema.", _INLINE)
+            raise Trouble(document.place(entry.line), gettext("There is no schema."), gettext(_INLINE))
         if schema.literal:
             return _parsed(schema.text, document.file, schema.line + 1, 0)
         return _parsed(schema.text, document.file, schema.line, schema.line)
@@ -125,8 +141,8 @@ def _check_version(document: Document, node: Branch, entry: Branch) -> None:
         reference = reference.items[0]
     wanted = reference.text("version") if isinstance(reference, Branch) else ""
     if isinstance(reference, Branch) and wanted not in (*_LATEST, entry.text("version")) and not has_expression(wanted):
-        message = f"The catalog has no version {wanted!r}."
-        raise Trouble(document.place(reference.line_of("version")), message, "Write latest.")
+        message = gettext("The catalog has no version %(wanted)r.") % {"wanted": wanted}
+        raise Trouble(document.place(reference.line_of("version")), message, gettext("Write latest."))
 
 
 def _parsed(content: str, file: str, first_line: int, line: int) -> Branch:
@@ -138,8 +154,10 @@ def _parsed(content: str, file: str, first_line: int, line: int) -> Branch:
     except ReadError as error:
         raise Trouble(Place(file, line or error.line), error.message, error.advice) from error
     if len(roots) != 1 or not isinstance(roots[0], Branch):
-        message = "This is not one specification."
-        raise Trouble(Place(file, line or first_line), message, "Give one AsyncAPI or OpenAPI document, as YAML or JSON.")
+        message = gettext("This is not one specification.")
+        raise Trouble(
+            Place(file, line or first_line), message, gettext("Give one AsyncAPI or OpenAPI document, as YAML or JSON.")
+        )
     root = located(roots[0], file, line)
     assert isinstance(root, Branch)
     return root

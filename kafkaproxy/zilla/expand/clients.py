@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.addresses import Address, addresses
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.messages import stored_otherwise
@@ -30,11 +32,13 @@ def client_nodes(composite: Composite, specification: Specification, node: Branc
     """Return the bindings of a client, the one that a proxy leads to first. ``node``: what stands under ``specs``."""
     servers = [each for each in addresses(composite, specification, node) if each.protocol.startswith("kafka")]
     if not servers:
-        message = f"Nothing says where the Kafka of {specification.label!r} is."
-        raise Trouble(composite.at(composite.name.line), message, "Add servers, such as kafka://HOST:9092.")
+        message = gettext("Nothing says where the Kafka of %(specification)r is.") % {"specification": specification.label}
+        raise Trouble(composite.at(composite.name.line), message, gettext("Add servers, such as kafka://HOST:9092."))
     if len({each.protocol for each in servers}) > 1:
-        message = f"Some servers of {specification.label!r} are secure, and some are not."
-        raise Trouble(composite.at(servers[1].line), message, "Name those of one kind under servers.")
+        message = gettext("Some servers of %(specification)r are secure, and some are not.") % {
+            "specification": specification.label
+        }
+        raise Trouble(composite.at(servers[1].line), message, gettext("Name those of one kind under servers."))
     secure = servers[0].protocol == _SECURE
     topics = _topics(specification)
     kafka = composite.options.branch("kafka")
@@ -98,8 +102,11 @@ def _authorization(composite: Composite, specification: Specification, servers: 
     name, mechanism = wanted[0]
     guard = specification.security.get(name.text) if specification.security is not None else None
     if not isinstance(guard, Leaf):
-        message = f"The Kafka of {specification.label!r} wants credentials ({name.text}), and none are given."
-        advice = f"Add options.kafka.sasl, or a guard for them: security: {{{name.text}: GUARD}}."
+        message = gettext("The Kafka of %(specification)r wants credentials (%(name)s), and none are given.") % {
+            "specification": specification.label,
+            "name": name.text,
+        }
+        advice = gettext("Add options.kafka.sasl, or a guard for them: security: {%(name)s: GUARD}.") % {"name": name.text}
         raise Trouble(composite.at(composite.name.line), message, advice)
     credentials = mapping(guard.line, {"mechanism": mechanism, "username": "{identity}", "password": "{credentials}"})
     own = guard.text.removeprefix(f"{composite.document.name}:")
@@ -114,8 +121,15 @@ def _schemes(specification: Specification, server: Address) -> Iterator[tuple[Le
         if type_ in _NONE:
             continue
         if type_ not in _MECHANISMS:
-            message = f"The security scheme {name.text!r} of the Kafka server has the type {type_!r}."
-            raise Trouble(specification.at(name.line), message, f"Use one of {', '.join(_MECHANISMS)}.")
+            message = gettext("The security scheme %(name)r of the Kafka server has the type %(type)r.") % {
+                "name": name.text,
+                "type": type_,
+            }
+            raise Trouble(
+                specification.at(name.line),
+                message,
+                gettext("Use one of %(types)s.") % {"types": ", ".join(_MECHANISMS)},
+            )
         yield name, _MECHANISMS[type_]
 
 

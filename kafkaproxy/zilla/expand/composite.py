@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.specification import Specification
@@ -134,5 +136,5 @@ class Composite:
         for each in specifications:
             if each.label == label.text:
                 return each
-        message = f"There is no specification {label.text!r} in {self.name.text!r}."
+        message = gettext("There is no specification %(label)r in %(name)r.") % {"label": label.text, "name": self.name.text}
         raise Trouble(self.at(label.line), message, nearest(label.text, [each.label for each in specifications]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.nodes import mapping, text
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.trouble import Trouble
@@ -32,12 +34,17 @@ def check_extension(source: Source, *, produces: bool, report: Report) -> None:
     for problem in _SHAPE.problems(extension, f"The extension of {source}"):
         report.refuse(source.specification.at(problem.line), problem.message, problem.advice)
     if not produces and not source.is_stream and "filters" in extension and "{" in source.path.text:
-        message = f"{source} serves what has the key of its path, or else passes a filter: alternatives, as in the reference."
-        report.warn(source.specification.at(extension.line_of("filters")), message, "Let the path have no parameter.")
+        message = gettext(
+            "%(source)s serves what has the key of its path, or else passes a filter: alternatives, as in the reference."
+        ) % {"source": source}
+        report.warn(source.specification.at(extension.line_of("filters")), message, gettext("Let the path have no parameter."))
     idle = (*_IDLE, "filters") if produces else (*_IDLE, "key", "overrides")
     for name in idle:
         if name in extension:
-            message = f"{name} of the extension of {source}: it has no effect there."
+            message = gettext("%(name)s of the extension of %(source)s: it has no effect there.") % {
+                "name": name,
+                "source": source,
+            }
             report.ignore(source.specification.at(extension.line_of(name)), message)
 
 
@@ -79,7 +86,7 @@ def _value(source: Source, value: Leaf, identity: Leaf | None) -> Leaf:
     if value.text != _IDENTITY:
         return value
     if identity is None:
-        message = f"Nobody's identity is meant by {{identity}}: no guard is known for {source}."
-        advice = "Give the operation a security scheme, and name a guard for it under security of the specification."
+        message = gettext("Nobody's identity is meant by {identity}: no guard is known for %(source)s.") % {"source": source}
+        advice = gettext("Give the operation a security scheme, and name a guard for it under security of the specification.")
         raise Trouble(source.specification.at(value.line), message, advice)
     return text(f"${{guarded['{identity.text}'].identity}}", value.line)

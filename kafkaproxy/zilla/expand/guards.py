@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.nodes import mapping, row
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.trouble import Trouble
@@ -48,19 +50,29 @@ class Guards:
         if not source.security:
             return None
         if len(source.security) > 1:
-            message = f"{source} accepts several alternatives of security; the reference does not serve it at all."
-            raise Trouble(_place(source), message, "Leave one alternative.")
+            message = gettext(
+                "%(source)s accepts several alternatives of security; the reference does not serve it at all."
+            ) % {"source": source}
+            raise Trouble(_place(source), message, gettext("Leave one alternative."))
         wanted = source.security[0]
         found = [(self._guard(each.scheme), each) for each in wanted]
         known = [(guard, each) for guard, each in found if guard is not None]
         if known and len(known) < len(found):
             missing = ", ".join(repr(each.scheme.text) for guard, each in found if guard is None)
-            message = f"{source} also needs {missing}, for which no guard is named."
-            raise Trouble(_place(source), message, "Name a guard for it under security of the specification, or remove it.")
+            message = gettext("%(source)s also needs %(missing)s, for which no guard is named.") % {
+                "source": source,
+                "missing": missing,
+            }
+            raise Trouble(
+                _place(source), message, gettext("Name a guard for it under security of the specification, or remove it.")
+            )
         if len({guard.text for guard, _ in known}) > 1:
             names = ", ".join(sorted({guard.text for guard, _ in known}))
-            message = f"{source} needs several guards at once ({names}); a request has the credentials of one."
-            raise Trouble(_place(source), message, "Leave one of its security schemes.")
+            message = gettext("%(source)s needs several guards at once (%(names)s); a request has the credentials of one.") % {
+                "source": source,
+                "names": names,
+            }
+            raise Trouble(_place(source), message, gettext("Leave one of its security schemes."))
         roles = {role.text: role for _, each in known for role in each.roles}
         return Guard(known[0][0], tuple(roles.values())) if known else None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble
 from kafkaproxy.zilla.shape import nearest
@@ -29,11 +31,11 @@ def check_keys(specification: Specification, node: Branch, known: Iterable[str])
     for key, value in node.pairs:
         ours = not key.text.startswith("x-") or key.text.startswith("x-zilla")
         if ours and key.text not in names:
-            message = f"An operation has an unknown property {key.text!r}."
+            message = gettext("An operation has an unknown property %(key)r.") % {"key": key.text}
             raise Trouble(specification.at(key.line), message, nearest(key.text, names))
         if key.text == "security" and isinstance(value, Leaf):
-            message = "security is empty."
-            raise Trouble(specification.at(key.line), message, "Name the schemes, or remove it.")
+            message = gettext("security is empty.")
+            raise Trouble(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
 
 
 def tag_names(specification: Specification, node: Branch) -> frozenset[str]:

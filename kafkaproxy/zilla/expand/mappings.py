@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.guards import Guard, Guards
 from kafkaproxy.zilla.expand.nodes import mapping, row, text
@@ -60,8 +62,13 @@ def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard |
     known = own or outer
     if known is None and any(source.security):
         scheme = source.security[0][0].scheme
-        message = f"{source} needs the security scheme {scheme.text!r}, and no guard is named for it: it would be open."
-        advice = f"Name one: security: {{{scheme.text}: GUARD}} beside the catalog of {source.specification.label!r}."
+        message = gettext(
+            "%(source)s needs the security scheme %(scheme)r, and no guard is named for it: it would be open."
+        ) % {"source": source, "scheme": scheme.text}
+        advice = gettext("Name one: security: {%(scheme)s: GUARD} beside the catalog of %(specification)r.") % {
+            "scheme": scheme.text,
+            "specification": source.specification.label,
+        }
         raise Trouble(source.specification.at(scheme.line), message, advice)
     return (known if source.is_stream else own), (known.name if known is not None else None)
 
@@ -88,8 +95,10 @@ def check_answers(rules: list[Rule]) -> None:
                 continue
             if any(rule.later.meets(each) for each in other.conditions):
                 source = other.source
-                message = f"{source} has another security than {rule.source}, whose answers are asked for on its path."
-                advice = "Give both the same, or name the guards under security of the server's specification too."
+                message = gettext(
+                    "%(source)s has another security than %(other)s, whose answers are asked for on its path."
+                ) % {"source": source, "other": rule.source}
+                advice = gettext("Give both the same, or name the guards under security of the server's specification too.")
                 raise Trouble(source.specification.at(source.line), message, advice)
 
 

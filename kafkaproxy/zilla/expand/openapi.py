@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.keys import EXTENSIONS, OPENAPI, check_keys, tag_names
 from kafkaproxy.zilla.expand.messages import JSON
 from kafkaproxy.zilla.expand.nodes import text
@@ -31,7 +33,11 @@ def sources(specification: Specification, report: Report) -> Iterator[Source]:
         with reported(report):
             item = specification.follow(value)
             if not isinstance(item, Branch):
-                raise Trouble(specification.at(path.line), f"{path.text!r} is not a mapping.", "Write 'name: value' pairs.")
+                raise Trouble(
+                    specification.at(path.line),
+                    gettext("%(path)r is not a mapping.") % {"path": path.text},
+                    gettext("Write 'name: value' pairs."),
+                )
             for method, operation in item.pairs:
                 if method.text in _METHODS:
                     with reported(report):
@@ -40,7 +46,11 @@ def sources(specification: Specification, report: Report) -> Iterator[Source]:
 
 def _source(specification: Specification, path: Leaf, item: Branch, method: Leaf, node: object) -> Source:
     if not isinstance(node, Branch):
-        raise Trouble(specification.at(method.line), f"{method.text!r} is not a mapping.", "Write 'name: value' pairs.")
+        raise Trouble(
+            specification.at(method.line),
+            gettext("%(method)r is not a mapping.") % {"method": method.text},
+            gettext("Write 'name: value' pairs."),
+        )
     check_keys(specification, node, OPENAPI)
     _check_unsupported(specification, item, node)
     responses = list(_responses(specification, node))
@@ -63,12 +73,14 @@ def _source(specification: Specification, path: Leaf, item: Branch, method: Leaf
 def _check_unsupported(specification: Specification, item: Branch, node: Branch) -> None:
     for holder in (item, node):
         if "servers" in holder:
-            message = "Servers of single operations are not understood."
-            raise Trouble(specification.at(holder.line_of("servers")), message, "Give the whole document one list of servers.")
+            message = gettext("Servers of single operations are not understood.")
+            raise Trouble(
+                specification.at(holder.line_of("servers")), message, gettext("Give the whole document one list of servers.")
+            )
     for name in EXTENSIONS[1:]:
         if name in node:
-            message = f"{name}: an OpenAPI operation does not become a stream."
-            raise Trouble(specification.at(node.line_of(name)), message, "Describe streams in an AsyncAPI document.")
+            message = gettext("%(name)s: an OpenAPI operation does not become a stream.") % {"name": name}
+            raise Trouble(specification.at(node.line_of(name)), message, gettext("Describe streams in an AsyncAPI document."))
 
 
 def _security(specification: Specification, node: Branch) -> Iterator[Alternative]:
@@ -78,8 +90,8 @@ def _security(specification: Specification, node: Branch) -> Iterator[Alternativ
         found = []
         for scheme, scopes in alternative.pairs:
             if specification.scheme(scheme.text) is None:
-                message = f"There is no security scheme {scheme.text!r}."
-                raise Trouble(specification.at(scheme.line), message, "Define it under components.securitySchemes.")
+                message = gettext("There is no security scheme %(scheme)r.") % {"scheme": scheme.text}
+                raise Trouble(specification.at(scheme.line), message, gettext("Define it under components.securitySchemes."))
             items = scopes.items if isinstance(scopes, Row) else ()
             found.append(Requirement(scheme, tuple(each for each in items if isinstance(each, Leaf))))
         yield tuple(found)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand import asyncapi, openapi
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
@@ -53,8 +55,11 @@ def read_sources(specification: Specification, report: Report) -> list[Source]:
     read = asyncapi.sources if specification.kind == "asyncapi" else openapi.sources
     found = list(islice(read(specification, report), _MOST + 1))
     if len(found) > _MOST:
-        message = f"{specification.label!r} has more than {_MOST} operations."
-        raise Trouble(specification.at(found[-1].line), message, "Split it into several specifications.")
+        message = gettext("%(specification)r has more than %(most)s operations.") % {
+            "specification": specification.label,
+            "most": _MOST,
+        }
+        raise Trouble(specification.at(found[-1].line), message, gettext("Split it into several specifications."))
     return found
 
 
@@ -85,8 +90,8 @@ def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report:
     served = {id(each) for pair in pairs for each in (pair.source, pair.asks)}
     for source in sources:
         if id(source) not in served:
-            message = f"{source} has no operation on Kafka, and stays unserved."
-            advice = "Give one the same name, or name it in a route of the proxy."
+            message = gettext("%(source)s has no operation on Kafka, and stays unserved.") % {"source": source}
+            advice = gettext("Give one the same name, or name it in a route of the proxy.")
             report.warn(source.specification.at(source.line), message, advice)
 
 
@@ -102,11 +107,13 @@ def _below(composite: Composite, choice: Choice, below: list[Specification]) -> 
     """Return the specification of Kafka that a route names."""
     label = choice.with_.spec
     if label is None:
-        message = f"The route to {choice.exit.text!r} does not say which specification of Kafka it uses."
-        raise Trouble(composite.at(choice.line), message, "Write it as spec under with.")
+        message = gettext("The route to %(exit)r does not say which specification of Kafka it uses.") % {
+            "exit": choice.exit.text
+        }
+        raise Trouble(composite.at(choice.line), message, gettext("Write it as spec under with."))
     if choice.with_.tag is not None and (choice.with_.operation is not None or composite.type != _TWO_KINDS):
-        message = "A tag cannot stand here."
-        raise Trouble(composite.at(choice.with_.tag.line), message, "Name the operation, or leave both out.")
+        message = gettext("A tag cannot stand here.")
+        raise Trouble(composite.at(choice.with_.tag.line), message, gettext("Name the operation, or leave both out."))
     return composite.named(label, below)
 
 
@@ -114,8 +121,8 @@ def _check_when(composite: Composite, when: Selection, above: list[Specification
     if when.spec is not None:
         composite.named(when.spec, above)
     if when.tag is not None and when.operation is not None:
-        message = "Operations are selected by name and by tag at once."
-        raise Trouble(composite.at(when.tag.line), message, "Keep one of them.")
+        message = gettext("Operations are selected by name and by tag at once.")
+        raise Trouble(composite.at(when.tag.line), message, gettext("Keep one of them."))
 
 
 def _selected(when: Selection, operations: dict[str, list[Source]]) -> Iterator[Source]:
@@ -128,8 +135,8 @@ def _pair(composite: Composite, choice: Choice, source: Source, specification: S
     if target is None:
         return
     if source.is_stream and target.sends:
-        message = f"{source} is a stream, and {target.name!r} on Kafka sends."
-        raise Trouble(specification.at(target.line), message, "Pair it with an operation that receives.")
+        message = gettext("%(source)s is a stream, and %(target)r on Kafka sends.") % {"source": source, "target": target.name}
+        raise Trouble(specification.at(target.line), message, gettext("Pair it with an operation that receives."))
     check_extension(source, produces=target.sends, report=report)
     yield Pair(source, target, choice.exit)
 
@@ -142,7 +149,10 @@ def _target(composite: Composite, with_: Selection, source: Source, specificatio
         return found if found is not None and with_.admits(specification.label, found.name, found.tags) else None
     found = asyncapi.target(specification, wanted.text)
     if found is None:
-        message = f"There is no operation {wanted.text!r} in {specification.label!r}."
+        message = gettext("There is no operation %(wanted)r in %(specification)r.") % {
+            "wanted": wanted.text,
+            "specification": specification.label,
+        }
         raise Trouble(composite.at(wanted.line), message, nearest(wanted.text, asyncapi.target_names(specification)))
     return found
 
@@ -153,7 +163,9 @@ def _asked(pairs: list[Pair], operations: dict[str, list[Source]], report: Repor
     for pair in pairs:
         where = pair.source.method.text, pair.source.path.text
         if where in taken:
-            message = f"{pair.source} asks for answers of an operation before it, and does nothing else."
+            message = gettext("%(source)s asks for answers of an operation before it, and does nothing else.") % {
+                "source": pair.source
+            }
             report.ignore(pair.source.specification.at(pair.source.line), message)
             continue
         asks = _asks(pair, pairs, operations)
@@ -184,5 +196,9 @@ def _warn_of_others(
     before = {id(each.source) for each in pairs[: pairs.index(pair)]}
     for source in operations[specification.label]:
         if "{" in source.path.text and not source.is_stream and source is not asks and id(source) not in before:
-            message = f"{source}: the reference takes it for asking for answers of {pair.source}, as its path has a parameter."
-            report.warn(specification.at(source.line), message, "It does not ask here. Describe it before the other one.")
+            message = gettext(
+                "%(source)s: the reference takes it for asking for answers of %(other)s, as its path has a parameter."
+            ) % {"source": source, "other": pair.source}
+            report.warn(
+                specification.at(source.line), message, gettext("It does not ask here. Describe it before the other one.")
+            )

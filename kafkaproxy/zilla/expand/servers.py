@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.zilla.expand.addresses import Address, addresses
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Composite, Key
@@ -107,8 +109,8 @@ def _check_ports(composite: Composite, servers: list[Server]) -> None:
     for server in servers:
         ports = {each.port for each in server.addresses}
         if ports & seen:
-            message = f"Two specifications of {composite.name.text!r} are served on one port."
-            raise Trouble(server.specification.place, message, "Give each its own port, or its own binding.")
+            message = gettext("Two specifications of %(name)r are served on one port.") % {"name": composite.name.text}
+            raise Trouble(server.specification.place, message, gettext("Give each its own port, or its own binding."))
         seen |= ports
 
 
@@ -116,24 +118,28 @@ def _warn_of_security(server: Server, report: Report) -> None:
     """Say how security is read where the file does not say it, and where the reference does not read it."""
     specification, guard = server.specification, server.guards.credentials
     if guard is not None and specification.security is None and any(each.security for each in server.sources):
-        message = (
-            f"{specification.label!r} names no guards: {guard.text!r}, whose credentials are read, is that of every scheme."
-        )
-        report.warn(specification.place, message, "To say otherwise, write security: {SCHEME: GUARD}.")
+        message = gettext(
+            "%(specification)r names no guards: %(guard)r, whose credentials are read, is that of every scheme."
+        ) % {"specification": specification.label, "guard": guard.text}
+        report.warn(specification.place, message, gettext("To say otherwise, write security: {SCHEME: GUARD}."))
     opened = [str(each) for each in server.sources if not each.security]
     for address in server.addresses:
         if opened and address.declared is not None and "security" in address.declared:
-            message = (
-                f"The security of a server protects no operation: these are open, as in the reference: {', '.join(opened)}."
-            )
+            message = gettext(
+                "The security of a server protects no operation: these are open, as in the reference: %(opened)s."
+            ) % {"opened": ", ".join(opened)}
             place = specification.at(address.declared.line_of("security"))
-            report.warn(place, message, "Write security at each operation.")
+            report.warn(place, message, gettext("Write security at each operation."))
 
 
 def _is_served(composite: Composite, address: Address, report: Report) -> bool:
     if address.protocol in _SERVED:
         return True
-    report.ignore(composite.at(address.line), f"The {address.protocol or 'unknown'} server of {composite} is not imported.")
+    report.ignore(
+        composite.at(address.line),
+        gettext("The %(address)s server of %(composite)s is not imported.")
+        % {"address": address.protocol or "unknown", "composite": composite},
+    )
     return False
 
 

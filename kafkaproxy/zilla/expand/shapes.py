@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from django.utils.translation import gettext_noop
+
 from kafkaproxy.zilla.shape import ANYTHING, Items, Named, Properties, Shape, Text
 
 __all__ = ["CLIENT", "KINDS", "PROXY", "SERVER"]
@@ -17,8 +19,8 @@ PROXY: Final = "proxy"
 CLIENT: Final = "client"
 
 _NAME: Final = Text()
-_GUARDED: Final = "Guard by the security of the specification, or guard the whole server in front of Django."
-_OVERLAY: Final = "Apply the overlay to the specification, and remove it here."
+_GUARDED: Final = gettext_noop("Guard by the security of the specification, or guard the whole server in front of Django.")
+_OVERLAY: Final = gettext_noop("Apply the overlay to the specification, and remove it here.")
 _SPECS: Final = Named(
     Properties(
         known={
@@ -33,7 +35,7 @@ _SPECS: Final = Named(
     )
 )
 _SELECTED: Final[Mapping[str, Shape]] = dict.fromkeys(("spec", "operation", "tag", "api-id", "operation-id"), _NAME)
-_SERVERS: Final = {"servers": "Select by operation or tag: which server a request came by is not known here."}
+_SERVERS: Final = {"servers": gettext_noop("Select by operation or tag: which server a request came by is not known here.")}
 _HTTP: Final = Properties(known={"authorization": ANYTHING})
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
+from django.utils.translation import gettext, gettext_noop
+
 from kafkaproxy.zilla.expand.trouble import Trouble
 from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.shape import nearest
@@ -18,8 +20,8 @@ __all__ = ["Specification"]
 _BESIDE_A_REF: Final = frozenset({"$ref", "summary", "description"})
 _VERSIONS: Final = {"asyncapi": re.compile(r"3\.[0-9]+\.[0-9]+.*"), "openapi": re.compile(r"3\.[01]\.[0-9]+.*")}
 _WANTED: Final = {
-    "asyncapi": "AsyncAPI 3 is understood, as in the reference: convert it, for example with 'asyncapi convert'.",
-    "openapi": "OpenAPI 3.0 and 3.1 are understood: convert it.",
+    "asyncapi": gettext_noop("AsyncAPI 3 is understood, as in the reference: convert it, for example with 'asyncapi convert'."),
+    "openapi": gettext_noop("OpenAPI 3.0 and 3.1 are understood: convert it."),
 }
 
 
@@ -46,24 +48,37 @@ class Specification:
         """Raise ``Trouble`` for a document of another kind, or of a version that works otherwise."""
         version = self.root.get(self.kind)
         if not isinstance(version, Leaf):
-            message = f"{self.label!r} is not an {self.kind} document: it has no property {self.kind!r}."
-            raise Trouble(self.at(self.root.line), message, "Name the right subject, or the right kind of binding.")
+            message = gettext("%(label)r is not an %(kind)s document: it has no property %(kind)r.") % {
+                "label": self.label,
+                "kind": self.kind,
+            }
+            raise Trouble(self.at(self.root.line), message, gettext("Name the right subject, or the right kind of binding."))
         if not _VERSIONS[self.kind].fullmatch(version.text):
-            message = f"{self.label!r} is an {self.kind} document of version {version.text}."
-            raise Trouble(self.at(version.line), message, _WANTED[self.kind])
+            message = gettext("%(label)r is an %(kind)s document of version %(version)s.") % {
+                "label": self.label,
+                "kind": self.kind,
+                "version": version.text,
+            }
+            raise Trouble(self.at(version.line), message, gettext(_WANTED[self.kind]))
 
     def follow(self, node: Node | None, seen: frozenset[str] = frozenset()) -> Node | None:
         """Return what a node stands for, through ``$ref``; raise ``Trouble`` where that leads nowhere."""
         while isinstance(node, Branch) and isinstance(ref := node.get("$ref"), Leaf):
             place = self.at(ref.line)
             if ref.text in seen:
-                raise Trouble(place, f"{ref.text!r} leads in a circle.", "Let one of the references stand for itself.")
+                raise Trouble(
+                    place,
+                    gettext("%(ref)r leads in a circle.") % {"ref": ref.text},
+                    gettext("Let one of the references stand for itself."),
+                )
             if not ref.text.startswith("#/"):
-                message = f"{ref.text!r} is in another document, and is not fetched."
-                raise Trouble(place, message, "Put it into this one, for example with 'redocly bundle' or 'asyncapi bundle'.")
+                message = gettext("%(ref)r is in another document, and is not fetched.") % {"ref": ref.text}
+                raise Trouble(
+                    place, message, gettext("Put it into this one, for example with 'redocly bundle' or 'asyncapi bundle'.")
+                )
             if others := [key for key, _ in node.pairs if key.text not in _BESIDE_A_REF]:
-                message = f"{others[0].text!r} stands beside $ref, where it has no effect."
-                raise Trouble(self.at(others[0].line), message, "Put it into what the reference leads to.")
+                message = gettext("%(key)r stands beside $ref, where it has no effect.") % {"key": others[0].text}
+                raise Trouble(self.at(others[0].line), message, gettext("Put it into what the reference leads to."))
             seen |= {ref.text}
             node = self._find(ref, seen)
         return node
@@ -80,7 +95,10 @@ class Specification:
                 found = above.items[int(name)]
             if found is None:
                 known = [key.text for key, _ in above.pairs] if isinstance(above, Branch) else []
-                message = f"There is no {ref.text!r} in this document: {name!r} is missing."
+                message = gettext("There is no %(ref)r in this document: %(name)r is missing.") % {
+                    "ref": ref.text,
+                    "name": name,
+                }
                 raise Trouble(self.at(ref.line), message, nearest(name, known))
             node = found
         return node
@@ -89,7 +107,11 @@ class Specification:
         """Return the mapping ``name``, or what it refers to; raise ``Trouble`` where it is something else."""
         node = self.follow(holder.get(name)) if holder is not None else None
         if node is not None and not isinstance(node, Branch):
-            raise Trouble(self.at(node.line), f"{name} is not a mapping.", "Write 'name: value' pairs.")
+            raise Trouble(
+                self.at(node.line),
+                gettext("%(name)s is not a mapping.") % {"name": name},
+                gettext("Write 'name: value' pairs."),
+            )
         return node
 
     def branches(self, holder: Branch | None, name: str) -> Iterator[tuple[Leaf, Branch]]:
@@ -100,18 +122,28 @@ class Specification:
             if isinstance(found, Leaf) and key.text.startswith("x-"):
                 continue
             if not isinstance(found, Branch):
-                raise Trouble(self.at(key.line), f"{key.text!r} is not a mapping.", "Write 'name: value' pairs.")
+                raise Trouble(
+                    self.at(key.line),
+                    gettext("%(key)r is not a mapping.") % {"key": key.text},
+                    gettext("Write 'name: value' pairs."),
+                )
             yield key, found
 
     def rows(self, holder: Branch | None, name: str) -> Iterator[tuple[Branch, Branch]]:
         """Return the mappings of the list ``name``, each as it stands there and as what it stands for."""
         node = self.follow(holder.get(name)) if holder is not None else None
         if node is not None and not isinstance(node, Row):
-            raise Trouble(self.at(node.line), f"{name} is not a list.", "Begin each item with '- '.")
+            raise Trouble(
+                self.at(node.line), gettext("%(name)s is not a list.") % {"name": name}, gettext("Begin each item with '- '.")
+            )
         for item in node.items if node is not None else ():
             found = self.follow(item)
             if not isinstance(item, Branch) or not isinstance(found, Branch):
-                raise Trouble(self.at(item.line), f"{name} has something else than mappings.", "Write 'name: value' pairs.")
+                raise Trouble(
+                    self.at(item.line),
+                    gettext("%(name)s has something else than mappings.") % {"name": name},
+                    gettext("Write 'name: value' pairs."),
+                )
             yield item, found
 
     def scheme(self, name: str) -> Branch | None:
