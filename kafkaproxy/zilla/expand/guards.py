@@ -54,33 +54,38 @@ class Guards:
                 "%(source)s accepts several alternatives of security; the reference does not serve it at all."
             ) % {"source": source}
             raise Trouble(_place(source), message, gettext("Leave one alternative."))
-        wanted = source.security[0]
-        found = [(self._guard(each.scheme), each) for each in wanted]
-        known = [(guard, each) for guard, each in found if guard is not None]
-        if known and len(known) < len(found):
-            missing = ", ".join(repr(each.scheme.text) for guard, each in found if guard is None)
-            message = gettext("%(source)s also needs %(missing)s, for which no guard is named.") % {
-                "source": source,
-                "missing": missing,
-            }
-            raise Trouble(
-                _place(source), message, gettext("Name a guard for it under security of the specification, or remove it.")
-            )
-        if len({guard.text for guard, _ in known}) > 1:
-            names = ", ".join(sorted({guard.text for guard, _ in known}))
-            message = gettext("%(source)s needs several guards at once (%(names)s); a request has the credentials of one.") % {
-                "source": source,
-                "names": names,
-            }
-            raise Trouble(_place(source), message, gettext("Leave one of its security schemes."))
-        roles = {role.text: role for _, each in known for role in each.roles}
-        return Guard(known[0][0], tuple(roles.values())) if known else None
+        guards = [self._guard(each.scheme) for each in source.security[0]]
+        known = [guard for guard in guards if guard is not None]
+        if not known:
+            return None
+        _check(source, guards, sorted({guard.text for guard in known}))
+        roles = {role.text: role for each in source.security[0] for role in each.roles}
+        return Guard(known[0], tuple(roles.values()))
 
     def _guard(self, scheme: Leaf) -> Leaf | None:
         named = self.schemes.get(scheme.text) if self.schemes is not None else self.credentials
         if not isinstance(named, Leaf):
             return None
         return Leaf(named.text.removeprefix(f"{self.namespace}:"), named.line, plain=False)
+
+
+def _check(source: Source, guards: list[Leaf | None], names: list[str]) -> None:
+    """Raise for schemes of which only some are known, and for several guards."""
+    if None in guards:
+        pairs = zip(guards, source.security[0], strict=True)
+        missing = ", ".join(repr(each.scheme.text) for guard, each in pairs if guard is None)
+        message = gettext("%(source)s also needs %(missing)s, for which no guard is named.") % {
+            "source": source,
+            "missing": missing,
+        }
+        advice = gettext("Name a guard for it under security of the specification, or remove it.")
+        raise Trouble(_place(source), message, advice)
+    if len(names) > 1:
+        message = gettext("%(source)s needs several guards at once (%(names)s); a request has the credentials of one.") % {
+            "source": source,
+            "names": ", ".join(names),
+        }
+        raise Trouble(_place(source), message, gettext("Leave one of its security schemes."))
 
 
 def _place(source: Source) -> Place:
