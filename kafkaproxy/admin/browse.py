@@ -54,7 +54,7 @@ class BrowseMixin(ModelAdmin):
         """Add the list of a cluster's topics, and the page of each."""
         own = [
             path("<int:pk>/topics/", self.admin_site.admin_view(self.topics_view), name="kafkaproxy_cluster_topics"),
-            path("<int:pk>/topics/<str:name>/", self.admin_site.admin_view(self.topic_view), name="kafkaproxy_cluster_topic"),
+            path("<int:pk>/topics/<path:name>/", self.admin_site.admin_view(self.topic_view), name="kafkaproxy_cluster_topic"),
         ]
         return [*own, *super().get_urls()]
 

@@ -123,6 +123,16 @@ class TopicAdmin(ConfigAdmin):
     autocomplete_fields = ["cluster"]
     fields = ["cluster", *_TOPIC_FIELDS]
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Add the way to the records for those who may browse them."""
+        return [*self.list_display, *(["browse"] if may_browse(request) else [])]
+
+    @admin.display(description=gettext_lazy("records"))
+    def browse(self, topic: Topic) -> str:
+        """Return the link to the records."""
+        url = reverse("admin:kafkaproxy_cluster_topic", args=[topic.cluster_id, topic.name])
+        return format_html('<a href="{}">{}</a>', url, _("Records"))
+
     def find_warnings(self, changed: Sequence[Topic]) -> Iterable[str]:
         """Warn of topics that nobody reads."""
         return unused_topics(changed)

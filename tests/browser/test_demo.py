@@ -146,6 +146,19 @@ async def test_a_card_shows_the_records_that_it_made_and_no_other(demo: str, ope
     await expect(made).to_contain_text("key sensor-43")
 
 
+async def test_what_comes_out_of_kafka_is_no_markup(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo)
+    evil = '"\'></pre><img src=x onerror="window.hit=1"><script>window.hit=1</script>'
+    await page.fill("#events input[name=id]", evil)
+    await page.fill("#events input[name=body]", evil)
+    assert (await _answer(page, "events", "send"))[0] == 204
+    await expect(page.locator("#events .made li", has_text=evil)).to_have_count(1, timeout=_PATIENCE)
+    record = page.locator("#records .record[data-topic=events]", has_text=evil).first
+    await record.locator("summary").click()
+    await expect(record.locator("details pre")).to_contain_text(f"source: {evil}")
+    assert await page.evaluate("window.hit === undefined && document.querySelector('img') === null")
+
+
 async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenPage) -> None:
     page = await open_page(demo)
     status, body = await _answer(page, "sync", "put")

@@ -192,6 +192,22 @@ def test_topics_that_routes_name_and_the_store_lacks_are_listed(cluster: models.
     assert f'href="{clerk.url("cluster", "topic", cluster.pk, "tuned")}"' in _text(listed)
 
 
+def test_a_name_that_kafka_could_not_have_breaks_no_page(
+    cluster: models.Cluster, page: Any, clerk: Site, store_dir: Path
+) -> None:
+    models.Topic.objects.bulk_create([models.Topic(cluster=cluster, name="a/b c")])
+    assert "a/b%20c/" in _text(clerk.get("cluster", "topics", cluster.pk))
+    assert "Kafka did not give all of them: " in _text(page(cluster, "a/b c"))
+
+
+def test_the_list_of_topics_links_their_records(cluster: models.Cluster, clerk: Site) -> None:
+    cluster.topics.create(name="tuned")
+    url = f'href="{clerk.url("cluster", "topic", cluster.pk, "tuned")}"'
+    assert url in _text(Site().get("topic", "changelist"))
+    clerk.user.delete()
+    assert url not in _text(Site(["view_topic"]).get("topic", "changelist"))
+
+
 @pytest.fixture
 def post(cluster: models.Cluster, topic: TopicFactory) -> str:
     """A topic that a route writes to, and nobody reads."""
