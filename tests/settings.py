@@ -9,8 +9,11 @@ import tempfile
 from pathlib import Path
 
 _GIVEN = os.environ.get("KAFKAPROXY_TEST_DIR")
-_WORK = Path(_GIVEN or tempfile.mkdtemp(prefix="kafkaproxy-tests-"))
+# Inside that of the process which started this one: it is removed even where this one is killed.
+_AROUND = os.environ.get("KAFKAPROXY_TEST_PARENT", "")
+_WORK = Path(_GIVEN or tempfile.mkdtemp(prefix="kafkaproxy-tests-", dir=_AROUND if os.path.isdir(_AROUND) else None))
 if not _GIVEN:
+    os.environ["KAFKAPROXY_TEST_PARENT"] = str(_WORK)
     atexit.register(shutil.rmtree, _WORK, ignore_errors=True)
 
 SECRET_KEY = "tests only, and long enough for an HMAC with SHA-256"
