@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import lmdb
 from confluent_kafka import Consumer, KafkaError, Message
 
 from kafkaproxy.worker.assignment import Assignment
@@ -24,6 +23,7 @@ from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.lock import WriterLock, mark
 from kafkaproxy.worker.messages import to_record
 from kafkaproxy.worker.repeats import librdkafka_log
+from kafkaproxy.worker.room import is_of_disk
 from kafkaproxy.worker.steward import Steward
 from kafkaproxy.worker.store import Progress, Store, TopicState
 from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
@@ -209,7 +209,7 @@ class Ingest:
 
     def _stop(self, name: str, reason: Exception) -> None:
         """Read a topic no longer: there is no room for it. The others go on."""
-        what_to_do = "free the disk" if isinstance(reason, lmdb.DiskError) else "raise KAFKAPROXY['STORE_MAX_BYTES']"
+        what_to_do = "free the disk" if is_of_disk(reason) else "raise KAFKAPROXY['STORE_MAX_BYTES']"
         log.error("store_full cluster=%s topic=%s: %s", self._cluster.name, name, what_to_do)
         self._steward.stop(name)
         self._reading.drop(name)

@@ -101,8 +101,11 @@ def prepare(folder: Path) -> None:
 
 def mark(folder: Path, *, clean: bool) -> None:
     """Note whether the store is synced and closed."""
+    note: dict[str, str | bool] = {"boot": _boot_id(), "clean": clean}
+    if _read_note(folder) == note:  # on a full disk it could not be written again
+        return
     temporary = folder / f"store.json.{os.getpid()}"
-    temporary.write_text(json.dumps({"boot": _boot_id(), "clean": clean}))
+    temporary.write_text(json.dumps(note))
     temporary.replace(folder / "store.json")
 
 

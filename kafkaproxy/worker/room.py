@@ -7,22 +7,27 @@ none. LMDB's map is larger than the limit by a reserve, so that states, progress
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import lmdb
 
 from kafkaproxy.worker.budget import held_bytes, total_bytes
 from kafkaproxy.worker.store import DATABASES, Store, TopicState
 
-__all__ = ["FULL", "StoreFull", "crowded_from", "require_room", "used_bytes"]
+__all__ = ["StoreFull", "crowded_from", "is_full", "is_of_disk", "require_room", "used_bytes"]
 
 
 class StoreFull(Exception):
     """The store has no room for more of a topic."""
 
 
-FULL: Final = (StoreFull, lmdb.MapFullError, lmdb.DiskError)
-"""What writing raises where there is no room: ours, LMDB's (its free pages do not fit), the disk's."""
+def is_full(error: Exception) -> bool:
+    """Whether writing failed because there is no room: by our limit, in LMDB's map, or on the disk."""
+    return isinstance(error, (StoreFull, lmdb.MapFullError)) or is_of_disk(error)
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Whether the disk refused: LMDB has a class for each error of its own, and tells of a short write as of a failed one."""
+    return isinstance(error, lmdb.DiskError) or type(error) is lmdb.Error
 
 
 def require_room(txn: lmdb.Transaction, store: Store, growing: Iterable[TopicState], topics: int) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
+import lmdb
+
 from kafkaproxy.metrics import STORE_BYTES, TOPICS_STOPPED
 from kafkaproxy.worker.budget import shrink, total_bytes
-from kafkaproxy.worker.room import FULL, crowded_from, used_bytes
+from kafkaproxy.worker.room import StoreFull, crowded_from, is_full, is_of_disk, used_bytes
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.writing import Batch, StoreWriter
 
 __all__ = ["Steward"]
 
+_DISK_BYTES: Final = 32 << 20
 _NOBODY: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
@@ -63,16 +67,22 @@ class Steward:
         """Write what a poll brought; return the topics for which there is no room, and why. The others are written."""
         try:
             writer.apply(batches, states)
-        except FULL:
+        except (StoreFull, lmdb.Error) as error:
+            if not is_full(error):
+                raise
             outcomes = {name: self._write_one(writer, name, batch, states) for name, batch in batches.items()}
-            return {name: error for name, error in outcomes.items() if error is not None}
+            return {name: reason for name, reason in outcomes.items() if reason is not None}
         return _NOBODY
 
     def _write_one(self, writer: StoreWriter, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
         """Write as much of a topic as there is room for; return what keeps the rest out."""
         try:
             writer.apply({name: batch}, states)
-        except FULL as error:
+        except (StoreFull, lmdb.Error) as error:
+            if is_of_disk(error):  # what little there is left is for the others
+                return error
+            if not is_full(error):
+                raise
             if self._make_room(states.values()):
                 return self._write_one(writer, name, batch, states)
             if len(batch.records) <= 1:
@@ -94,10 +104,12 @@ class Steward:
     def next_to_resume(self, known: Collection[str]) -> str | None:
         """Return a topic that was stopped and may be read again, if there is one; one at a time, for each takes some room.
 
-        That is when a quarter of the limit is free, not with the first free byte.
+        That is when a quarter of the limit is free, and the disk not full: not with the first free byte.
         """
         self.stopped.intersection_update(known)
-        has_room = self._bytes.value < self._store.max_bytes * 3 // 4
-        resumed = self.stopped.pop() if self.stopped and has_room else None
+        resumed = self.stopped.pop() if self.stopped and self._has_room() else None
         self._stopped.value = len(self.stopped)
         return resumed
+
+    def _has_room(self) -> bool:
+        return self._bytes.value < self._store.max_bytes * 3 // 4 and shutil.disk_usage(self._store.path).free >= _DISK_BYTES

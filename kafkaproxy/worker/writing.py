@@ -145,7 +145,7 @@ class StoreWriter:
                 self._put_progress(txn, state.key, partition, progress)
 
     def apply(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
-        """Write what a poll brought; where there is no room, raise :data:`kafkaproxy.worker.room.FULL` and write nothing."""
+        """Write what a poll brought; without room for it, raise (:func:`kafkaproxy.worker.room.is_full`) and write nothing."""
         with self._env.begin(write=True) as txn:
             size = sum(self._apply(txn, states[name], batch) for name, batch in batches.items())
             if self._unlooked + size >= min(self._store.max_bytes // 64, _BYTES_PER_STEP):

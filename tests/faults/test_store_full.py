@@ -131,8 +131,23 @@ async def test_streamed_topics_give_way_before_anybody_is_stopped(
     await until_true(lambda: 0 < STORE_BYTES.cell("default").value < 4.5 * MEGABYTE)
 
 
+@pytest.mark.parametrize(
+    ("error", "what_to_do"),
+    [
+        (lmdb.MapFullError("mdb_put"), "raise KAFKAPROXY['STORE_MAX_BYTES']"),
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), "free the disk"),
+        (lmdb.Error("mdb_txn_commit: Input/output error"), "free the disk"),  # a short write on a full disk
+    ],
+    ids=lambda each: type(each).__name__,
+)
 async def test_what_lmdb_or_the_disk_refuses_stops_the_topic_that_it_was_for(
-    kafka: Cluster, names: tuple[str, str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: lmdb.Error,
+    what_to_do: str,
+    kafka: Cluster,
+    names: tuple[str, str],
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     large, small = names
     await until_status(proxy, "/large/a", 404)
@@ -140,7 +155,7 @@ async def test_what_lmdb_or_the_disk_refuses_stops_the_topic_that_it_was_for(
 
     def refuse(self: StoreWriter, batches: Any, states: Any) -> None:
         if large in batches:
-            raise lmdb.DiskError("No space left on device")
+            raise error
         real(self, batches, states)
 
     monkeypatch.setattr(StoreWriter, "apply", refuse)
@@ -148,6 +163,6 @@ async def test_what_lmdb_or_the_disk_refuses_stops_the_topic_that_it_was_for(
     kafka.produce(small, b"y", key="a")
     await until_body(proxy, "/small/a", b"y")
     await until_status(proxy, "/large/a", 503)
-    assert f"store_full cluster=default topic={large}: free the disk" in caplog.text
+    assert f"store_full cluster=default topic={large}: {what_to_do}" in caplog.text
     monkeypatch.setattr(StoreWriter, "apply", real)
     await until_body(proxy, "/large/a", b"x")  # the next look finds that there is room

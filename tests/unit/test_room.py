@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from kafkaproxy.worker.budget import held_bytes, shrink, total_bytes
-from kafkaproxy.worker.room import StoreFull, used_bytes
+from kafkaproxy.worker.room import StoreFull, is_full, is_of_disk, used_bytes
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter
@@ -131,3 +132,10 @@ def test_a_batch_in_halves_reaches_its_ends_with_the_second() -> None:
     first, second = Batch(records, {0: 5, 1: 7}).halves()
     assert first.records + second.records == records
     assert (first.reached, second.reached) == ({}, {0: 5, 1: 7})
+
+
+def test_other_errors_of_the_store_are_not_taken_for_a_full_one() -> None:
+    assert not is_full(lmdb.CorruptedError("mdb_get"))
+    assert not is_full(lmdb.BadTxnError("mdb_put"))
+    assert is_full(lmdb.MapFullError("mdb_put"))
+    assert not is_of_disk(lmdb.MapFullError("mdb_put"))
