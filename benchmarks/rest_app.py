@@ -50,7 +50,7 @@ async def stub(_scope: Any, receive: Any, send: Any) -> None:
     message = await receive()
     cluster = running().worker.cluster(CLUSTER)
     headers = (("content-type", b"application/json"),)
-    await cluster.produce(Acks.IN_SYNC_REPLICAS, f"{TOPIC}-events", None, message["body"], headers)
+    await cluster.send(Acks.IN_SYNC_REPLICAS, f"{TOPIC}-events", None, message["body"], headers)
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 

@@ -46,12 +46,12 @@ def follow(running: Runtime, table: Table, plan: Plan, scope: Scope, receive: Re
     """Serve a request as an earlier one of its method and path was; await what this returns."""
     if plan.lane is not None:
         return plan.lane.serve(scope, receive, send)
-    request = Request(scope, receive)
     if not plan.has_come_again:
         plan.has_come_again = True
+        request = Request(scope, receive)
         standing = table.cors[plan.match.gateway.name].standing(request)
         plan.lane = lane(request, plan.match, running.worker, standing, partial(_run_again, running, table, plan.match))
-    return run(running, table, plan.match, NOBODY, request, send, keep=True)
+    return _run_again(running, table, plan.match, scope, receive, send)
 
 
 def _run_again(running: Runtime, table: Table, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

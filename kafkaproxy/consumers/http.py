@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mutab
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from kafkaproxy.consumers.problems import Fields, Problem
+from kafkaproxy.consumers.problems import Fields, Problem, as_problem
 
 if TYPE_CHECKING:
     from kafkaproxy.consumers.hot import HotFetches
@@ -96,7 +96,7 @@ class Request:
         raise ClientGone
 
     def _declared_length(self) -> int | None:
-        """Return how long the body is; None where it is not told, or told by more than one field (RFC 9112 section 6.3)."""
+        """Return how long the body is; None where ``content-length`` does not say, or is overridden (RFC 9112 section 6.3)."""
         declared = self.field(b"content-length")
         if declared is None or not declared.isdigit() or self.field(b"transfer-encoding") is not None:
             return None
@@ -201,6 +201,17 @@ class Responder:
             async for piece in pieces:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def refuse(self, error: Exception, route: str, retry_seconds: int) -> bool:
+        """Answer with what went wrong; return False where an answer has begun.
+
+        The problem may be the error itself, which refers to every frame it passed: none of them may refer to it.
+        """
+        problem = as_problem(error, route, retry_seconds)
+        if self.started:
+            return False
+        await self.problem(problem, route)
+        return True
 
     async def problem(self, problem: Problem, route: str) -> None:
         """Send an error."""

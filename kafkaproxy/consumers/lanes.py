@@ -14,7 +14,7 @@ from kafkaproxy import metrics
 from kafkaproxy.conf import get_settings
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send
-from kafkaproxy.consumers.problems import Fields, Problem, as_problem
+from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.consumers.produce import oneway_headers, record_key, rendered_overrides
 from kafkaproxy.core.expressions import Parameter
 from kafkaproxy.cors import Change, adorned
@@ -60,10 +60,9 @@ class Lane:
         "_answers",
         "_change",
         "_fields",
-        "_has_type",
-        "_headers",
         "_is_tombstone",
         "_key",
+        "_overrides",
         "_route",
         "_topic",
         "_unusual",
@@ -76,9 +75,7 @@ class Lane:
         self._route = match.route
         self._topic = render_topic(match.route.topic, exchange.context)
         self._key = record_key(exchange)
-        overrides = rendered_overrides(exchange)
-        self._headers = oneway_headers(None, overrides)
-        self._has_type = any(name.lower() == "content-type" for name, _ in overrides)
+        self._overrides = rendered_overrides(exchange)
         self._is_tombstone = exchange.request.method == "DELETE"
         self._answers = metrics.answers(match.gateway.name, match.route.name, match.route.capability)
         self._change = change
@@ -105,9 +102,7 @@ class Lane:
         if not is_whole or message["type"] != "http.request" or len(body) > get_settings().max_body_bytes:
             await self._usual(scope, _Again(message, receive), send)
             return
-        headers = self._headers
-        if content_type is not None and not self._has_type:
-            headers = (("content-type", content_type), *headers)
+        headers = oneway_headers(content_type, self._overrides)
         route, user = self._route, object()
         users = self._worker.users(route.cluster)
         users.add(user)
@@ -128,8 +123,7 @@ class Lane:
         send = metrics.counting(send, self._answers)
         if self._change is not None:
             send = adorned(send, [self._change])
-        problem = as_problem(error, self._route.name, get_settings().retry_after_seconds)
-        await Responder(send, head=False).problem(problem, self._route.name)
+        await Responder(send, head=False).refuse(error, self._route.name, get_settings().retry_after_seconds)
 
 
 class _Again:

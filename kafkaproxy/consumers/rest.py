@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from channels.consumer import AsyncConsumer
 
-from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.conf import get_settings
 from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.fetch import fetch
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.merge import fetch_merged
-from kafkaproxy.consumers.problems import as_problem
 from kafkaproxy.consumers.produce import oneway
 from kafkaproxy.consumers.reply import poll, request_reply
 from kafkaproxy.routing.matching import Match, RolePrincipal
@@ -48,22 +47,10 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         except ClientGone:
             return
         except Exception as error:
-            if not await _told(error, match, settings, responder):
+            if not await responder.refuse(error, match.route.name, settings.retry_after_seconds):
                 raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
         finally:
             users.discard(request)
-
-
-async def _told(error: Exception, match: Match, settings: Settings, responder: Responder) -> bool:
-    """Answer with what went wrong; return False where an answer has begun.
-
-    The problem may be the error itself, which refers to every frame it passed: none of them may refer to it.
-    """
-    problem = as_problem(error, match.route.name, settings.retry_after_seconds)
-    if responder.started:
-        return False
-    await responder.problem(problem, match.route.name)
-    return True
 
 
 def _handler(match: Match) -> Handler:

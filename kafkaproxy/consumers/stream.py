@@ -12,7 +12,7 @@ from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import render_filters
 from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.openstream import OpenStream
-from kafkaproxy.consumers.problems import Fields, Problem, as_problem, retry_after
+from kafkaproxy.consumers.problems import Fields, Problem, retry_after
 from kafkaproxy.consumers.starting import last_position, resolve_start
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
@@ -52,8 +52,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             except ClientGone:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the details
-                problem = as_problem(error, match.route.name, settings.retry_after_seconds)
-                await Responder(send, head=False).problem(problem, match.route.name)
+                await Responder(send, head=False).refuse(error, match.route.name, settings.retry_after_seconds)
                 return
             with self._streams.opened(stream):
                 await stream.run(_fields(), self._sessions, depended_on(match, principals))

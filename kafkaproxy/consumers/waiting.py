@@ -31,30 +31,22 @@ class Waiting:
 
         A 503 :class:`Problem` says that too many requests wait already.
         """
-        worker = self._worker
-        if worker.waiting >= self._settings.max_waiting_requests:
-            work.close()
-            raise _too_many(self._settings)
-        worker.waiting += 1
         try:
-            async with asyncio.timeout(self.seconds):
-                return await self._request.unless_gone(work)
+            with waiting(self._worker, self._settings):
+                async with asyncio.timeout(self.seconds):
+                    return await self._request.unless_gone(work)
         finally:
-            worker.waiting -= 1
+            work.close()  # which was not begun where too many wait, and is over otherwise
 
 
 @contextmanager
 def waiting(worker: Worker, settings: Settings) -> Iterator[None]:
     """Count as a request that waits; a 503 :class:`Problem` says that too many do already."""
     if worker.waiting >= settings.max_waiting_requests:
-        raise _too_many(settings)
+        detail = "Too many requests wait for Kafka at the moment. Try again."
+        raise Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])
     worker.waiting += 1
     try:
         yield
     finally:
         worker.waiting -= 1
-
-
-def _too_many(settings: Settings) -> Problem:
-    detail = "Too many requests wait for Kafka at the moment. Try again."
-    return Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])

@@ -145,10 +145,6 @@ class ClusterWorker:
         for producer in self._producers.values():
             producer.settle(delivery)
 
-    async def produce(self, acks: Acks, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Delivery:
-        """Produce a record and wait for its acknowledgement; raise :class:`ProduceError` where there is none."""
-        return await self.send(acks, topic, key, value, headers)
-
     def _note_own_write(self, done: asyncio.Future[Delivery]) -> None:
         if done.cancelled() or done.exception() is not None or done.result().offset < 0:
             return
