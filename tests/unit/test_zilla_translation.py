@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
-from kafkaproxy.zilla import resolve
+from kafkaproxy.zilla import composites
 from tests.zilla_samples import BASE, edited, refused
 
-_FOLDER = Path(resolve.__file__).parent
-_MODULES = [
-    *("apply", "changes", "client", "documents", "entries", "fallthrough", "flatten", "grammar", "kafka", "listeners"),
-    *("mapping", "patterns", "read", "resolve", "security", "shape", "tls", "topics", "truststore", "unused", "variables"),
+_FOLDER = Path(composites.__file__).parent
+_NAMES = [
+    *("apply", "changes", "client", "composites", "documents", "entries", "fallthrough", "flatten", "grammar", "kafka"),
+    *("listeners", "mapping", "patterns", "read", "resolve", "security", "shape", "tls", "topics", "truststore", "unused"),
+    "variables",
 ]
-_SAYING = {"refuse", "warn", "ignore", "ReadError", "StoreError", "Problem", "Refused"}
+_MODULES = [*(_FOLDER / f"{name}.py" for name in _NAMES), *sorted((_FOLDER / "expand").glob("*.py"))]
+_SAYING = {"refuse", "warn", "ignore", "ReadError", "StoreError", "Problem", "Refused", "Trouble", "_say"}
+_MARKING = {"_", "gettext"}
 _WORDS = re.compile(r"[A-Za-z]{3,} [A-Za-z]")
 
 
@@ -40,16 +43,15 @@ def _is_bare(node: ast.expr) -> bool:
     return any(isinstance(part, ast.Constant) and _WORDS.search(str(part.value)) for part in parts)
 
 
-@pytest.mark.parametrize("module", _MODULES)
-def test_every_message_is_marked(module: str) -> None:
-    tree = ast.parse((_FOLDER / f"{module}.py").read_text())
-    assert [ast.unparse(node) for node in _said(tree) if _is_bare(node)] == []
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: path.stem)
+def test_every_message_is_marked(path: Path) -> None:
+    assert [ast.unparse(node) for node in _said(ast.parse(path.read_text())) if _is_bare(node)] == []
 
 
-@pytest.mark.parametrize("module", _MODULES)
-def test_every_placeholder_of_a_message_is_filled_in(module: str) -> None:
-    for node in ast.walk(ast.parse((_FOLDER / f"{module}.py").read_text())):
-        if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Call) and _name(node.left) == "_":
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: path.stem)
+def test_every_placeholder_of_a_message_is_filled_in(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Call) and _name(node.left) in _MARKING:
             text = ast.literal_eval(node.left.args[0])
             assert isinstance(node.right, ast.Dict)
             given = {ast.literal_eval(key) for key in node.right.keys if key is not None}
