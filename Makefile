@@ -5,9 +5,10 @@ VENV ?= .venv
 PORT ?= 8000
 KAFKA_PORT ?= 9092
 ARGS ?=
-# Most tests wait for a broker most of the time, so more of them than cores run at once.
+# Most tests wait for a broker most of the time, so more of them than cores run at once. In the order of their folders: the slow
+# ones come first, and no process is left with one of them in the end.
 # The processes have to agree on the order of the tests, which some make from sets: hence the hash seed.
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := $(VENV)/bin
 # setuptools warns at length about what an editable installation is.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -22,7 +23,7 @@ demo: $(VENV)/.demo ## Serve the demo at 127.0.0.1:8000 (PORT=8001 for another p
 	@exec $(BIN)/python manage.py demo --port $(PORT)
 
 test: $(VENV)/.test ## Run every test (ARGS="-k etag" for some)
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 kafka: $(VENV)/.test ## Run Apache Kafka in the foreground (KAFKA_PORT=9092)
 	@exec $(BIN)/python -m tests.kafka --port $(KAFKA_PORT)
