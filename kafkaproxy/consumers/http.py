@@ -161,15 +161,17 @@ class _Attendance:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._inside = False
-        self._watch.cancel()
+        # After the answer: it costs a server more than a moment, and nobody waits for it.
+        self._task.get_loop().call_soon(self._watch.cancel)
         if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientGone
 
     def _leave(self, watch: asyncio.Future[None]) -> None:
-        if self._inside and not watch.cancelled():
+        if not watch.cancelled():
             watch.exception()  # a server that raises instead of saying so means the same
-            self._gone = True
-            self._task.cancel()
+            if self._inside:
+                self._gone = True
+                self._task.cancel()
 
 
 class Responder:

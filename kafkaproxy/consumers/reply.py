@@ -67,9 +67,9 @@ class Replies:
             return record
         return self.find(await self.cluster.read_to_end(self.topic, Role.REPLY, self._patience), correlation)
 
-    def expect(self, correlation: str) -> AbstractContextManager[asyncio.Future[Record]]:
+    def expect(self, correlation: str, *, eager: bool = False) -> AbstractContextManager[asyncio.Future[Record]]:
         """Wait for the reply, from now on; look for it, or ask for it, inside the context."""
-        return self.cluster.hub().reply(self.topic, correlation.encode())
+        return self.cluster.hub().reply(self.topic, correlation.encode(), eager=eager)
 
 
 class Call:
@@ -182,7 +182,8 @@ async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: R
 
     async def replied() -> Record:
         await call.replies.ready()
-        with call.replies.expect(call.id) as reply, call.shared() as send:
+        # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its end first.
+        with call.replies.expect(call.id, eager=True) as reply, call.shared() as send:
             if (replayed := await call.replay()) is not None:
                 return replayed
             return await call.answered(send, reply)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -20,7 +20,7 @@ from kafkaproxy.worker.lock import prepare
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Role
+from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
 from kafkaproxy.worker.waiters import Hub
 from kafkaproxy.worker.wake import WakeSocket
 from kafkaproxy.worker.writing import doubt
@@ -69,7 +69,7 @@ class ClusterWorker:
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
         self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
-        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed) if limits.ingest else None
+        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
         self._refresh_topics()
 
     def start(self) -> None:
@@ -304,6 +304,12 @@ class ClusterWorker:
         return self._topics
 
     # Waking
+
+    def _offer(self, topic: str, records: Sequence[Record]) -> None:
+        """Hand replies to who waits here, without the way through the store; called by the writer's thread."""
+        for hub in self._hubs.values():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                hub.offer(topic, records)
 
     def _committed(self) -> None:
         """Tell this process and the others that the store has more; called by the writer's thread."""

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.room import is_of_disk
 from kafkaproxy.worker.steward import Steward
 from kafkaproxy.worker.store import Progress, Store, TopicState
-from kafkaproxy.worker.types import ClusterConfig, Role, TopicSettings
+from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
 from kafkaproxy.worker.wanted import wanted_topics
 from kafkaproxy.worker.watcher import TopicInfo, Watcher
 from kafkaproxy.worker.writing import Batch, StoreWriter
@@ -49,14 +49,27 @@ _PASSING: Final = (Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET)
 
 
 class Ingest:
-    """The writer's side of a cluster. ``wake`` is called after every commit, from its thread."""
+    """The writer's side of a cluster.
 
-    def __init__(self, cluster: ClusterConfig, servers: str, store: Store, limits: Limits, wake: Callable[[], None]) -> None:
+    ``offer`` is called with a reply topic's records before they are committed, ``wake`` after every commit; both from its
+    thread.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        servers: str,
+        store: Store,
+        limits: Limits,
+        wake: Callable[[], None],
+        offer: Callable[[str, Sequence[Record]], None],
+    ) -> None:
         self._cluster = cluster
         self._servers = servers
         self._store = store
         self._limits = limits
         self._wake = wake
+        self._offer = offer
         self._topics: Mapping[str, TopicSettings] = cluster.topics
         self._lock = WriterLock(store.folder)
         self._writer = StoreWriter(store, cluster.correlation_headers)
@@ -351,6 +364,9 @@ class Ingest:
         ends: list[tuple[str, int]] = []
         for message in messages:
             self._sort(message, batches, ends)
+        for name, batch in batches.items():
+            if batch.records and Role.REPLY in self._states[name].roles:
+                self._offer(name, batch.records)
         if batches:
             written = self._commit(batches)
             self._note_ends([at for at in ends if at[0] in written])

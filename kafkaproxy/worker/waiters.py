@@ -2,7 +2,8 @@
 
 The store is the truth. On a wake every followed topic is read from where this loop last was; each new record is looked up in
 dictionaries of waiters. So a wake costs the records that are new, not the requests that wait, and it does not matter which
-process of the host wrote them.
+process of the host wrote them. Where this process is the writer, replies are offered to who waits for them even before they
+are stored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -34,13 +35,28 @@ class _Tail:
 
     key: bytes
     positions: dict[int, int]
+    eager: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
+    """Who takes a reply before it is stored. Other threads look into it."""
+    offered: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Partition → from which offset up to which one every record was offered to them."""
     replies: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
     keys: dict[bytes, set[asyncio.Event]] = field(default_factory=dict)
     changes: set[asyncio.Event] = field(default_factory=set)
 
     @property
     def idle(self) -> bool:
-        return not (self.replies or self.keys or self.changes)
+        return not (self.eager or self.replies or self.keys or self.changes)
+
+    def note_offered(self, partition: int, first: int, end: int) -> None:
+        begin, reached = self.offered.get(partition, (first, first))
+        self.offered[partition] = (begin if reached == first else first, end)
+
+    def unseen(self, partition: int, start: int, end: int) -> int:
+        """Return from where on somebody has yet to see records: what was offered, only who waits for the store has to."""
+        if self.replies or self.keys:
+            return start
+        begin, reached = self.offered.get(partition, (end, end))
+        return min(reached, end) if begin <= start < reached else start
 
     def wake_all(self) -> None:
         for waiting in (*self.keys.values(), self.changes):
@@ -93,12 +109,31 @@ class Hub:
             raise
 
     @contextlib.contextmanager
-    def reply(self, topic: str, correlation_id: bytes) -> Iterator[Future[Record]]:
-        """Wait for a reply. Registered at once, so look into the store, or produce, *inside* the context."""
+    def reply(self, topic: str, correlation_id: bytes, *, eager: bool = False) -> Iterator[Future[Record]]:
+        """Wait for a reply. Registered at once, so look into the store, or produce, *inside* the context.
+
+        ``eager``: take it before it is stored. Not for who may look for it again: for a moment it would be gone.
+        """
         tail = self._tail(topic)
         future: Future[Record] = self.loop.create_future()
-        with self._registered(topic, tail, tail.replies, correlation_id, future):
+        with self._registered(topic, tail, tail.eager if eager else tail.replies, correlation_id, future):
             yield future
+
+    def offer(self, topic: str, records: Sequence[Record]) -> None:
+        """Offer a reply topic's records before they are stored, to who takes them; from any thread.
+
+        Nothing depends on it: whoever is missed is found when the store is read. Raises where the loop is closed.
+        """
+        tail = self._tails.get(topic)
+        if tail is not None and tail.eager:
+            found = [(each, record) for record in records for each in self._correlation_ids(record) if each in tail.eager]
+            self.loop.call_soon_threadsafe(self._take, tail, _spans(records), found)
+
+    def _take(self, tail: _Tail, spans: Mapping[int, tuple[int, int]], found: Iterable[tuple[bytes, Record]]) -> None:
+        for partition, span in spans.items():
+            tail.note_offered(partition, *span)
+        for correlation_id, record in found:
+            _finish(tail.eager.get(correlation_id, ()), record)
 
     @contextlib.contextmanager
     def change(self, topic: str, key: bytes | None = None) -> Iterator[asyncio.Event]:
@@ -210,7 +245,7 @@ class Hub:
         for topic, tail in self._tails.items():
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
-                tail.key, tail.positions = state.key, {}
+                tail.key, tail.positions, tail.offered = state.key, {}, {}
             tail.wake_all()
 
     def end_streams(self) -> None:
@@ -242,11 +277,12 @@ class Hub:
             if start >= end:
                 tail.positions[partition] = end  # a log that was truncated, or is read anew, goes on from less
                 continue
-            records, reached = self._store.read(tail.key, partition, start, end, _PER_STEP, _BYTES_PER_STEP)
-            tail.positions[partition] = reached
-            behind |= reached < end
             for event in tail.changes:  # without a record too: the end of a transaction moves a log on
                 event.set()
+            unseen = tail.unseen(partition, start, end)
+            records, reached = self._store.read(tail.key, partition, unseen, end, _PER_STEP, _BYTES_PER_STEP)
+            tail.positions[partition] = reached
+            behind |= reached < end
             for record in records:
                 self._dispatch(tail, record)
         return behind
@@ -255,10 +291,22 @@ class Hub:
         if tail.keys and record.key is not None:
             for event in tail.keys.get(record.key, ()):
                 event.set()
-        if tail.replies:
-            for name, value in record.headers:
-                if value is not None and name in self.correlation_headers:
-                    _finish(tail.replies.get(value, ()), record)
+        if tail.replies or tail.eager:
+            for correlation_id in self._correlation_ids(record):
+                _finish(tail.replies.get(correlation_id, ()), record)
+                _finish(tail.eager.get(correlation_id, ()), record)
+
+    def _correlation_ids(self, record: Record) -> list[bytes]:
+        return [value for name, value in record.headers if name in self.correlation_headers and value is not None]
+
+
+def _spans(records: Iterable[Record]) -> dict[int, tuple[int, int]]:
+    """Return partition → the first offset, and the one after the last."""
+    spans: dict[int, tuple[int, int]] = {}
+    for record in records:
+        first, _ = spans.get(record.partition, (record.offset, 0))
+        spans[record.partition] = (first, record.offset + 1)
+    return spans
 
 
 def _finish(waiting: Iterable[Future[T]], result: T) -> None:
