@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_END, Consumer, Message, Producer, TopicPartit
 __all__ = ["BareClient"]
 
 _BATCH = 500
+_PATIENCE = 30.0
 
 
 class BareClient:
@@ -57,6 +58,7 @@ class BareClient:
             "per_second": len(took) / elapsed,
             "p50_ms": took[len(took) // 2] * 1e3,
             "p99_ms": took[len(took) * 99 // 100] * 1e3,
+            "errors": 0,
         }
 
     def close(self) -> None:
@@ -65,9 +67,12 @@ class BareClient:
         self._consumer.close()
 
     def _drain(self, asked: dict[bytes, float]) -> None:
+        deadline = time.perf_counter() + _PATIENCE
         while asked:
-            for message in _batch(self._consumer, 5):
+            for message in _batch(self._consumer, 0.1):
                 asked.pop(_header(message, "zilla:correlation-id"), None)
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{len(asked)} questions were never answered")
 
     def _produce(self, body: bytes) -> bytes:
         wanted = str(uuid.uuid4()).encode()
