@@ -69,7 +69,9 @@ class Cursor:
         for partition in self._in_turn(tail.positions):
             target = tail.positions[partition]
             if self._position.get(partition, -1) < target:
-                return await self._read_partition(tail, partition, target)
+                frames = await self._read_partition(tail, partition, target)
+                if frames is not None:
+                    return frames
         return None
 
     def _in_turn(self, partitions: Iterable[int]) -> list[int]:
@@ -83,6 +85,8 @@ class Cursor:
             return None
         if (gap := self._pass_lost(partition, progress.log_start)) is not None:
             return gap
+        if self._position[partition] >= progress.next_offset:  # it is being read anew, and has yet to come this far
+            return None
         key = (self.view, partition, target, self.position)
         page = tail.pages.get(key)
         if page is None:
@@ -130,11 +134,10 @@ class Cursor:
         return gap_frame(make_event_id(self.told, None, None, keyed=self.view[1].keyed), {"lost": lost})
 
     def _from_store(self, partition: int, target: int) -> Page | None:
-        """Read a page; None where the store let go of records of it meanwhile."""
+        """Read a page; None where the store let go of records of it meanwhile, or began to read them anew."""
         start = self._position[partition]
-        records, reached = self._cluster.store.read(self._topic_id, partition, start, target, _PER_STEP, _BYTES_PER_STEP)
-        now = self._progress(partition)
-        return self._page(records, reached) if now is not None and now.complete_from <= start else None
+        read = self._cluster.store.read_log(self._topic_id, partition, start, target, _PER_STEP, _BYTES_PER_STEP)
+        return None if read is None else self._page(*read)
 
     async def _from_kafka(self, partition: int, end: int) -> Page:
         """Read a page; an offset of -1 says that Kafka no longer has it either."""

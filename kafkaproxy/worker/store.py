@@ -185,17 +185,25 @@ class Store:
 
         At most ``limit`` records and about ``max_bytes`` are read at once.
         """
-        records: list[Record] = []
-        size = 0
         with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
-            for at, data in _range(txn, topic_id, partition, start):
-                if at >= end:
-                    break
-                if len(records) >= limit or size >= max_bytes:
-                    return records, at
-                records.append(codec.decode_record(partition, at, data))
-                size += len(data)
-        return records, end
+            return _read(txn, topic_id, partition, start, end, limit, max_bytes)
+
+    def read_log(
+        self, topic_id: bytes, partition: int, start: int, end: int, limit: int, max_bytes: int
+    ) -> tuple[list[Record], int] | None:
+        """:meth:`read` for who must not miss a record: no further than the log was read.
+
+        None where the store does not hold ``start``: it let go of it, or has yet to read it, perhaps anew.
+        """
+        # In one transaction: what was known a moment ago may have been dropped, and be half read again.
+        with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
+            row = txn.get(topic_id + codec.PARTITION.pack(partition), db=self._dbs["progress"])
+            if row is None:
+                return None
+            known = Progress(*_PROGRESS.unpack(row))
+            if not known.complete_from <= start < known.next_offset:
+                return None
+            return _read(txn, topic_id, partition, start, min(end, known.next_offset), limit, max_bytes)
 
     def last(
         self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, looks: int, max_bytes: int
@@ -289,6 +297,21 @@ def latest_offset(row: bytes | memoryview) -> int:
 def pack_reply(partition: int, offset: int) -> bytes:
     """Encode a row of ``replies``."""
     return _REPLY.pack(partition, offset)
+
+
+def _read(
+    txn: lmdb.Transaction, topic_id: bytes, partition: int, start: int, end: int, limit: int, max_bytes: int
+) -> tuple[list[Record], int]:
+    records: list[Record] = []
+    size = 0
+    for at, data in _range(txn, topic_id, partition, start):
+        if at >= end:
+            break
+        if len(records) >= limit or size >= max_bytes:
+            return records, at
+        records.append(codec.decode_record(partition, at, data))
+        size += len(data)
+    return records, end
 
 
 def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, db: Any = None) -> Iterator[tuple[int, Buffer]]:

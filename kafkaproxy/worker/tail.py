@@ -67,6 +67,10 @@ class StreamTail:
             del self._groups[group.view]
             self._index.remove(group.view[0], group)
 
+    def look_again(self) -> None:
+        """Let those who wait without a place look again: the store has changed, though the end need not have moved."""
+        release(self.waiters)
+
     def reset(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
         """Begin anew. Streams find out by the epoch, after what is left in their rings."""
         self._begin(topic_id, positions)
@@ -97,12 +101,12 @@ class StreamTail:
         if not self._groups:  # nobody is here to see it; cursors read for themselves
             self._move(partition, known.next_offset)
             return False
-        records, reached = store.read(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
-        now = store.progress(self.topic_id).get(partition)
-        if now is None or now.complete_from > start:  # the store let go of records before they were read here
+        read = store.read_log(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
+        if read is None:  # the store let go of records before they were read here
             self._move(partition, known.next_offset)
             self._send_back()
             return False
+        records, reached = read
         for record in records:
             self._encoder.set(partition, record.offset + 1)
             self._frame(record, touched)

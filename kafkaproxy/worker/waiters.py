@@ -215,6 +215,7 @@ class Hub:
             behind |= self._advance_tail(tail)
         for stream in self._streams.values():
             behind |= stream.advance(self._store)
+            stream.look_again()
         if behind:  # let requests in between; nothing is lost, the positions stay
             self.wake()
 

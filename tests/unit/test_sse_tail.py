@@ -279,3 +279,21 @@ def test_a_partition_that_the_topic_grew_by_is_read_from_its_beginning(store: St
     tail.advance(store)
     assert data_of(group) == ["2-3", "2-4"]
     assert tail.positions == {0: 0, 1: 0, 2: 5}
+
+
+def test_a_log_is_read_as_far_as_the_store_holds_all_of_it(store: Store, writer: StoreWriter) -> None:
+    def offsets(start: int, end: int) -> list[int] | None:
+        read = store.read_log(STATE.key, 0, start, end, 100, 1 << 20)
+        return None if read is None else [*(each.offset for each in read[0]), read[1]]
+
+    write(writer, 0, 0, 1, 5)
+    assert offsets(0, 4) == [0, 1, 4]
+    assert offsets(0, 100) == [0, 1, 5, 6]  # what comes after was not read yet
+    assert offsets(6, 100) is None
+    writer.trim(STATE, 0, 3)
+    assert offsets(2, 100) is None
+    assert offsets(3, 100) == [5, 6]
+    writer.drop_data(STATE.key)
+    assert offsets(3, 100) is None
+    writer.start(STATE, {0: 3}, {0: 3})
+    assert offsets(3, 100) is None  # nothing is there, and that is not all there is
