@@ -7,6 +7,7 @@ dies at any instant is continued exactly where it was.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
@@ -276,13 +277,14 @@ class Ingest:
         self._set_state(new)
         return True
 
-    def _begin_topic(self, info: TopicInfo, roles: frozenset[Role], old: TopicState | None) -> None:
-        """Read a topic from its start: it is new, it was re-created, or it is read for more than before."""
+    def _begin_topic(self, info: TopicInfo, roles: frozenset[Role], old: TopicState | None, *, is_cut: bool = False) -> None:
+        """Read a topic from its start: it is new, it was re-created or cut short, or it is read for more than before."""
         if old is not None:
             log.info("topic_restarted cluster=%s topic=%s recreated=%s", self._cluster.name, info.name, old.id != info.id)
             self._reading.drop(info.name)
         settings = self._settings(info.name)
-        state = TopicState(name=info.name, id=info.id, partitions=info.partitions, roles=roles)
+        cuts = old.cuts + is_cut if old is not None and old.id == info.id else 0
+        state = TopicState(name=info.name, id=info.id, partitions=info.partitions, roles=roles, cuts=cuts)
         state = replace(state, compacted=self._compacted(info, state))
         starts = info.latest if settings.live else info.earliest
         self._set_state(state)
@@ -295,8 +297,12 @@ class Ingest:
     def _follow(self, info: TopicInfo, state: TopicState) -> bool:
         """Follow retention, truncation, new partitions and a changed policy; return whether readers see a change."""
         known = self._store.progress(state.key)
-        if self._is_broken(info, state, known):
-            self._begin_topic(info, state.roles, state)
+        positions = {partition: progress.next_offset for partition, progress in known.items()}
+        is_cut = self._reading.is_cut_short(info.name, positions, info.earliest, info.asked)
+        if is_cut:
+            log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
+        if is_cut or self._is_broken(info, state, known):
+            self._begin_topic(info, state.roles, state, is_cut=is_cut)
             return True
         trimmed = [p for p, progress in known.items() if info.earliest.get(p, 0) > progress.log_start]
         for partition in trimmed:
@@ -311,7 +317,7 @@ class Ingest:
             self._writer.put_states([changed])
         self._states[info.name] = changed
         if changed.error != Unavailable.STORE_FULL:
-            self._catch_up(changed)
+            self._catch_up(changed, info.asked)
         return bool(trimmed) or changed != state
 
     def _trouble(self, name: str) -> str:
@@ -322,21 +328,12 @@ class Ingest:
 
     def _is_broken(self, info: TopicInfo, state: TopicState, known: Mapping[int, Progress]) -> bool:
         """Whether what the store holds cannot be gone on from."""
-        lost = self._reading.lost(info.name) & known.keys()
-        if any(known[partition].next_offset > info.latest.get(partition, 0) for partition in lost):
-            # The log ends before our position: it was truncated, or re-created on a broker that has no topic ids.
-            log.error("topic_truncated cluster=%s topic=%s", self._cluster.name, info.name)
-            return True
         # No progress: a writer died while it dropped the data. No longer compacted: superseded records were let go, and count.
         return not known or (state.compacted and not self._compacted(info, state))
 
-    def _catch_up(self, state: TopicState) -> None:
-        """Assign every partition that is not being read, from where the store is."""
-        missing = {
-            partition: progress.next_offset
-            for partition, progress in self._store.progress(state.key).items()
-            if (state.name, partition) not in self._reading
-        }
+    def _catch_up(self, state: TopicState, asked: float = math.inf) -> None:
+        """Assign every partition that is not being read, from where the store is; ``asked``: when Kafka said where logs are."""
+        missing = self._reading.missing(state.name, self._store.next_offsets(state.key), asked)
         if missing:
             self._reading.add(state, missing)
 

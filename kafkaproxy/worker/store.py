@@ -6,6 +6,7 @@ read. Topics are keyed by Kafka's id, so a re-created topic never mixes with the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import struct
@@ -66,10 +67,16 @@ class TopicState:
     """Whether the present writer has read it to its end once."""
     error: str = ""
     """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
+    cuts: int = 0
+    """How often its log was cut short, so that offsets lost their meaning."""
     key: bytes = field(init=False, default=b"", compare=False)
+    """What the store keeps it under: another one for every log, so that what was read of one never mixes with the next."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", bytes.fromhex(self.id))
+        key = bytes.fromhex(self.id)
+        if self.cuts:
+            key = hashlib.blake2b(key + self.cuts.to_bytes(8), digest_size=codec.ID_BYTES).digest()
+        object.__setattr__(self, "key", key)
 
     def dump(self) -> bytes:
         """Encode for the store."""
@@ -143,7 +150,7 @@ class Store:
         if row is None:
             return False
         now = TopicState.load(row)
-        return now.id == state.id and now.ready
+        return now.key == state.key and now.ready
 
     def progress(self, topic_id: bytes) -> dict[int, Progress]:
         """Return the progress of a topic, by partition."""

@@ -42,6 +42,8 @@ class TopicInfo:
     earliest: Mapping[int, int] = field(default_factory=dict)
     latest: Mapping[int, int] = field(default_factory=dict)
     error: Unavailable | None = None
+    asked: float = 0.0
+    """When it was asked about its log, by the monotonic clock."""
 
 
 Post = Callable[[str, list[TopicInfo]], None]
@@ -156,6 +158,7 @@ class Watcher:
     def _with_offsets(self, admin: AdminClient, info: TopicInfo) -> TopicInfo:
         if info.error is not None:
             return info
+        asked = time.monotonic()
         earliest = self._offsets(admin, info, OffsetSpec.earliest())
         latest = self._offsets(admin, info, OffsetSpec.latest())
         if len(earliest) < info.partitions or len(latest) < info.partitions:
@@ -167,6 +170,7 @@ class Watcher:
             policy=info.policy,
             earliest=earliest,
             latest=latest,
+            asked=asked,
         )
 
     def _offsets(self, admin: AdminClient, info: TopicInfo, spec: OffsetSpec) -> dict[int, int]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker.watcher import Watcher
 from kafkaproxy.worker.writing import StoreWriter
 from tests.conftest import TopicFactory
+from tests.exchange import until
+from tests.faults.asking import unique
 from tests.faults.conftest import StartProxy
-from tests.kafka import Cluster
+from tests.kafka import Broker, Cluster
 from tests.proxy import configuration, fetch, gateway, stream
 from tests.streams import asgi_stream
 
@@ -90,3 +95,44 @@ async def test_a_stream_that_lags_misses_nothing_of_a_topic_that_is_read_anew(
         for s in (lags, live):
             assert await s.is_quiet()
             assert b"event:gap" not in s.body
+
+
+def cut_short(broker: Broker, topic: str, records: int) -> None:
+    """Take all but the first records off the only partition's log, each a batch of its own, of a broker that does not run."""
+    folder = broker.folder / "data" / f"{topic}-0"
+    log = folder / f"{0:020}.log"
+    data = log.read_bytes()
+    at = 0
+    for _ in range(records):
+        at += 12 + int.from_bytes(data[at + 8 : at + 12])
+    assert 0 < at < len(data)
+    log.write_bytes(data[:at])
+    for index in (*folder.glob("*.index"), *folder.glob("*.timeindex")):
+        index.unlink()
+
+
+async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
+    broken_kafka: Broker, start: StartProxy, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "METADATA_SECONDS": 600, "RETENTION_SECONDS": 600}
+    name = broken_kafka.create_topic(unique("cut-short"))
+    for number in range(30):
+        broken_kafka.produce(name, str(number))
+    proxy = start(configuration(broken_kafka.bootstrap, gateway(stream("/s", topic=name))))
+    async with asgi_stream(proxy.app, "/s") as s:
+        await s.take(30)
+        ingest = proxy.runtime.worker.cluster("default").ingest
+        assert ingest is not None
+        with monkeypatch.context() as not_yet:
+            not_yet.setattr(Watcher, "kick", lambda _: None)
+            await asyncio.to_thread(broken_kafka.kill)
+            cut_short(broken_kafka, name, 20)
+            await asyncio.to_thread(broken_kafka.start)
+            await until(lambda: ingest._reading._lost)
+            await asyncio.to_thread(broken_kafka.produce_many, name, [{"value": str(number)} for number in range(100, 120)])
+        ingest.look_again()
+        gap = await s.next()
+        assert (gap.type, json.loads(gap.data)) == ("gap", {"lost": [{"partition": 0, "from": 30, "to": 0}]})
+        assert parse_event_id(gap.id) == {0: 0}
+        assert [int(event.data) for event in await s.take(40)] == [*range(20), *range(100, 120)]
+        assert await s.is_quiet()

@@ -278,13 +278,14 @@ def test_a_new_writer_calls_nothing_ready_and_readers_notice(store: Store, write
 
 def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None:
     states = [
-        topic("a", roles=frozenset(Role), compacted=True, partitions=7),
+        topic("a", roles=frozenset(Role), compacted=True, partitions=7, cuts=2),
         TopicState(name="b", roles=frozenset({Role.REPLY}), error="unknown_topic"),
     ]
     writer.put_states(states)
     assert store.topics() == {"a": states[0], "b": states[1]}
-    assert store.topics()["a"].key == bytes.fromhex(ID)
-    assert store.topics()["b"].key == b""
+    assert len({topic(cuts=cuts).key for cuts in range(3)} | {topic().key}) == 3
+    assert (topic().key, store.topics()["b"].key) == (bytes.fromhex(ID), b"")
+    assert TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0  # as it was once stored
 
 
 def test_what_is_read_holds_until_the_topic_is_begun_anew(store: Store, writer: StoreWriter) -> None:

@@ -1,0 +1,45 @@
+"""What a writer does about a partition whose position is outside of its log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from confluent_kafka import KafkaError
+
+from kafkaproxy.worker.assignment import Assignment
+from kafkaproxy.worker.store import TopicState
+
+STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=2)
+OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET
+
+
+@pytest.fixture
+def reading() -> Assignment:
+    consumer: Any = Mock()
+    made = Assignment("default", consumer)
+    made.add(STATE, {0: 10, 1: 10})
+    made.note_error("t", 0, KafkaError(OUT_OF_RANGE))
+    return made
+
+
+def test_a_position_beyond_the_end_or_inside_of_what_has_grown_again_says_that_the_log_was_cut_short(
+    reading: Assignment,
+) -> None:
+    assert reading.is_cut_short("t", {0: 10, 1: 10}, {0: 0, 1: 0}, time.monotonic())
+    assert not reading.is_cut_short("another", {0: 10, 1: 10}, {0: 0, 1: 0}, time.monotonic())
+
+
+def test_a_position_before_the_beginning_is_what_retention_does(reading: Assignment) -> None:
+    assert not reading.is_cut_short("t", {0: 10, 1: 10}, {0: 11, 1: 0}, time.monotonic())
+    assert reading.missing("t", {0: 11, 1: 10}, time.monotonic()) == {0: 11}
+    reading.add(STATE, {0: 11})
+    assert not reading.is_cut_short("t", {0: 11, 1: 10}, {0: 11, 1: 0}, time.monotonic())
+
+
+def test_what_kafka_said_before_proves_nothing_and_is_not_gone_on_from(reading: Assignment) -> None:
+    before = time.monotonic() - 1
+    assert not reading.is_cut_short("t", {0: 10, 1: 10}, {0: 0, 1: 0}, before)
+    assert reading.missing("t", {0: 10, 1: 10}, before) == {}
