@@ -6,6 +6,7 @@ the tail's vector, the stream takes a place in the tail's ring of frames.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ __all__ = ["Cursor"]
 
 _PER_STEP: Final = 500
 _BYTES_PER_STEP: Final = 1 << 18
+_AGAIN_SECONDS: Final = 0.5
 
 
 class Cursor:
@@ -127,7 +129,11 @@ class Cursor:
     async def _ask_what_is_lost(self, partition: int) -> bytes:
         """Kafka no longer has what the store no longer has; the store will learn that later."""
         earliest = await self._cluster.offsets.ask(self._topic, partition + 1, "earliest")
-        return self._pass_lost(partition, earliest[partition]) or b""
+        gap = self._pass_lost(partition, earliest[partition])
+        if gap is None:  # the log ends before: until the writer knows that, or it has grown again, nothing can be read
+            self._cluster.look_again()
+            await asyncio.sleep(_AGAIN_SECONDS)
+        return gap or b""
 
     def _gap(self, lost: list[dict[str, Any]]) -> bytes:
         self.told = self.position

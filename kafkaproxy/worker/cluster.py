@@ -63,6 +63,8 @@ class ClusterWorker:
         self._stamped: dict[str, object] = {}
         self.offsets = LogOffsets(admin_config(config, self.servers), embedded=config.embedded)
         self.history = History(consumer_config(config, self.servers))
+        self._looked = -_LOOK_SECONDS
+        """When another process was last asked to look at the topics."""
         self._closed = threading.Event()
         self._hurry = threading.Event()
         self.users: set[object] = set()
@@ -152,8 +154,8 @@ class ClusterWorker:
         marks = self._own_writes.setdefault(delivery.topic, {})
         marks[delivery.partition] = max(marks.get(delivery.partition, 0), delivery.offset + 1)
         state = self._topics.get(delivery.topic)
-        if state is not None and state.error and self.ingest is not None:
-            self.ingest.look_again()  # producing to it may just have created it
+        if state is not None and state.error:
+            self.look_again()  # producing to it may just have created it
         self.stamps.pop(delivery.topic, None)
 
     def _producer(self, acks: Acks) -> AckedProducer:
@@ -269,9 +271,16 @@ class ClusterWorker:
             self._note_use(name, role)
 
     def look_again(self) -> None:
-        """Ask Kafka about the topics now, not at the next turn."""
-        if self.ingest is not None:
+        """Have Kafka asked about the topics now, not at the next turn, by the process that writes."""
+        if self.ingest is not None and self.ingest.writing:
             self.ingest.look_again()
+        elif not self._closed.is_set() and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self.pool.submit(self._ask_to_look)
+
+    def _ask_to_look(self) -> None:
+        self.store.ask_to_look()
+        self._wake_socket.wake_others()
 
     async def _see_own_writes(self, name: str, state: TopicState) -> None:
         """Wait, for a moment, until the store holds what this process produced: clients read what they wrote."""

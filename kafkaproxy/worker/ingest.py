@@ -83,6 +83,8 @@ class Ingest:
         self._steward = Steward(cluster.name, store, self._budget)
         self._refused = False
         """Whether a broker would not let us in."""
+        self._look = b""
+        """What another process last said when it asked to look at the topics."""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-ingest-{cluster.name}", daemon=True)
 
@@ -185,9 +187,12 @@ class Ingest:
     # What is wanted
 
     def _rewant(self) -> None:
-        """Compare what configuration and requests want with what is read."""
+        """Compare what configuration and requests want with what is read; look where another process asked to."""
         if self._watcher is None:
             return
+        look, self._look = self._look, self._store.asked_to_look()
+        if look != self._look:
+            self._watcher.kick()
         wanted = self._wanted()
         if unwanted := [self._states.pop(name) for name in self._states.keys() - wanted.keys()]:
             for state in unwanted:

@@ -17,7 +17,7 @@ class Page(NamedTuple):
 
     frames: bytes
     reached: int
-    """The offset up to which they are all."""
+    """The offset up to which they are all; -1 where nobody has any from its beginning on, which may be different soon."""
     position: str
     """The progress after the last frame, as its id says it; empty without frames."""
 
@@ -53,5 +53,5 @@ class Pages:
 
     def _read(self, key: Hashable, done: asyncio.Future[Page]) -> None:
         del self._reading[key]
-        if not done.cancelled() and done.exception() is None:
+        if not done.cancelled() and done.exception() is None and done.result().reached >= 0:
             self.keep(key, done.result())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -142,6 +143,16 @@ class Store:
             if known is not None:
                 roles |= frozenset(Role(role) for role in json.loads(known)["roles"])
             txn.put(name.encode(), json.dumps({"roles": sorted(roles), "used": now}).encode())
+
+    def ask_to_look(self) -> None:
+        """Ask the writer to look at Kafka's topics, wherever it is. Blocks while the writer commits."""
+        with self._env.begin(write=True, db=self._dbs["meta"]) as txn:
+            txn.put(b"look", os.urandom(8))
+
+    def asked_to_look(self) -> bytes:
+        """Return a stamp that changes with every :meth:`ask_to_look`."""
+        with self._env.begin(db=self._dbs["meta"]) as txn:
+            return bytes(txn.get(b"look", b""))
 
     def holds(self, state: TopicState) -> bool:
         """Whether a topic is still as ``state`` says: what was just read was not half dropped, or half read."""

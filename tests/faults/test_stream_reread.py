@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.worker.watcher import Watcher
@@ -136,3 +137,21 @@ async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
         assert parse_event_id(gap.id) == {0: 0}
         assert [int(event.data) for event in await s.take(40)] == [*range(20), *range(100, 120)]
         assert await s.is_quiet()
+
+
+async def test_a_process_that_does_not_write_has_the_writer_look_for_what_it_does_not_know(
+    kafka: Cluster, topic: TopicFactory, start: StartProxy, settings: Any
+) -> None:
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "METADATA_SECONDS": 600, "RETENTION_SECONDS": 600}
+    name = topic()
+    kafka.produce(name, "0", partition=0)
+    writer, other = start(routes(kafka, name)), start(routes(kafka, name))  # they share a store
+    for proxy in (writer, other):
+        async with asgi_stream(proxy.app, "/s") as s:
+            assert (await s.next()).data == "0"
+    kafka.add_partitions(name, 2)
+    kafka.produce(name, "1", partition=1)
+    async with asgi_stream(other.app, "/s", {"last-event-id": progress.encode({0: 1, 1: 0})}) as s:
+        assert s.status == 200
+        assert (await s.next()).data == "1"
+        assert b"event:gap" not in s.body
