@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from kafkaproxy.routing.table import Configuration
 from tests.conftest import start_broker
-from tests.kafka import Broker
+from tests.faults.processes import StartServer
+from tests.kafka import Broker, Cluster
 from tests.proxy import Proxy
+from tests.servers import Site, serve
 
 StartProxy = Callable[..., Proxy]
 
@@ -43,6 +47,27 @@ def broken_kafka(breakable: Broker) -> Iterator[Broker]:
         breakable.resume()
     else:
         breakable.start()
+
+
+@pytest.fixture
+def start_server(kafka: Cluster, name: str, tmp_path: Path, settings: Any) -> Iterator[StartServer]:
+    """Start server processes that share a store; ``start_server(INGEST=False)`` changes a setting of one.
+
+    The topic that they serve is the test's fixture ``name``.
+    """
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> Site:
+            env = {
+                "INSTANCE_BOOTSTRAP": kafka.bootstrap,
+                "INSTANCE_TOPIC": name,
+                "INSTANCE_STORE": str(tmp_path / "store"),
+                "INSTANCE_SETTINGS": json.dumps({**settings.KAFKAPROXY, **changes}),
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+            }
+            return stack.enter_context(serve("uvicorn", "tests.faults.instance:application", tmp_path, env=env))
+
+        yield start
 
 
 @pytest.fixture

@@ -20,8 +20,11 @@ django.setup()
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.runtime import Runtime  # noqa: E402
 from tests.faults.asking import items  # noqa: E402
-from tests.proxy import configuration, site  # noqa: E402
+from tests.proxy import configuration, gateway, site, stream  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["INSTANCE_STORE"]))
-runtime.configure(configuration(os.environ["INSTANCE_BOOTSTRAP"], items(os.environ["INSTANCE_TOPIC"])))
+topic = os.environ["INSTANCE_TOPIC"]
+(entry,) = items(topic).entries
+routes = gateway(*entry.routes, stream("/stream", topic=topic))
+runtime.configure(configuration(os.environ["INSTANCE_BOOTSTRAP"], routes))
 application = KafkaProxy(site, running=lambda: runtime)

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from kafkaproxy.worker.store import FORMAT
 from tests.conftest import TopicFactory
+from tests.faults.processes import Producing, StartServer, kill, writer_of
 from tests.kafka import Cluster
-from tests.servers import Site, serve
-
-Start = Callable[..., Site]
+from tests.servers import Site
 
 
 @pytest.fixture
 def name(topic: TopicFactory) -> str:
     return topic(name="shared", partitions=2)
-
-
-@pytest.fixture
-def start_server(kafka: Cluster, name: str, tmp_path: Path, settings: Any) -> Iterator[Start]:
-    """Start server processes that share a store; ``start_server(INGEST=False)`` changes a setting of one."""
-    with ExitStack() as stack:
-
-        def start(**changes: Any) -> Site:
-            env = {
-                "INSTANCE_BOOTSTRAP": kafka.bootstrap,
-                "INSTANCE_TOPIC": name,
-                "INSTANCE_STORE": str(tmp_path / "store"),
-                "INSTANCE_SETTINGS": json.dumps({**settings.KAFKAPROXY, **changes}),
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-            }
-            return stack.enter_context(serve("uvicorn", "tests.faults.instance:application", tmp_path, env=env))
-
-        yield start
 
 
 def get(site: Site, path: str) -> httpx.Response:
@@ -69,15 +44,8 @@ def until_count(site: Site, count: int) -> None:
     until(lambda: len(get_all(site)) >= count)
 
 
-def writer_of(sites: list[Site], folder: Path) -> Site:
-    """Return the process that holds the writer's lock."""
-    held = int((folder / "store/default/writer.lock").read_text())
-    (writer,) = [site for site in sites if held in _family(site)]
-    return writer
-
-
 def test_whoever_writes_a_record_every_process_serves_it(
-    kafka: Cluster, name: str, start_server: Start, tmp_path: Path
+    kafka: Cluster, name: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     sites = [start_server(), start_server()]
     writer = writer_of(sites, tmp_path)
@@ -101,14 +69,14 @@ def test_whoever_writes_a_record_every_process_serves_it(
 
 
 def test_a_killed_writer_is_succeeded_without_gap_and_without_duplicate(
-    kafka: Cluster, name: str, start_server: Start, tmp_path: Path
+    kafka: Cluster, name: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     sites = [start_server(), start_server()]
-    produced = _Producing(kafka, name)
+    produced = Producing(kafka, name)
     until_count(sites[0], 500)
     for _ in range(2):
         writer = writer_of(sites, tmp_path)
-        _kill(writer)
+        kill(writer)
         sites = [site for site in sites if site is not writer]
         before = len(get_all(sites[0]))
         sites.append(start_server())
@@ -123,14 +91,14 @@ def test_a_killed_writer_is_succeeded_without_gap_and_without_duplicate(
 
 
 def test_a_killed_writer_leaves_the_others_able_to_answer(
-    kafka: Cluster, name: str, start_server: Start, tmp_path: Path
+    kafka: Cluster, name: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     kafka.produce(name, "1", key="a")
     sites = [start_server(), start_server()]
     assert [get(site, "/items/a").content for site in sites] == [b"1", b"1"]
     writer = writer_of(sites, tmp_path)
     (other,) = [site for site in sites if site is not writer]
-    _kill(writer)
+    kill(writer)
     for _ in range(50):  # from the very moment on, the hand-over included
         assert get(other, "/items/a").content == b"1"
         assert get(other, "/items/none").status_code == 404
@@ -141,7 +109,7 @@ def test_a_killed_writer_leaves_the_others_able_to_answer(
 
 
 def test_a_process_that_may_not_write_serves_what_another_reads(
-    kafka: Cluster, name: str, start_server: Start, tmp_path: Path
+    kafka: Cluster, name: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     kafka.produce(name, "1", key="a")
     reader = start_server(INGEST=False)
@@ -149,7 +117,7 @@ def test_a_process_that_may_not_write_serves_what_another_reads(
     writer = start_server()
     until_served(reader, "/items/a", b"1")
     assert writer_of([reader, writer], tmp_path) is writer
-    _kill(writer)
+    kill(writer)
     assert get(reader, "/items/a").content == b"1"  # what was read stays in service
     kafka.produce(name, "2", key="a")
     start_server()
@@ -157,20 +125,20 @@ def test_a_process_that_may_not_write_serves_what_another_reads(
 
 
 def test_a_process_does_not_trust_what_a_dead_writer_called_ready(
-    kafka: Cluster, name: str, start_server: Start, tmp_path: Path
+    kafka: Cluster, name: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     kafka.produce(name, "1", key="a", partition=0)
     first = start_server()
     assert get(first, "/items").json() == [1]
-    _kill(first)
+    kill(first)
     kafka.produce(name, "2", key="a", partition=0)
     again = start_server()
     assert get(again, "/items").json() == [1, 2]
-    _kill(again)
+    kill(again)
     assert get(start_server(INGEST=False), "/items").status_code == 503  # nobody can say what Kafka holds now
 
 
-def test_a_killed_reader_does_not_hold_on_to_the_store(name: str, start_server: Start, tmp_path: Path) -> None:
+def test_a_killed_reader_does_not_hold_on_to_the_store(name: str, start_server: StartServer, tmp_path: Path) -> None:
     site = start_server()
     assert get(site, "/items").json() == []
     code = (
@@ -196,36 +164,3 @@ def _readers(path: str) -> set[int]:
     code = "import lmdb, sys; print(lmdb.open(sys.argv[1], max_dbs=20, max_readers=1024, readonly=True).readers())"
     shown = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
     return {int(line.split()[0]) for line in shown.splitlines() if re.match(r"\s*\d", line)}
-
-
-def _family(site: Site) -> set[int]:
-    process = psutil.Process(site.process.pid)
-    return {process.pid, *(child.pid for child in process.children(recursive=True))}
-
-
-def _kill(site: Site) -> None:
-    os.kill(site.process.pid, signal.SIGKILL)
-    site.process.wait()
-
-
-class _Producing:
-    """Produces numbers, one after the other and without a pause, until it is stopped."""
-
-    def __init__(self, kafka: Cluster, topic: str) -> None:
-        self._stopped = threading.Event()
-        self._cluster = Cluster(kafka.bootstrap)
-        self._topic = topic
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop, and wait until Kafka has all."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stopped.wait(0.01):
-            records = [{"value": str(number + each), "key": str(number + each)} for each in range(20)]
-            self._cluster.produce_many(self._topic, records)
-            number += len(records)

@@ -7,12 +7,12 @@ What they were delivered is compared with what ``kcat`` finds in the topic.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,11 +25,11 @@ from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster, Consumed
 from tests.proxy import Proxy, configuration, gateway, stream
 from tests.streams import Event, EventStream, asgi_stream
+from tests.watchdog import watch
 
 PARTITIONS = 4
 KEYS = 7
 SECONDS = 12.0
-STALL = 20.0
 
 
 def routes(kafka: Cluster, topic: str, store_bytes: int | None) -> Configuration:
@@ -88,7 +88,6 @@ class Client:
     position: dict[int, int] = field(default_factory=dict)
     last: str | None = None
     connections: int = 0
-    moved: float = field(default_factory=time.monotonic)
 
     async def run(self, instances: list[Proxy], goal: asyncio.Future[dict[int, int]]) -> None:
         """Come and go until everything up to the goal was delivered."""
@@ -99,7 +98,6 @@ class Client:
                 assert s.status == 200
                 self.connections += 1
                 await self._read(s, self.rng.expovariate(1 / 300), goal)
-        self.moved = math.inf
 
     async def _read(self, s: EventStream, events: float, goal: asyncio.Future[dict[int, int]]) -> None:
         stays = goal.done()
@@ -115,7 +113,7 @@ class Client:
         if last and last != self.last:
             position = parse_event_id(last)
             assert all(position[each] >= offset for each, offset in self.position.items())
-            self.last, self.position, self.moved = last, position, time.monotonic()
+            self.last, self.position = last, position
 
     def _is_done(self, goal: asyncio.Future[dict[int, int]]) -> bool:
         return goal.done() and all(self.position.get(each, 0) >= end for each, end in goal.result().items())
@@ -127,15 +125,6 @@ def clients() -> list[Client]:
     of_keys = [Client(f"/of/k{n}", lambda r, n=n: r.key == f"k{n}", random.Random()) for n in (0, 1, 2, 0)]  # type: ignore[misc]
     parities = [Client(f"/parity/{p}", lambda r, p=p: r.header("parity") == p, random.Random()) for p in ("odd", "even")]  # type: ignore[misc]
     return [*everything, *of_keys, *parities, Client("/of/nobody", lambda _: False, random.Random())]
-
-
-async def watch(all_clients: list[Client], work: asyncio.Future[object]) -> None:
-    """Fail as soon as a client stands still for long: its delivered position against the log that grows."""
-    while not work.done():
-        for each in all_clients:
-            if time.monotonic() - each.moved > STALL:
-                pytest.fail(f"{each.path} stands at {each.position} after {each.connections} connections")
-        await asyncio.wait((work,), timeout=0.5)
 
 
 def check(client: Client, topic: list[Consumed]) -> None:
@@ -165,7 +154,8 @@ async def test_nothing_is_lost_and_nothing_comes_twice(
     goal: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
     everybody = clients()
     running = asyncio.gather(*(each.run(instances, goal) for each in everybody))
-    watchdog = asyncio.ensure_future(watch(everybody, running))
+    positions = {f"client {number} of {each.path}": partial(getattr, each, "position") for number, each in enumerate(everybody)}
+    watchdog = asyncio.ensure_future(watch(kafka, name, positions, running))
     producers.start()
     try:
         await asyncio.sleep(SECONDS)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 __all__ = ["Cluster", "Consumed"]
 
@@ -131,6 +131,12 @@ class Cluster:
             else:
                 self.producer.poll(0)
                 return
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Return the high watermark of every partition."""
+        partitions = self.admin.list_topics(topic, _TIMEOUT).topics[topic].partitions
+        asked = self.admin.list_offsets({TopicPartition(topic, each): OffsetSpec.latest() for each in partitions})
+        return {at.partition: future.result(_TIMEOUT).offset for at, future in asked.items()}
 
     def consume(self, topic: str) -> list[Consumed]:
         """Return all records of a topic up to now, by partition and offset, read with ``kcat`` where it is installed."""

@@ -1,0 +1,59 @@
+"""Server processes that share a store: started, killed, and kept busy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+
+from tests.kafka import Cluster
+from tests.servers import Site
+
+__all__ = ["Producing", "StartServer", "kill", "writer_of"]
+
+StartServer = Callable[..., Site]
+
+
+def writer_of(sites: Iterable[Site], folder: Path) -> Site:
+    """Return the process that holds the writer's lock."""
+    held = int((folder / "store/default/writer.lock").read_text())
+    (writer,) = [site for site in sites if held in _family(site)]
+    return writer
+
+
+def _family(site: Site) -> set[int]:
+    process = psutil.Process(site.process.pid)
+    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+
+
+def kill(site: Site) -> None:
+    """End a process at once, as a crash does."""
+    os.kill(site.process.pid, signal.SIGKILL)
+    site.process.wait()
+
+
+class Producing:
+    """Produces numbers, one after the other and without a pause, until it is stopped."""
+
+    def __init__(self, kafka: Cluster, topic: str) -> None:
+        self._stopped = threading.Event()
+        self._cluster = Cluster(kafka.bootstrap)
+        self._topic = topic
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait until Kafka has all."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stopped.wait(0.01):
+            records = [{"value": str(number + each), "key": str(number + each)} for each in range(20)]
+            self._cluster.produce_many(self._topic, records)
+            number += len(records)
