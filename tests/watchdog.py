@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def missing(position: Offsets, ends: Offsets) -> dict[int, tuple[int, int]]:
     return {each: (position.get(each, 0), end) for each, end in ends.items() if position.get(each, 0) < end}
 
 
-async def watch(kafka: Cluster, topic: str, clients: Mapping[str, Callable[[], Offsets]], work: asyncio.Future[object]) -> None:
+async def watch(kafka: Cluster, topic: str, clients: Mapping[str, Callable[[], Offsets]], work: asyncio.Future[Any]) -> None:
     """Fail as soon as a partition stands still for long before its end, at any client, until ``work`` is done."""
     seen: dict[tuple[str, int], tuple[int, float]] = {}
     while not work.done():

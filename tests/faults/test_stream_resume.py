@@ -14,6 +14,7 @@ import pytest
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker import history as history_module
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.faults.asking import unique
@@ -273,6 +274,30 @@ async def test_a_broker_that_goes_away_and_comes_back_is_a_pause(broken_kafka: B
             assert {int(event.data) for event in events} == set(range(20, 40))
         assert set(seen + await collect(open_all_the_time, 20)) == set(range(40))
         assert await open_all_the_time.is_quiet()
+
+
+async def test_a_catch_up_that_kafka_breaks_off_ends_the_stream_and_loses_nothing(
+    broken_kafka: Broker, start: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(history_module, "_PATIENCE", 1.0)
+    name = broken_kafka.create_topic(unique("stream-broken-off"))
+    broken_kafka.produce_many(name, [{"value": f"{number:5}" + "x" * 1000} for number in range(6000)])
+    proxy = start(streams(broken_kafka, name, store_bytes=0))
+    cluster = proxy.runtime.worker.cluster("default")
+    state = await cluster.ready(name, Role.STREAM, 30)
+    await until(lambda: cluster.store.progress(state.key)[0].complete_from == 6000)
+    async with asgi_stream(proxy.app, "/s", unread=1) as s:
+        events = await s.take(1)
+        broken_kafka.pause()
+        events += await s.rest()  # whole events, and then an end: the sign for a client to come back
+        last = s.last_event_id
+    broken_kafka.resume()
+    assert "stream_interrupted" in caplog.text
+    assert 0 < len(events) < 6000
+    async with opened(proxy, last=last) as s:
+        events += await read_to_end(s, broken_kafka, name)
+        assert [int(event.data[:5]) for event in events] == list(range(6000))
+        assert b"event:gap" not in s.body
 
 
 async def test_a_position_that_nobody_can_vouch_for_is_503_while_kafka_is_away(broken_kafka: Broker, start: StartProxy) -> None:
