@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.worker import tail as tail_module
+from kafkaproxy.worker.filters import RecordFilter
+from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.types import Record
 from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, gateway, stream
 from tests.streams import asgi_stream
+from tests.watchdog import read_to_end
 
 
 @pytest.fixture
@@ -34,6 +40,7 @@ def begin(kafka: Cluster, name: str, start: StartProxy, settings: Any) -> Callab
             stream("/s", topic=name),
             stream("/keyed", topic=name, event_id_key=True, name="keyed"),
             stream("/of/{key}", topic=name, filters=[{"key": "${params.key}"}], name="of"),
+            stream("/kind/{kind}", topic=name, filters=[{"headers": {"kind": "${params.kind}"}}], name="kind"),
         ]
         return start(configuration(kafka.bootstrap, gateway(*routes)))
 
@@ -150,6 +157,58 @@ async def test_records_are_framed_once_for_all_who_see_the_same(
             wanted = {"/of/k1": ["one"], "/of/k2": ["two"], "/of/none": []}.get(path, ["one", "two"])
             assert [event.data for event in await s.take(len(wanted))] == wanted
         assert framed == ["one", "one", "two", "two"]  # once plain, once with the key in the id
+
+
+async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
+    begin: Callable[..., Proxy], kafka: Cluster, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: Counter[tuple[RecordFilter, bytes | None]] = Counter()
+
+    def counting(self: RecordFilter, record: Record) -> bool:
+        tried[self, record.value] += 1
+        return matches(self, record)
+
+    matches = RecordFilter.matches
+    proxy = begin()
+    async with AsyncExitStack() as stack:
+        paths = ["/of/k1", "/of/k2", "/kind/odd"] * 50
+        streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
+        await asyncio.gather(*(s.more() for s in streams))
+        (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        await until(lambda: sum(len(group.waiters) for group in tail._groups.values()) == len(paths))
+        monkeypatch.setattr(RecordFilter, "matches", counting)
+        kinds = [("kind", "odd")], [("kind", "even")]
+        kafka.produce_many(name, [{"value": str(n), "key": f"k{n}", "headers": kinds[n % 2], "partition": 0} for n in range(4)])
+        for s, path in zip(streams, paths, strict=True):
+            wanted = {"/of/k1": ["1"], "/of/k2": ["2"], "/kind/odd": ["0", "2"]}[path]
+            assert [event.data for event in await s.take(len(wanted))] == wanted
+    assert set(tried.values()) == {1}
+    assert len(tried) == 4  # and not at all for a record of another key, or another header
+
+
+async def test_what_clients_resume_from_together_is_read_once(
+    begin: Callable[..., Proxy], kafka: Cluster, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, int]] = []
+
+    def counting(self: Store, topic_id: bytes, partition: int, start: int, *rest: int) -> Any:
+        reads.append((partition, start))
+        return read_log(self, topic_id, partition, start, *rest)
+
+    read_log = Store.read_log
+    proxy = begin()
+    kafka.produce_many(name, numbered(3000))
+    async with asgi_stream(proxy.app, "/s") as s:
+        await s.take(3000)
+    monkeypatch.setattr(Store, "read_log", counting)
+    async with AsyncExitStack() as stack:
+        last = {"last-event-id": progress.encode({0: 100, 1: 0})}
+        opening = [stack.enter_async_context(asgi_stream(proxy.app, "/s", last)) for _ in range(50)]
+        for s in await asyncio.gather(*opening):
+            events = await read_to_end(s, kafka, name)
+            assert sorted(int(event.data) for event in events) == sorted([*range(200, 3000, 2), *range(1, 3000, 2)])
+    assert len(reads) == len(set(reads))
+    assert 0 < len(reads) < 10
 
 
 async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy], kafka: Cluster, name: str) -> None:
