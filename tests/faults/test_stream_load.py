@@ -23,7 +23,7 @@ from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, stream
+from tests.proxy import Proxy, configuration, fetch, gateway, stream
 from tests.streams import Event, EventStream, asgi_stream
 from tests.watchdog import watch
 
@@ -39,6 +39,7 @@ def routes(kafka: Cluster, topic: str, store_bytes: int | None) -> Configuration
         stream("/keyed", topic=topic, event_id_key=True, name="keyed"),
         stream("/of/{key}", topic=topic, filters=[{"key": "${params.key}"}], name="of"),
         stream("/parity/{parity}", topic=topic, filters=by_parity, name="parity"),
+        fetch("GET /one/{topic}", topic="${params.topic}", filters=[{"key": "k0"}], name="one"),
     )
     settings = {topic: TopicSettings(roles=frozenset({Role.STREAM}), store_bytes=store_bytes)}
     return configuration(kafka.bootstrap, served, topics=settings)
@@ -158,7 +159,10 @@ async def test_nothing_is_lost_and_nothing_comes_twice(
     watchdog = asyncio.ensure_future(watch(kafka, name, positions, running))
     producers.start()
     try:
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(SECONDS / 2)
+        if store_bytes is None:  # what a first fetch wants as well is read anew, under the streams
+            assert (await instances[0].request("GET", f"/one/{name}")).status_code == 200
+        await asyncio.sleep(SECONDS / 2)
     finally:
         await asyncio.to_thread(producers.stop)
     records = await asyncio.to_thread(kafka.consume, name)

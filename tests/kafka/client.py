@@ -134,9 +134,16 @@ class Cluster:
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the high watermark of every partition."""
-        partitions = self.admin.list_topics(topic, _TIMEOUT).topics[topic].partitions
-        asked = self.admin.list_offsets({TopicPartition(topic, each): OffsetSpec.latest() for each in partitions})
-        return {at.partition: future.result(_TIMEOUT).offset for at, future in asked.items()}
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            partitions = self.admin.list_topics(topic, _TIMEOUT).topics[topic].partitions
+            asked = self.admin.list_offsets({TopicPartition(topic, each): OffsetSpec.latest() for each in partitions})
+            try:
+                return {at.partition: future.result(_TIMEOUT).offset for at, future in asked.items()}
+            except KafkaException:  # of a topic that is new, its broker need not know yet
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def consume(self, topic: str) -> list[Consumed]:
         """Return all records of a topic up to now, by partition and offset, read with ``kcat`` where it is installed."""
