@@ -52,6 +52,7 @@ class Streams:
     @contextlib.contextmanager
     def place(self, limit: int) -> Iterator[bool]:
         """Take a place for a stream, also for the time until it is open; False where there are ``limit`` already."""
+        self._watch_signals()
         if self._places >= limit:
             yield False
             return
@@ -63,9 +64,10 @@ class Streams:
 
     @contextlib.contextmanager
     def opened(self, stream: Drainable) -> Iterator[None]:
-        """Count a stream while it is open."""
-        self._watch_signals()
+        """Count a stream while it is open. One that was being opened when the draining began ends at once."""
         self._open[stream] = asyncio.get_running_loop()
+        if self.draining:  # looked at after it was added: who drains looks at both the other way round
+            stream.drain()
         try:
             yield
         finally:
@@ -95,7 +97,7 @@ class Streams:
         self.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(get_settings().drain_seconds):
-                while self._open:  # noqa: ASYNC110 - streams may end in other loops than this one
+                while self._places:  # noqa: ASYNC110 - streams may end in other loops than this one
                     await asyncio.sleep(0.05)
 
     def _watch_signals(self) -> None:

@@ -1,11 +1,13 @@
 """A site with streams, for servers to run: ``uvicorn tests.stream_site:application``.
 
 ``STREAM_BOOTSTRAP`` and ``STREAM_STORE`` say what it serves, ``STREAM_SETTINGS`` changes settings (JSON). ``/any/{topic}``
-streams a topic, ``/latest/{topic}`` its new records; ``/count`` belongs to the wrapped site and says how many streams are open.
+streams a topic, ``/latest/{topic}`` its new records; ``/count`` belongs to the wrapped site and says how many streams are open,
+``/places`` how many are open or being opened, which takes ``STREAM_OPENING_SECONDS`` longer than it has to.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -19,6 +21,7 @@ settings.KAFKAPROXY = {**settings.KAFKAPROXY, **json.loads(os.environ.get("STREA
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
+from kafkaproxy.consumers import stream as stream_module  # noqa: E402
 from kafkaproxy.routing.table import AccessControl  # noqa: E402
 from kafkaproxy.runtime import Runtime  # noqa: E402
 from tests.proxy import configuration, gateway, stream  # noqa: E402
@@ -32,11 +35,23 @@ _routes = gateway(
 runtime.configure(configuration(os.environ["STREAM_BOOTSTRAP"], _routes))
 
 
+_resolve_start = stream_module.resolve_start
+
+
+async def resolve_start(*where: Any) -> Any:
+    """Take longer than it has to."""
+    await asyncio.sleep(float(os.environ.get("STREAM_OPENING_SECONDS", "0")))
+    return await _resolve_start(*where)
+
+
+stream_module.resolve_start = resolve_start
+
+
 async def count(scope: Any, _receive: Any, send: Any) -> None:
     """Say how many streams are open."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])  # as Django says that it has no lifespan
-    body = str(len(runtime.streams)).encode()
+    body = str(runtime.streams._places if scope["path"] == "/places" else len(runtime.streams)).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})
 

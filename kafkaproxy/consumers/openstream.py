@@ -34,6 +34,8 @@ log = logging.getLogger("kafkaproxy.stream")
 _LINGER_SECONDS: Final = 0.1
 _LEAVE_SECONDS: Final = 2.0
 """How long the last words may take for a client that does not read."""
+_AGAIN_SECONDS: Final = 1.0
+"""When to look again at what is overdue, and could not be done: the stream is at something that takes its time."""
 
 
 class OpenStream:
@@ -139,21 +141,39 @@ class OpenStream:
     async def _catch_up(self, tail: StreamTail) -> None:
         """Read until the cursor is at the tail."""
         hub = self._cluster.hub()
-        while not self._is_over(tail):
+        while await self._may_follow(tail):
             hub.advance(tail)
             if self._cursor.at(tail):
                 return
-            frames = await self._cursor.read(tail)
+            frames = await self._read(tail)
             self._position = self._cursor.position
             if frames:
                 self._told = self._cursor.told
                 await self._write(frames)
             elif self._is_heartbeat_due():
-                await self._write(self._heartbeat(self._position))
+                await self._beat(self._position)
             elif frames is None:
                 await self._wait_in(tail.waiters)
-            # A page costs time, and a server's send need not give way to others.
+
+    async def _read(self, tail: StreamTail) -> bytes | None:
+        """Read on. Kafka may take its time for it: meanwhile there are heartbeats, and the client may leave."""
+        reading = asyncio.ensure_future(self._cursor.read(tail))
+        try:
+            # What the store has is read after this. It costs time, and a server's send need not give way to others.
             await asyncio.sleep(0)
+            if not reading.done():
+                await self._wait_for(reading, tail)
+            return reading.result() if reading.done() else b""
+        finally:
+            reading.cancel()  # where it failed and nobody could hear of it, this says that nobody wants to
+
+    async def _wait_for(self, reading: asyncio.Future[bytes | None], tail: StreamTail) -> None:
+        reading.add_done_callback(lambda _: self._wake())
+        while await self._may_follow(tail) and not reading.done():
+            if self._is_beat:
+                await self._beat(self._position)
+            else:
+                await self._wait_in(set())
 
     async def _walk(self, tail: StreamTail) -> None:
         """Walk the ring until it ends, or has moved on under us."""
@@ -178,9 +198,13 @@ class OpenStream:
             elif group.closed:
                 return
             elif self._is_beat:
-                await self._write(self._heartbeat(tail.position))
+                await self._beat(tail.position)
             else:
                 await self._park(group.waiters)
+
+    async def _beat(self, position: str) -> None:
+        await self._write(self._heartbeat(position))
+        self._arm_anew()
 
     def _heartbeat(self, position: str) -> bytes:
         """Return a comment; or, when filtered records have moved the position, an event that only has the new id."""
@@ -213,12 +237,18 @@ class OpenStream:
     async def _may_go_on(self) -> bool:
         """Send the challenge that is due; end where a credential is over and nobody brought a fresh one."""
         assert self._authorization is not None
+        is_due = self._authorization.seconds_left() <= 0
         async for challenge in self._authorization.challenges():
             await self._put(challenge_frame(challenge))
         if await self._authorization.is_over():
             log.info("stream_expired topic=%s", self._topic.name)
             self._ended = True
+        elif is_due:
+            self._arm_anew()
         return not self._ended
+
+    async def _may_follow(self, tail: StreamTail) -> bool:
+        return not self._is_over(tail) and (self._authorization is None or await self._may_go_on())
 
     def _write(self, frames: bytes) -> Coroutine[Any, Any, None]:
         return self._put(frames) if self._authorization is None else self._put_if_allowed(frames)
@@ -247,13 +277,20 @@ class OpenStream:
         return time.monotonic() - self._last_write
 
     def _arm(self) -> None:
-        """One timer for all that is due by time: the heartbeat, and giving up on a client that does not read."""
+        """One timer for all that is due by time: the heartbeat, and giving up on a client that does not read.
+
+        Who does what was due arms it anew.
+        """
         left = self._settings.heartbeat_seconds - self._idle_for()
         if self._writing:  # it may take a while, or be over in a moment
             left = min(self._settings.heartbeat_seconds, self._settings.stream_send_timeout_seconds - self._idle_for())
         if self._authorization is not None:
             left = min(left, self._authorization.seconds_left())
-        self._timer = self._loop.call_later(max(left, 0.001), self._tick)
+        self._timer = self._loop.call_later(max(left, 0.001) if left > 0 else _AGAIN_SECONDS, self._tick)
+
+    def _arm_anew(self) -> None:
+        self._timer.cancel()
+        self._arm()
 
     def _tick(self) -> None:
         self._cluster.keep(self._topic.name, Role.STREAM)
@@ -277,8 +314,7 @@ class OpenStream:
 
     def _wake_up(self) -> None:
         """Look again: the authorization's next deadline has moved."""
-        self._timer.cancel()
-        self._arm()
+        self._arm_anew()
         self._wake()
 
     def _wake(self) -> None:

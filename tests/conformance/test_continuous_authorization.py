@@ -15,7 +15,9 @@ import httpx
 import jwt
 import pytest
 
+from kafkaproxy.consumers.cursor import Cursor
 from kafkaproxy.routing.table import GuardConfig
+from kafkaproxy.worker.tail import StreamTail
 from tests.conftest import TopicFactory
 from tests.guarded import EVERYWHERE
 from tests.kafka import Cluster
@@ -200,3 +202,23 @@ async def test_the_answer_may_arrive_at_another_instance(
             assert (await events.next()).data == "renewed elsewhere"
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("way", ["holds nothing for it", "is read for ever", "cannot be read"])
+async def test_a_long_way_to_the_live_end_is_challenged_and_ends_in_time(
+    proxy: Proxy, way: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "HEARTBEAT_SECONDS": 600}
+    async with asgi_stream(proxy.app, "/news", headers=bearer(60)):
+        pass  # from here on nothing is waited for before the stream begins
+
+    async def read(_cursor: Cursor, _tail: StreamTail) -> bytes | None:
+        await asyncio.sleep(60 if way == "is read for ever" else 0.01)
+        return None if way == "cannot be read" else b""
+
+    monkeypatch.setattr(Cursor, "read", read)
+    monkeypatch.setattr(Cursor, "at", lambda _cursor, _tail: False)
+    async with asgi_stream(proxy.app, "/news", headers=bearer(2.3)) as events:
+        await challenge(events)
+        assert await events.rest() == []
+    assert len(proxy.runtime.streams) == 0

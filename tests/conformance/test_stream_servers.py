@@ -8,7 +8,7 @@ import json
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +49,15 @@ class Served:
             base_url=self.url, http1=not self.is_http2, http2=self.is_http2, verify=self.verify, timeout=timeout
         )
 
-    async def count(self) -> int:
+    async def count(self, path: str = "/count") -> int:
         """Ask how many streams are open."""
         async with self.client() as client:
-            return int((await client.get("/count")).text)
+            return int((await client.get(path)).text)
 
-    async def until_count(self, wanted: int) -> None:
+    async def until_count(self, wanted: int, path: str = "/count") -> None:
         """Wait until so many are open."""
         deadline = time.monotonic() + 30
-        while (count := await self.count()) != wanted:
+        while (count := await self.count(path)) != wanted:
             assert time.monotonic() < deadline, f"{count} streams are open"
             await asyncio.sleep(0.1)
 
@@ -77,6 +77,7 @@ def running(
     *,
     application: str = "tests.stream_site:application",
     env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
     **settings: Any,
 ) -> Iterator[Served]:
     environment = {
@@ -88,8 +89,8 @@ def running(
     }
     is_http2 = protocol == "http2"
     tls_port = free_port()
-    options = HTTP2[server](tls_port, str(certificates.server)) if is_http2 else []
-    with serve(server, application, folder, env=environment, options=options) as site:
+    tls = HTTP2[server](tls_port, str(certificates.server)) if is_http2 else []
+    with serve(server, application, folder, env=environment, options=[*options, *tls]) as site:
         if not is_http2:
             yield Served(site, site.url, True, is_http2=False)
             return
@@ -219,6 +220,24 @@ async def test_sigterm_drains(
                 assert each.returncode == 0, complaints
         assert await asyncio.to_thread(served.site.process.wait, 20) is not None
     assert "kafkaproxy/" not in served.site.log  # in no traceback
+
+
+async def test_sigterm_drains_a_stream_that_is_being_opened(
+    kafka: Cluster, topic: TopicFactory, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Also where it is the first one, and the server would wait for it for ever."""
+    name = topic()
+    unlimited = ["--timeout-graceful-shutdown", "3600"]
+    slow = {"STREAM_OPENING_SECONDS": "1"}
+    with running("uvicorn", "http1", tmp_path, kafka, certificates, env=slow, options=unlimited) as served:
+        client = await curl(f"{served.url}/any/{name}", "http1", certificates)
+        await served.until_count(1, "/places")
+        assert await served.count() == 0
+        served.site.process.send_signal(signal.SIGTERM)
+        body, complaints = await asyncio.wait_for(client.communicate(), 20)
+        assert parse_retry(body) is not None, (body, complaints, served.site.log[-3000:])
+        assert client.returncode == 0, complaints
+        assert await asyncio.to_thread(served.site.process.wait, 20) is not None
 
 
 async def curl(url: str, protocol: str, certificates: Certificates) -> asyncio.subprocess.Process:
