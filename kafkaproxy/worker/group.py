@@ -11,13 +11,16 @@ from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.sse import record_frame
 from kafkaproxy.worker.codec import decode_header
 from kafkaproxy.worker.filters import RecordFilter
+from kafkaproxy.worker.rings import Rings
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Framing", "Group", "Piece", "View", "frame_of", "release"]
 
 _RING: Final = 2048
 _RING_BYTES: Final = 4 << 20
-# What a server may have to hold for a client that does not read.
+# What a server may have to hold for clients that filter alike and do not read.
+_ENTRY_BYTES: Final = 64
+# Beside the frame.
 _PIECE_BYTES: Final = 1 << 17
 
 
@@ -52,10 +55,14 @@ class Piece(NamedTuple):
 class Group:
     """A ring of frames. It holds what some member has yet to send, up to a bound; who is slower reads the store again."""
 
-    __slots__ = ("_base", "_bytes", "_frames", "_joined", "_piece", "_positions", "closed", "end", "members", "view", "waiters")
+    __slots__ = (
+        *("_base", "_bytes", "_costs", "_frames", "_joined", "_piece", "_positions", "_rings", "closed", "cost", "end"),
+        *("members", "view", "waiters"),
+    )
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, rings: Rings) -> None:
         self.view = view
+        self._rings = rings
         self.members = 0
         self.waiters: set[asyncio.Future[None]] = set()
         """The members that have sent everything."""
@@ -63,6 +70,9 @@ class Group:
         """Whether nothing will be added: members send what is left and look for their place anew."""
         self._frames: list[bytes] = []
         self._positions: list[str] = []
+        self._costs: list[int] = []
+        self.cost = 0
+        """What the ring takes, in bytes; it has its share of frames that other rings hold as well."""
         self.end = 0
         """The sequence number that the next frame gets."""
         self._base = 0
@@ -70,17 +80,24 @@ class Group:
         self._joined = (-1, -1)
         self._piece = Piece(b"", -1, "")
 
-    def append(self, frame: bytes, position: str) -> None:
-        """Add a frame; the oldest half of the ring leaves when it is full."""
+    def append(self, frame: bytes, position: str, sharing: int = 1) -> None:
+        """Add a frame, which so many rings get; the older half of the ring leaves when it is full."""
+        cost = (len(frame) + len(position)) // sharing + _ENTRY_BYTES
         self._frames.append(frame)
         self._positions.append(position)
+        self._costs.append(cost)
         self._bytes += len(frame)
         self.end += 1
+        self._resize(cost)
         if len(self._frames) > _RING or (self._bytes > _RING_BYTES and len(self._frames) > 1):
-            self._drop((len(self._frames) + 1) // 2)
+            self.halve()
+
+    def halve(self) -> None:
+        """Let go of the older half; who has not sent it reads the store again."""
+        self._drop((len(self._frames) + 1) // 2)
 
     def let_go(self) -> None:
-        """Forget what every member has sent; call before frames are added."""
+        """Forget what every member has sent; call before frames are added, and when the last member has left."""
         if self._frames and len(self.waiters) == self.members:
             self._drop(len(self._frames))
 
@@ -110,8 +127,13 @@ class Group:
 
     def _drop(self, count: int) -> None:
         self._bytes -= sum(map(len, islice(self._frames, count)))
-        del self._frames[:count], self._positions[:count]
+        self._resize(-sum(islice(self._costs, count)))
+        del self._frames[:count], self._positions[:count], self._costs[:count]
         self._base += count
+
+    def _resize(self, change: int) -> None:
+        self._rings.resized(self, self.cost, self.cost + change)
+        self.cost += change
 
 
 def release(waiters: set[asyncio.Future[None]]) -> None:

@@ -14,6 +14,7 @@ from kafkaproxy.core.progress import Encoder
 from kafkaproxy.worker.filters import FilterIndex
 from kafkaproxy.worker.group import Framing, Group, View, frame_of, release
 from kafkaproxy.worker.pages import Pages
+from kafkaproxy.worker.rings import Rings
 from kafkaproxy.worker.store import Progress, Store
 from kafkaproxy.worker.types import Record
 
@@ -34,6 +35,7 @@ class StreamTail:
         self.waiters: set[asyncio.Future[None]] = set()
         """The streams that wait for the end to move, without a place in a ring."""
         self._groups: dict[View, Group] = {}
+        self._rings = Rings()
         self._begin(topic_id, positions)
 
     def _begin(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
@@ -55,7 +57,7 @@ class StreamTail:
         """Return the group of that view, with one member more."""
         group = self._groups.get(view)
         if group is None:
-            group = self._groups[view] = Group(view)
+            group = self._groups[view] = Group(view, self._rings)
             self._index.add(view[0], group)
         group.members += 1
         return group
@@ -63,7 +65,10 @@ class StreamTail:
     def leave(self, group: Group) -> None:
         """Give a membership back."""
         group.members -= 1
-        if not group.members and self._groups.get(group.view) is group:
+        if group.members:
+            return
+        group.let_go()
+        if self._groups.get(group.view) is group:
             del self._groups[group.view]
             self._index.remove(group.view[0], group)
 
@@ -120,7 +125,8 @@ class StreamTail:
     def _frame(self, record: Record, touched: set[Group]) -> None:
         position = ""
         frames: dict[Framing, bytes] = {}
-        for group in self._index.find(record):
+        groups = list(self._index.find(record))
+        for group in groups:
             if group not in touched:
                 touched.add(group)
                 group.let_go()
@@ -128,7 +134,8 @@ class StreamTail:
             framing = group.view[1]
             if framing not in frames:
                 frames[framing] = frame_of(record, position, framing)
-            group.append(frames[framing], position)
+            group.append(frames[framing], position, len(groups))
+        self._rings.make_room()
 
     def _send_back(self) -> None:
         """Close the rings: every stream reads on as a cursor from where it is."""

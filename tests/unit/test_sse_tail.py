@@ -15,6 +15,7 @@ from kafkaproxy.worker import group as group_module
 from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
 from kafkaproxy.worker.group import Framing, Group
 from kafkaproxy.worker.pages import Page, Pages
+from kafkaproxy.worker.rings import Rings
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.tail import StreamTail
 from kafkaproxy.worker.types import Record, Role
@@ -67,7 +68,7 @@ def test_an_index_that_is_emptied_holds_nothing() -> None:
 
 
 def ring(count: int, size: int = 10) -> Group:
-    group = Group(((), PLAIN))
+    group = Group(((), PLAIN), Rings())
     group.members = 1
     for number in range(count):
         group.append(b"%0*d" % (size, number), str(number))
@@ -131,6 +132,52 @@ async def test_what_every_member_has_sent_is_let_go_of() -> None:
     group.wake()
     assert waiter.done()
     assert not group.waiters
+
+
+# All rings
+
+
+def rings_of(limit: int, count: int) -> tuple[Rings, list[Group]]:
+    rings = Rings(limit)
+    groups = [Group(((RecordFilter(b"%d" % number, ()),), PLAIN), rings) for number in range(count)]
+    for group in groups:
+        group.members = 1  # which sends nothing
+    return rings, groups
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3000), st.integers(1, 5)), max_size=60), st.sampled_from([500, 9000])
+)
+def test_rings_hold_no_more_than_their_limit_together(steps: list[tuple[int, int, int]], limit: int) -> None:
+    rings, groups = rings_of(limit, 5)
+    for number, size, sharing in steps:
+        groups[number].append(b"x" * size, "p", sharing)
+        rings.make_room()
+        assert rings.size == sum(group.cost for group in groups) <= limit
+        assert all(group.cost == sum(group._costs) for group in groups)
+    for group in groups:
+        group.members = 0
+        group.let_go()
+    assert (rings.size, [each for each in rings._by_size if each]) == (0, [])
+
+
+def test_the_largest_ring_makes_room_for_all() -> None:
+    rings, (large, *small) = rings_of(20_000, 5)
+    for number in range(100):
+        large.append(b"%0100d" % number, str(number))
+        small[number % 4].append(b"%010d" % number, str(number))
+        rings.make_room()
+    assert large.since(0) is None
+    assert walk(large, 99) == (b"%0100d" % 99, 100, "99")
+    assert all(len(group._frames) == 25 for group in small)
+
+
+def test_what_many_rings_get_counts_once() -> None:
+    rings, groups = rings_of(20_000, 10)
+    for group in groups:
+        group.append(b"x" * 10_000, "p", len(groups))
+    rings.make_room()
+    assert all(group.since(0) is not None for group in groups)
 
 
 # Pages
@@ -227,6 +274,21 @@ def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreW
     monkeypatch.setattr(store, "read", None)
     assert not tail.advance(store)
     assert tail.positions == {0: 1000, 1: 0}
+
+
+def test_members_who_do_not_read_hold_no_more_than_the_limit_however_they_filter(store: Store, writer: StoreWriter) -> None:
+    tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
+    tail._rings = Rings(2_000)
+    groups = [tail.join(((RecordFilter(key, ()),), PLAIN)) for key in (b"k0", b"k1", b"none")]
+    write(writer, 0, *range(100))
+    while tail.advance(store):
+        pass
+    assert sum(group.cost for group in groups) == tail._rings.size <= 2_000
+    assert [group.since(0) is None for group in groups[:2]] == [True, True]
+    assert [group.end for group in groups] == [50, 50, 0]
+    for group in groups:
+        tail.leave(group)
+    assert tail._rings.size == 0
 
 
 def test_a_long_step_is_made_in_parts(store: Store, writer: StoreWriter) -> None:
