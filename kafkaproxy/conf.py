@@ -66,7 +66,8 @@ class Settings:
     heartbeat_seconds: float = 15.0
     """How often an idle stream gets a comment."""
     max_event_id_bytes: int = 4096
-    """The longest ``last-event-id`` that is read; more is answered 400."""
+    """The longest ``last-event-id`` with a key or an etag; more is answered 400. Ids that are sent leave out the etag, then the
+    key, where they would be longer. A position alone may be longer: it takes what the topic's partitions take."""
     max_streams: int = 20_000
     """The most open streams of a process; more are answered 503."""
     stream_send_timeout_seconds: float = 60.0

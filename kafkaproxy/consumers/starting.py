@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.problems import Problem
-from kafkaproxy.core.eventids import BadEventId, parse_event_id
+from kafkaproxy.core.eventids import BadEventId, is_position, parse_event_id
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
@@ -22,6 +22,11 @@ from kafkaproxy.worker.types import Role
 __all__ = ["Start", "last_position", "resolve_start"]
 
 _AGAIN_SECONDS: Final = 0.5
+_POSITION_BYTES: Final = 1 << 17
+"""The longest position that is read, whatever the setting says: it cannot be made shorter. 10,000 partitions fit, and few
+servers take as much."""
+_FEW: Final = 4096
+"""How many partitions a position may name that are more than the topic has: it may be another topic by now."""
 Offsets = Mapping[int, int]
 
 
@@ -37,19 +42,24 @@ class Start:
 def last_position(request: Request, limit: int) -> dict[int, int] | None:
     """Return the position of ``last-event-id``, the field or else the query parameter; None for a new stream.
 
-    An id that does not decode is 400 (D22): replaying everything, or nothing, would both be a lie.
+    An id that does not decode is 400 (D22): replaying everything, or nothing, would both be a lie. The limit is for ids with a
+    key or an etag: those that are sent keep to it.
     """
     field = request.field(b"last-event-id")
     given = _parameter(request.query, "lastEventId") if field is None else field.decode("latin-1")
     if not given:
         return None
-    if len(given) > limit:
-        raise Problem(400, "event-id-too-long", f"The last event id has more than {limit} bytes: open the stream without it.")
+    if len(given) > (max(limit, _POSITION_BYTES) if is_position(given) else limit):
+        raise _too_long()
     try:
         return parse_event_id(given)
     except BadEventId as error:
         detail = f"The last event id is not one of this site's. {error} Open the stream without it to start anew."
         raise Problem(400, "bad-event-id", detail) from None
+
+
+def _too_long() -> Problem:
+    return Problem(400, "event-id-too-long", "The last event id is longer than any of this site's: open the stream without it.")
 
 
 def _parameter(query: bytes, name: str) -> str | None:
@@ -75,6 +85,8 @@ async def resolve_start(
         state = await cluster.ready(name, Role.STREAM, seconds)
     earliest, latest = bounds
     if last is not None:
+        if len(last) > max(len(earliest), _FEW):
+            raise _too_long()
         return state, _resume(last, earliest, latest)
     match route.start:
         case "latest":

@@ -64,7 +64,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         cluster = self._worker.cluster(route.cluster)
         seconds = settings.ready_timeout_seconds
         state, start = await resolve_start(cluster, render_topic(route.topic, context), route, last, seconds)
-        view = (render_filters(route.filters, context), Framing(route.event_id_key, route.base64))
+        framing = Framing(route.event_id_key, route.base64, settings.max_event_id_bytes)
+        view = (render_filters(route.filters, context), framing)
         return OpenStream(request, send, settings, cluster, state, start, view)
 
     async def _turn_away(self, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Event ids: where a stream is, in the reference's form, so that its clients keep their position.
 
 ``<progress>`` or ``<progress>/<etag>``, or with the key ``["<key, base64url>","<progress>[/<etag>]"]``; a null key is ``null``.
-Key and etag are for the client; resuming needs the progress only.
+Key and etag are for the client; resuming needs the progress only. So they are left out of an id that would be too long.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 from kafkaproxy.core import progress
 
-__all__ = ["BadEventId", "make_event_id", "parse_event_id"]
+__all__ = ["BadEventId", "is_position", "make_event_id", "parse_event_id"]
 
 # Quotes and backslashes would break the keyed form's JSON, control characters the frame: they are percent-encoded.
 _ETAG_SAFE: Final = "!#$&'()*+,/:;<=>?@[]^`{|}~"
 # Not read as JSON: the reference writes etags as they are, quotes too.
 _KEYED: Final = re.compile(r'\[(?:null|"[^"]*"),"([^"/]*)(?:/.*)?"\]', re.DOTALL)
+_POSITION: Final = re.compile(r'[\w=-]*|\[null,"[\w=-]*"\]', re.ASCII)
 
 _MAX_PARTITION: Final = 2**31 - 1
 _MAX_OFFSET: Final = 2**63 - 1
@@ -28,14 +29,28 @@ class BadEventId(ValueError):
     """The client's last event id is not one of ours."""
 
 
-def make_event_id(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool) -> str:
-    """Make an id from an encoded progress."""
+def make_event_id(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool, limit: int | None = None) -> str:
+    """Make an id from an encoded progress. Where it has more than ``limit`` bytes, the etag is left out, then the key."""
+    event_id = _make(position, key, etag, keyed=keyed)
+    if limit is not None and len(event_id) > limit:
+        event_id = _make(position, key, None, keyed=keyed)
+        if len(event_id) > limit:
+            return _make(position, None, None, keyed=keyed)
+    return event_id
+
+
+def _make(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool) -> str:
     if etag is not None:
         position = f"{position}/{quote(etag, safe=_ETAG_SAFE)}"
     if not keyed:
         return position
     key_text = "null" if key is None else f'"{base64.urlsafe_b64encode(key).decode()}"'
     return f'[{key_text},"{position}"]'
+
+
+def is_position(text: str) -> bool:
+    """Whether an id has neither key nor etag, so that there is nothing that could have been left out of it."""
+    return _POSITION.fullmatch(text) is not None
 
 
 def parse_event_id(text: str) -> dict[int, int]:

@@ -30,6 +30,8 @@ class Framing:
 
     keyed: bool
     as_base64: bool
+    id_bytes: int = 4096
+    """The longest event id with a key or an etag."""
 
 
 View = tuple[tuple[RecordFilter, ...], Framing]
@@ -38,7 +40,8 @@ View = tuple[tuple[RecordFilter, ...], Framing]
 
 def frame_of(record: Record, position: str, framing: Framing) -> bytes:
     """Return a record's frame; ``position`` is the progress after it."""
-    event_id = make_event_id(position, record.key, decode_header(record.headers, "etag"), keyed=framing.keyed)
+    etag = decode_header(record.headers, "etag")
+    event_id = make_event_id(position, record.key, etag, keyed=framing.keyed, limit=framing.id_bytes)
     return record_frame(event_id, record.key, record.value, as_base64=framing.as_base64)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kafkaproxy.core import progress
 from tests.conftest import TopicFactory
 from tests.exchange import until
 from tests.kafka import Cluster
@@ -28,6 +31,31 @@ def proxy(kafka: Cluster, records: str, tmp_path: Path) -> Iterator[Proxy]:
     running = Proxy(tmp_path, configuration(kafka.bootstrap, gateway(*routes)))
     yield running
     running.close()
+
+
+async def test_an_id_of_a_long_key_or_etag_is_one_that_resumes(proxy: Proxy, kafka: Cluster, records: str) -> None:
+    for key, etag in (("k" * 4000, "1"), ("k", "é" * 1000), ("k" * 100, "1")):
+        kafka.produce(records, "x", key=key, headers=[("etag", etag)], partition=0)
+    async with asgi_stream(proxy.app, "/keyed") as s:
+        events = await s.take(3)
+    keys = [json.loads(event.id)[0] for event in events]
+    assert keys == [None, base64.b64encode(b"k").decode(), base64.urlsafe_b64encode(b"k" * 100).decode()]
+    assert [json.loads(event.id)[1].partition("/")[2] for event in events] == ["", "", "1"]
+    for number, event in enumerate(events):
+        async with asgi_stream(proxy.app, "/keyed", {"last-event-id": event.id}) as s:
+            assert s.status == 200
+            kafka.produce(records, f"after {number}", partition=1)
+            assert [each.id for each in await s.take(2 - number)] == [each.id for each in events[number + 1 :]]
+
+
+@pytest.mark.parametrize(("partitions", "status"), [(2000, 200), (5000, 400)])
+async def test_a_position_of_many_partitions_is_read_up_to_a_bound(proxy: Proxy, partitions: int, status: int) -> None:
+    last = progress.encode(dict.fromkeys(range(partitions), 10**7))
+    async with asgi_stream(proxy.app, "/test", {"last-event-id": last}) as s:
+        assert s.status == status
+        if status == 200:  # the topic had as many once, for all we know
+            assert len(json.loads((await s.next()).data)["lost"]) == partitions
+            assert progress.decode(s.last_event_id) == {0: 0, 1: 0}
 
 
 async def test_client_sent_reset_by_a_server_that_raises_leaves_nothing_behind(proxy: Proxy) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaproxy.consumers.http import Request
+from kafkaproxy.consumers.starting import last_position
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import BadEventId, make_event_id, parse_event_id
 
@@ -130,6 +133,31 @@ def test_any_key_and_etag_make_an_id_that_resumes(
     if keyed:
         first, _ = json.loads(event_id)
         assert (None if first is None else base64.urlsafe_b64decode(first)) == key
+
+
+@given(
+    st.integers(0, 2000),
+    st.sampled_from([0, 10**7, 2**40]),
+    st.none() | st.builds(lambda unit, count: unit * count, st.sampled_from([b"k", b"\xff"]), st.integers(0, 5000)),
+    st.none() | st.builds(lambda unit, count: unit * count, st.sampled_from([b"e", b'"', "é".encode()]), st.integers(0, 5000)),
+    st.booleans(),
+    st.sampled_from([0, 254, 4096]),
+)
+def test_whatever_id_is_sent_is_accepted_when_it_comes_back(
+    partitions: int, offset: int, key: bytes | None, etag: bytes | None, keyed: bool, limit: int
+) -> None:
+    position = {partition: offset + partition for partition in range(partitions)}
+    text = progress.encode(position)
+    event_id = make_event_id(text, key, etag, keyed=keyed, limit=limit)
+    for headers, query in (([(b"last-event-id", event_id.encode())], ""), ([], f"lastEventId={quote(event_id, safe='')}")):
+        scope = {"method": "GET", "scheme": "https", "raw_path": b"/", "query_string": query.encode(), "headers": headers}
+        assert last_position(Request(scope, None), limit) == position  # type: ignore[arg-type]
+    longer = [
+        make_event_id(text, key, etag, keyed=keyed),
+        make_event_id(text, key, None, keyed=keyed),
+        make_event_id(text, None, None, keyed=keyed),
+    ]
+    assert event_id == next((each for each in longer if len(each) <= limit), longer[-1])  # no more is left out than has to be
 
 
 @given(st.text(max_size=40))
