@@ -9,15 +9,18 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from kafkaproxy.core import progress
 from tests.conftest import TopicFactory
-from tests.exchange import until
+from tests.exchange import Exchange, until
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, gateway, stream
 from tests.streams import asgi_stream
+
+HELLO = b"Hello, world"
 
 
 @pytest.fixture
@@ -56,6 +59,54 @@ async def test_a_position_of_many_partitions_is_read_up_to_a_bound(proxy: Proxy,
         if status == 200:  # the topic had as many once, for all we know
             assert len(json.loads((await s.next()).data)["lost"]) == partitions
             assert progress.decode(s.last_event_id) == {0: 0, 1: 0}
+
+
+@pytest.mark.parametrize("as_query", [False, True], ids=["field", "query"])
+@pytest.mark.parametrize(("count", "status"), [(1021, 200), (1022, 400)])
+async def test_last_event_id_overflow_multibyte(
+    proxy: Proxy, kafka: Cluster, records: str, count: int, status: int, as_query: bool
+) -> None:
+    last = "AQQAAgIC/" + "\N{GRINNING FACE}" * count  # 4 bytes each: it is bytes that count
+    kafka.produce_many(records, [{"value": b""}, {"value": HELLO}], partition=0)
+    kafka.produce(records, b"", partition=1)
+    headers, query = ({}, f"lastEventId={quote(last)}") if as_query else ({"last-event-id": last}, "")
+    async with asgi_stream(proxy.app, "/test", headers, query=query) as s:
+        assert s.status == status
+        if status == 200:
+            assert (await s.next()).data == "Hello, world"
+
+
+@pytest.mark.parametrize("key", ["key", '\N{GRINNING FACE} ?&=#"]', None])
+async def test_a_keyed_id_resumes_from_the_query(proxy: Proxy, kafka: Cluster, records: str, key: str | None) -> None:
+    async with asgi_stream(proxy.app, "/keyed") as s:
+        for etag in ("a+b %2F", "2"):
+            kafka.produce(records, HELLO, key=key, headers=[("etag", etag)], partition=0)
+        first, second = await s.take(2)
+    async with asgi_stream(proxy.app, "/keyed", query=f"a=b&lastEventId={quote(first.id, safe='')}&c=d") as s:
+        assert await s.next() == second
+        assert await s.is_quiet(0.2)
+
+
+async def test_handshake_rejected_where_no_configuration_is(kafka: Cluster, tmp_path: Path) -> None:
+    empty = Proxy(tmp_path / "empty", configuration(kafka.bootstrap))
+    try:
+        async with asgi_stream(empty.app, "/unexpected") as s:
+            assert s.status == 299  # it is the site's
+    finally:
+        empty.close()
+
+
+async def test_client_sent_message_is_passed_over(proxy: Proxy, kafka: Cluster, records: str) -> None:
+    request = Exchange(proxy.app, "GET", "/test")
+    request.send(b"Hello, world", more=True)
+    await until(lambda: b"\n\nid:" in request.body)
+    request.send(b"Hello, again")
+    kafka.produce(records, HELLO, partition=0)
+    await until(lambda: b"data:Hello, world\n\n" in request.body)
+    assert not request.done
+    request.hang_up()
+    await request.end()
+    assert request.status == 200
 
 
 async def test_client_sent_reset_by_a_server_that_raises_leaves_nothing_behind(proxy: Proxy) -> None:
