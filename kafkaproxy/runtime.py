@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from django.db import connections
+
 from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
@@ -112,7 +114,14 @@ class Runtime:
 
     async def astart(self) -> Table:
         """Start without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.start)
+        return await asyncio.get_running_loop().run_in_executor(None, self._start_for_once)
+
+    def _start_for_once(self) -> Table:
+        """Start in a thread that has nothing more to do with the database: its connection would stay open for ever."""
+        try:
+            return self.start()
+        finally:
+            connections.close_all()
 
     def stop(self) -> None:
         """Stop: what was handed to a producer is flushed."""
