@@ -201,6 +201,25 @@ async def test_pages_are_read_once_for_all_who_ask_together() -> None:
     assert pages.get("key") == Page(b"x", 1, "p")
 
 
+async def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_who_comes_then_reads_anew() -> None:
+    pages, ends = Pages(), []
+
+    async def read() -> Page:
+        try:
+            await asyncio.sleep(60 if not ends else 0)
+        finally:
+            ends.append(asyncio.current_task().cancelling() > 0)  # type: ignore[union-attr]
+        return Page(b"x", 1, "p")
+
+    leaving = [asyncio.ensure_future(pages.shared("key", read)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for each in leaving:
+        each.cancel()
+    await asyncio.wait(leaving)
+    assert await pages.shared("key", read) == Page(b"x", 1, "p")
+    assert ends == [True, False]
+
+
 async def test_a_page_that_could_not_be_read_is_read_again() -> None:
     pages = Pages()
 
