@@ -2,6 +2,8 @@
 
 It knows nothing of kafkaproxy. A request is a record whose headers say what was asked (``:method``, ``:path``) and where
 the answer goes (``zilla:reply-to``); the answer is a record with the same ``zilla:correlation-id`` and a ``:status``.
+
+A request is done when its answer is in Kafka, not when it was read: who dies or is stopped before that is asked again.
 """
 
 from __future__ import annotations
@@ -12,12 +14,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 from project.kafka import FETCH_WAIT_MS, headers_of, partitions_of, text
 
@@ -27,6 +28,8 @@ log = logging.getLogger("project.responder")
 
 DELAYS: Final = {"sync-requests": 0.0, "async-requests": 3.0}
 """The request topics, and how many seconds the service takes to answer each."""
+_REMEMBERED: Final = 1000
+"""How many answers the service keeps, in case a request comes again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +59,22 @@ class Call:
 
 
 class Items:
-    """The service itself: it keeps what it is given."""
+    """The service itself: it keeps what it is given, and does nothing twice."""
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
+        self._answers: dict[bytes, tuple[HTTPStatus, Any]] = {}
+        """What was answered, by correlation id. A service that keeps its data on a disk keeps these beside it."""
 
     def answer(self, call: Call) -> tuple[HTTPStatus, Any]:
         """Return status and body; the body None is an empty one."""
+        if call.correlation_id not in self._answers:
+            self._answers[call.correlation_id] = self._do(call)
+        if len(self._answers) > _REMEMBERED:
+            del self._answers[next(iter(self._answers))]
+        return self._answers[call.correlation_id]
+
+    def _do(self, call: Call) -> tuple[HTTPStatus, Any]:
         if call.method == "GET":
             return self._get(call.key)
         if call.method == "DELETE":
@@ -96,25 +108,30 @@ class Responder:
                 "bootstrap.servers": bootstrap,
                 "group.id": group or "unused",
                 "auto.offset.reset": "earliest",
-                "enable.auto.commit": group is not None,
+                "enable.auto.commit": False,
                 "allow.auto.create.topics": True,
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
             }
         )
-        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0})
+        # Without a time limit: an answer is tried until Kafka has it.
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "delivery.timeout.ms": 0}
+        )
         self._services = {topic: Items() for topic in DELAYS}
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._pending: list[tuple[float, int, Message]] = []
+        """What was read and is not done: when it is due, the order of reading, the record."""
         self._count = itertools.count()
 
     def run(self, stop: threading.Event) -> None:
-        """Answer until ``stop`` is set."""
+        """Answer until ``stop`` is set. What is pending then is left to whoever of the group comes next."""
         try:
             self._follow(stop)
             while not stop.is_set():
-                self._step()
+                self._read()
+                while self._pending and self._pending[0][0] <= time.monotonic() and not stop.is_set():
+                    self._finish(heapq.heappop(self._pending)[2], stop)
         finally:
             self._consumer.close()
-            self._producer.flush(5)
 
     def _follow(self, stop: threading.Event) -> None:
         if self._group is not None:
@@ -126,22 +143,26 @@ class Responder:
         parts = [(topic, partition) for topic, each in found.items() for partition in each]
         self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in parts])
 
-    def _step(self) -> None:
+    def _read(self) -> None:
         message = self._consumer.poll(0.05)
-        if message is not None:
-            self._receive(message)
-        while self._later and self._later[0][0] <= time.monotonic():
-            heapq.heappop(self._later)[2]()
-        self._producer.poll(0)
-
-    def _receive(self, message: Message) -> None:
+        if message is None:
+            return
         if message.error() is not None:
             log.warning("read failed reason=%s", message.error())
             return
-        call, topic = Call.read(message), str(message.topic())
+        due = time.monotonic() + DELAYS[str(message.topic())]
+        heapq.heappush(self._pending, (due, next(self._count), message))
+
+    def _finish(self, message: Message, stop: threading.Event) -> None:
+        """Answer, then commit. A topic has one delay, so the records of a partition come here in their order."""
+        call = Call.read(message)
         if call is not None:
-            due = time.monotonic() + DELAYS[topic]
-            heapq.heappush(self._later, (due, next(self._count), lambda: self._answer(call, self._services[topic])))
+            self._answer(call, self._services[str(message.topic())])
+            while self._producer.flush(0.5):
+                if stop.is_set():
+                    return
+        if self._group is not None:
+            self._consumer.commit(message=message)
 
     def _answer(self, call: Call, service: Items) -> None:
         status, body = service.answer(call)
@@ -152,8 +173,14 @@ class Responder:
         if body is not None:
             headers.append(("content-type", "application/json"))
         value = b"" if body is None else json.dumps(body).encode()
-        self._producer.produce(call.reply_to, value, key=call.key, headers=headers)
+        self._producer.produce(call.reply_to, value, key=call.key, headers=headers, on_delivery=_delivered)
         log.info("answered method=%s status=%d", call.method, status)
+
+
+def _delivered(error: KafkaError | None, _message: Message) -> None:
+    """Say what Kafka will never take, such as a reply to a topic that is gone; trying again would not help."""
+    if error is not None:
+        log.error("answer refused reason=%s", error)
 
 
 def _bytes(value: str | bytes | None) -> bytes:

@@ -6,12 +6,16 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from project import responder
 from project.responder import Responder
+from tests.exchange import until
 from tests.kafka import Cluster, Consumed
+from tests.proxy import Proxy, configuration, gateway, produce
 
 
 @pytest.fixture
@@ -22,21 +26,30 @@ def topics(topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> tuple[
     return prompt, late, replies
 
 
-@pytest.fixture(params=[None, "group"])
-def running(request: pytest.FixtureRequest, topics: tuple[str, str, str], kafka: Cluster) -> Iterator[tuple[str, str, str]]:
-    group = request.param and f"{request.param}-{uuid.uuid4().hex[:8]}"
+@contextmanager
+def _serving(kafka: Cluster, group: str | None) -> Iterator[Responder]:
     stop = threading.Event()
     service = Responder(kafka.bootstrap, group=group)
     thread = threading.Thread(target=service.run, args=(stop,))
     thread.start()
-    yield topics
-    stop.set()
-    thread.join(20)
+    try:
+        yield service
+    finally:
+        stop.set()
+        thread.join(20)
     assert not thread.is_alive()
 
 
-def _ask(kafka: Cluster, topics: tuple[str, str, str], method: str, body: str = "", *, late: bool = False) -> str:
-    correlation_id = uuid.uuid4().hex
+@pytest.fixture(params=[None, "group"])
+def running(request: pytest.FixtureRequest, topics: tuple[str, str, str], kafka: Cluster) -> Iterator[tuple[str, str, str]]:
+    with _serving(kafka, request.param and f"{request.param}-{uuid.uuid4().hex[:8]}"):
+        yield topics
+
+
+def _ask(
+    kafka: Cluster, topics: tuple[str, str, str], method: str, body: str = "", *, late: bool = False, again: str = ""
+) -> str:
+    correlation_id = again or uuid.uuid4().hex
     headers = [
         (":method", method),
         ("zilla:reply-to", topics[2]),
@@ -77,3 +90,42 @@ def test_a_late_answer_does_not_hold_up_a_prompt_one(running: tuple[str, str, st
     replies = kafka.wait_for(running[2], 2)  # all of one key, so in the order they were made
     assert [each.header("zilla:correlation-id") for each in replies] == [prompt, late]
     assert [each.header(":status") for each in replies] == ["201", "201"]
+
+
+def test_a_request_that_comes_again_is_answered_as_the_first_time_and_changes_nothing(
+    running: tuple[str, str, str], kafka: Cluster
+) -> None:
+    put = _ask(kafka, running, "PUT", "1")
+    _ask(kafka, running, "DELETE")
+    _ask(kafka, running, "PUT", "1", again=put)
+    _ask(kafka, running, "GET")
+    replies = kafka.wait_for(running[2], 4)
+    assert [each.header(":status") for each in replies] == ["201", "204", "201", "404"]
+    assert replies[0].value == replies[2].value
+    assert replies[2].header("zilla:correlation-id") == put
+
+
+async def test_what_was_accepted_is_answered_though_the_service_was_stopped_before(
+    topics: tuple[str, str, str], kafka: Cluster, tmp_path: Path
+) -> None:
+    _, late, replies = topics
+    location = "/late/${params.id};${correlationId}"
+    route = produce("/late/{id}", topic=late, key="${params.id}", reply_to=replies, async_={"location": location})
+    proxy = Proxy(tmp_path, configuration(kafka.bootstrap, gateway(route)))
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    try:
+        with _serving(kafka, group) as service:
+            accepted = await proxy.request("PUT", "/late/pear", content=b"1", headers={"prefer": "respond-async"})
+            await until(lambda: service._pending)
+        assert kafka.consume(replies) == []
+        assert (await proxy.request("GET", accepted.headers["location"])).status_code == 202
+        with _serving(kafka, group):
+            response = await proxy.request("GET", accepted.headers["location"], headers={"prefer": "wait=30"})
+            assert (response.status_code, response.json()) == (201, {"id": "pear", "item": 1})
+            _ask(kafka, topics, "GET", late=True)
+            kafka.wait_for(replies, 2)
+        with _serving(kafka, group):  # and what was answered stays answered
+            _ask(kafka, topics, "DELETE", late=True)
+            assert [each.header(":status") for each in kafka.wait_for(replies, 3)] == ["201", "200", "204"]
+    finally:
+        proxy.close()
