@@ -9,6 +9,7 @@ from project import views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("demo/cut", views.cut, name="cut"),
     path("demo/records", views.records, name="records"),
     path("admin/", admin.site.urls),
 ]

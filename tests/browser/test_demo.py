@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Request, expect
 
 from tests.browser.conftest import OpenPage
 from tests.kafka import Cluster, launch
@@ -171,26 +171,60 @@ async def test_the_service_answers_in_time_and_later(demo: str, open_page: OpenP
     await expect(where.locator(".made li")).to_have_count(2, timeout=_PATIENCE)
 
 
-async def test_a_stream_that_was_cut_resumes_without_loss(demo: str, open_page: OpenPage) -> None:
-    page = await open_page(demo)
+async def test_a_stream_that_the_server_breaks_loses_nothing_and_says_so(demo: str, open_page: OpenPage) -> None:
+    page = await open_page(demo, broken=True)
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request) if "/stream" in request.url else None)
     card = page.locator("#stream")
     own = await card.get_attribute("data-page") or "a page without a name"
-    events = card.locator(".events li", has_text=own)
-    send = card.locator("[data-stream=send]")
+    events, verdict = card.locator(".events .own, .events .lost, .events .back"), card.locator(".verdict")
     await card.locator("[data-stream=open]").click()
     await expect(card.locator(".status")).to_contain_text("Open.", timeout=_PATIENCE)
-    await send.click()
+    await card.locator("[data-stream=send]").click()
+    await expect(verdict).to_have_text("3 of 3 arrived, none missing, none twice.", timeout=_PATIENCE)
     live = [f'{{"page":"{own}","number":{number},"sent":"live"}}' for number in (3, 2, 1)]
-    await expect(events).to_contain_text(live, timeout=_PATIENCE)
+    await expect(events).to_have_text(live)
     await card.locator("[data-stream=cut]").click()
-    await send.click()
+    await expect(verdict).to_have_text("3 of 6 arrived, 3 waiting in Kafka, none missing, none twice.", timeout=_PATIENCE)
+    await expect(events).to_have_text(["The connection broke.", *live])
+    await expect(verdict).to_have_text("6 of 6 arrived, none missing, none twice.", timeout=_PATIENCE)
     missed = [f'{{"page":"{own}","number":{number},"sent":"while cut"}}' for number in (6, 5, 4)]
-    records = page.locator("#records .record[data-topic=events]", has_text=own)
-    await expect(records.filter(has_text="while cut")).to_have_count(3, timeout=_PATIENCE)
-    assert await events.filter(has_text="while cut").count() == 0
+    await expect(events).to_have_text(
+        [*missed, "The browser is back, with the last id it saw.", "The connection broke.", *live]
+    )
+    first, *others = asked
+    assert "last-event-id" not in await first.all_headers()
+    assert others  # the browser's own doing: the same address, and the id in its field
+    for each in others:
+        assert (each.url, "last-event-id" in await each.all_headers()) == (first.url, True)
+
+
+_FAULTY = """() => {
+  window.EventSource = class extends EventSource {
+    constructor(url) {
+      super(url);
+      window.source = this;
+      this.addEventListener("message", (event) => {
+        if (event.data.includes('"number":2')) event.stopImmediatePropagation(); // before the page sees it
+      });
+    }
+  };
+}"""
+_AGAIN = "data => source.dispatchEvent(new MessageEvent('message', { data }))"
+
+
+async def test_the_page_says_what_is_missing_and_what_came_twice(embedded: str, open_page: OpenPage) -> None:
+    page = await open_page(embedded)
+    await page.evaluate(_FAULTY)
+    card = page.locator("#stream")
     await card.locator("[data-stream=open]").click()
-    await expect(events.filter(has_text="while cut")).to_contain_text(missed, timeout=_PATIENCE)
-    await expect(events.filter(has_text="live")).to_have_text(live)
+    await card.locator("[data-stream=send]").click()
+    verdict = card.locator(".verdict")
+    await expect(verdict).to_have_text("2 of 3 arrived, 1 missing, none twice.", timeout=_PATIENCE)
+    await page.evaluate(_AGAIN, json.dumps({"page": "another", "number": 3}))
+    await expect(verdict).to_have_text("2 of 3 arrived, 1 missing, none twice.")
+    await page.evaluate(_AGAIN, json.dumps({"page": await card.get_attribute("data-page"), "number": 3}))
+    await expect(verdict).to_have_text("2 of 3 arrived, 1 missing, 1 twice.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

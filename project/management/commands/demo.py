@@ -12,6 +12,7 @@ from daphne.server import Server
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from project.cutting import served_by
 from project.prepare import ADMIN, admin_account, import_samples, set_up_topics
 from project.responder import Responder
 from project.topics import bootstrap_servers, is_embedded
@@ -83,4 +84,6 @@ def _serve(host: str, port: int) -> None:
 
     runtime().start()  # now, and not with the first request: daphne has no lifespan
     endpoints = build_endpoint_description_strings(host=host, port=port)
-    Server(application, endpoints=endpoints, server_name="daphne").run()
+    server = Server(application, endpoints=endpoints, server_name="daphne")
+    served_by(server)
+    server.run()
