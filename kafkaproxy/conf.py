@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-__all__ = ["Settings", "get_settings", "read_settings"]
+__all__ = ["Settings", "csrf_field", "get_settings", "read_settings"]
 
 _MIB = 1024 * 1024
 
@@ -82,6 +82,11 @@ class Settings:
 def get_settings() -> Settings:
     """Return the settings; raise ``ImproperlyConfigured`` for unknown names and wrong types."""
     return read_settings(getattr(django_settings, "KAFKAPROXY", {}))
+
+
+def csrf_field() -> str:
+    """Return the field in which the site expects Django's CSRF token (``CSRF_HEADER_NAME``), in lower case."""
+    return django_settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-").lower()
 
 
 def read_settings(given: Any) -> Settings:

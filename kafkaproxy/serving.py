@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
-from kafkaproxy.conf import get_settings
+from kafkaproxy.conf import csrf_field, get_settings
 from kafkaproxy.consumers.http import Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.lanes import lane
 from kafkaproxy.consumers.problems import Problem, retry_after
@@ -155,7 +155,7 @@ def _refusal(table: Table, refused: Refused, principals: Principals) -> Problem:
         return Problem(403, "forbidden", "Your credential lacks a role that this path needs.")
     reasons = {principals.refusals.get(each) for each in refused.guards}
     if Refusal.FORBIDDEN in reasons:
-        return Problem(403, "csrf", "Send the site's CSRF token: its cookie, and its value in the field x-csrftoken.")
+        return Problem(403, "csrf", f"Send the site's CSRF token: its cookie, and its value in the field {csrf_field()}.")
     if reasons == {Refusal.UNAVAILABLE}:
         detail = "Your credential cannot be checked at the moment. Try again."
         return Problem(503, "guard-unavailable", detail, [retry_after(get_settings().retry_after_seconds)])

@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.scrubbing import Scrubber
 from kafkaproxy.core.etags import parse_if_match
-from kafkaproxy.core.fields import CREDENTIAL_FIELDS, HOP_BY_HOP, connection_fields
+from kafkaproxy.core.fields import HOP_BY_HOP, connection_fields
 from kafkaproxy.routing.table import Gateway
 
 __all__ = ["forwarded", "forwarded_if_match", "without_credentials"]
@@ -30,7 +30,9 @@ def forwarded(request: Request, gateway: Gateway, if_match: str | None) -> list[
         (":path", target.encode("latin-1")),
     ]
     dropped, allowed = _dropped(request, gateway), gateway.forwarded_fields
-    scrubber = None if gateway.forward_credentials else Scrubber(gateway.credentials, request.fields, request.query)
+    scrubber = None
+    if not gateway.forward_credentials:
+        scrubber = Scrubber(gateway.credential_fields, gateway.credentials, request.fields, request.query)
     for name, value in request.fields:
         if name in dropped or (allowed is not None and name not in allowed):
             continue
@@ -64,7 +66,7 @@ def _dropped(request: Request, gateway: Gateway) -> frozenset[bytes]:
     if request.field(b"connection") is not None:
         dropped |= connection_fields(value for name, value in request.fields if name == b"connection")
     if not gateway.forward_credentials:
-        dropped |= CREDENTIAL_FIELDS
+        dropped |= gateway.credential_fields
         if gateway.credentials is not None:
             dropped |= {name.lower().encode() for name in gateway.credentials.headers}
     return dropped

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.routing.table import Credentials
 
 __all__ = ["Scrubber"]
@@ -26,9 +25,10 @@ Fields = Iterable[tuple[bytes, bytes]]
 class Scrubber:
     """What a request's fields must not repeat."""
 
-    def __init__(self, credentials: Credentials | None, fields: Fields, query: bytes) -> None:
+    def __init__(self, usual: frozenset[bytes], credentials: Credentials | None, fields: Fields, query: bytes) -> None:
+        """Look for what the ``usual`` credential fields hold, and the places of ``credentials``."""
         self._names = frozenset[str]() if credentials is None else frozenset(credentials.query)
-        found = set(_in_fields(credentials, fields))
+        found = set(_in_fields(usual, credentials, fields))
         if self._names and query:
             found.update(unquote_to_bytes(each[2]) for each in _parameters(self._names).findall(query))
         self._found = [each for each in found if len(each) >= _SHORTEST]
@@ -40,7 +40,7 @@ class Scrubber:
         return None if any(each in value for each in self._found) else value
 
 
-def _in_fields(credentials: Credentials | None, fields: Fields) -> Iterator[bytes]:
+def _in_fields(usual: frozenset[bytes], credentials: Credentials | None, fields: Fields) -> Iterator[bytes]:
     """Yield what stands in credential fields: the last word of a field, and the cookies that a guard reads."""
     own = frozenset[bytes]() if credentials is None else frozenset(name.lower().encode() for name in credentials.headers)
     cookies = frozenset[bytes]() if credentials is None else frozenset(name.encode() for name in credentials.cookies)
@@ -50,7 +50,7 @@ def _in_fields(credentials: Credentials | None, fields: Fields) -> Iterator[byte
                 cookie, _, text = pair.strip().partition(b"=")
                 if cookie in cookies:
                     yield text
-        elif (name in CREDENTIAL_FIELDS or name in own) and (words := value.split()):
+        elif (name in usual or name in own) and (words := value.split()):
             yield words[-1]
 
 

@@ -11,8 +11,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kafkaproxy import models
+from kafkaproxy.conf import csrf_field
 from kafkaproxy.core.env import MissingVariable, resolve_env
 from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models.version import Stamp
 from kafkaproxy.routing import table
@@ -142,6 +144,7 @@ class _Run:
                 forwarded_fields=_field_names(row.forwarded_fields) or None,
                 dropped_fields=_field_names(row.dropped_fields),
                 forward_credentials=row.forward_credentials,
+                credential_fields=CREDENTIAL_FIELDS | {csrf_field().encode()},
                 credentials=self.credentials(row),
                 access_control=self.access_control(row),
             )

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.worker.types import Acks, ClusterConfig, TopicSettings
 
@@ -170,6 +171,8 @@ class Gateway:
     forwarded_fields: frozenset[bytes] | None = None
     dropped_fields: frozenset[bytes] = frozenset()
     forward_credentials: bool = False
+    credential_fields: frozenset[bytes] = CREDENTIAL_FIELDS
+    """Fields that hold a credential whatever ``credentials`` says; the site's own field for the CSRF token is one."""
     credentials: Credentials | None = None
     access_control: AccessControl | None = None
 

@@ -17,14 +17,17 @@ from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from kafkaproxy.consumers.forwarding import forwarded
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.base import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
+from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.unit.build import gateway as saved_gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -248,6 +251,17 @@ class TestCrossSiteForgery:
         with override_settings(CSRF_TRUSTED_ORIGINS=["https://evil.example"]):
             assert isinstance(await ask(guard(clock), evil), ClientPrincipal)
 
+    @override_settings(CSRF_HEADER_NAME="HTTP_X_XSRF_TOKEN")
+    async def test_a_field_of_the_sites_own_holds_the_token_and_stays_out_of_records(
+        self, clock: Clock, client: Client, secret: str
+    ) -> None:
+        assert await ask(guard(clock), request(client, "POST", x_csrftoken=secret)) is Refusal.FORBIDDEN
+        sent = request(client, "POST", x_xsrf_token=secret, x_copy=f"<{secret}>", x_csrftoken="y", accept="*/*")
+        assert isinstance(await ask(guard(clock), sent), ClientPrincipal)
+        await sync_to_async(saved_gateway)()
+        [compiled] = (await sync_to_async(load_configuration)()).gateways
+        assert [name for name, _ in forwarded(sent, compiled, None) if not name.startswith(":")] == ["accept"]
+
     async def test_cookies_may_stand_in_several_lines(self, clock: Clock, client: Client, secret: str) -> None:
         sent = request(client, "POST", x_csrftoken=secret)
         [cookies] = sent.lines(b"cookie")
@@ -337,6 +351,10 @@ async def test_the_sites_users_on_real_routes(
         assert (anonymous.status_code, anonymous.headers["www-authenticate"]) == (401, 'Session realm="gateway"')
         forged = await proxy.request("PUT", "/mine", content=b"x", headers={"cookie": cookies})
         assert (forged.status_code, forged.json()["type"]) == (403, "urn:kafkaproxy:problem:csrf")
+        assert forged.json()["detail"].endswith(" in the field x-csrftoken.")
+        with override_settings(CSRF_HEADER_NAME="HTTP_X_XSRF_TOKEN"):
+            forged = await proxy.request("PUT", "/mine", content=b"x", headers={"cookie": cookies, "x-csrftoken": token})
+        assert forged.json()["detail"].endswith(" in the field x-xsrf-token.")
         headers = {"cookie": cookies, "x-csrftoken": token, "referer": "https://example.com:9090/page"}
         assert (await proxy.request("PUT", "/mine", content=b"note", headers=headers)).status_code == 204
         read = await proxy.request("GET", "/mine", headers={"cookie": cookies})
