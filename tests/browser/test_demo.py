@@ -3,77 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, Request, expect
 
 from tests.browser.conftest import OpenPage
-from tests.kafka import Cluster, launch
-from tests.servers import free_port
+from tests.demo import demo_site
+from tests.kafka import Cluster
 
 pytestmark = pytest.mark.browser
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 20_000
-
-
-@contextmanager
-def _demo(folder: Path, bootstrap: str | None) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
-    """Run the demo with data of its own; yield its address, process and log."""
-    port = free_port()
-    env = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
-    env |= {
-        "DJANGO_SETTINGS_MODULE": "project.settings",
-        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
-        "KAFKAPROXY_STORE_DIR": str(folder / "store"),
-    }
-    if bootstrap is not None:
-        env["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
-    log = folder / f"demo-{port}.log"
-    command = [sys.executable, launch.__file__, str(os.getpid())]
-    command += [sys.executable, str(_ROOT / "manage.py"), "demo", "--port", str(port)]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, cwd=_ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    try:
-        _wait_until_served(f"http://127.0.0.1:{port}/", process, log)
-        yield f"http://127.0.0.1:{port}/", process, log
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_served(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        else:
-            return
 
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with _demo(tmp_path_factory.mktemp("demo"), None) as (url, _process, _log):
+    with demo_site(tmp_path_factory.mktemp("demo"), None) as (url, _process, _log):
         yield url
 
 
 @pytest.fixture(scope="module")
 def on_kafka(kafka: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with _demo(tmp_path_factory.mktemp("demo"), kafka.bootstrap) as (url, _process, _log):
+    with demo_site(tmp_path_factory.mktemp("demo"), kafka.bootstrap) as (url, _process, _log):
         yield url
 
 
@@ -249,7 +204,7 @@ async def test_every_field_and_button_has_a_name(embedded: str, open_page: OpenP
 def test_the_password_stays_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
     said = []
     for _ in range(2):
-        with _demo(tmp_path, None) as (_url, process, log):
+        with demo_site(tmp_path, None) as (_url, process, log):
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
             said.append(log.read_text())

@@ -1,7 +1,7 @@
 """One instance of the proxy with a sync route, as a server process: ``uvicorn tests.faults.reply_instance:application``.
 
-``INSTANCE_BOOTSTRAP``, ``INSTANCE_REQUESTS``, ``INSTANCE_REPLIES`` and ``INSTANCE_STORE`` say what it serves. Every other path
-answers with the number of requests that wait.
+``INSTANCE_BOOTSTRAP``, ``INSTANCE_REQUESTS``, ``INSTANCE_REPLIES`` and ``INSTANCE_STORE`` say what it serves, at
+``INSTANCE_PATH`` or ``/items/{id}``. Every other path answers with the number of requests that wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from kafkaproxy.runtime import Runtime  # noqa: E402
 from tests.proxy import configuration, gateway, produce  # noqa: E402
 
 route = produce(
-    "/items/{id}", topic=os.environ["INSTANCE_REQUESTS"], key="${params.id}", reply_to=os.environ["INSTANCE_REPLIES"]
+    os.environ.get("INSTANCE_PATH", "/items/{id}"),
+    topic=os.environ["INSTANCE_REQUESTS"],
+    key="${params.id}",
+    reply_to=os.environ["INSTANCE_REPLIES"],
 )
 runtime = Runtime(store_dir=Path(os.environ["INSTANCE_STORE"]))
 runtime.configure(configuration(os.environ["INSTANCE_BOOTSTRAP"], gateway(route)))
