@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["BROKER_UP", "RECORDS", "RESPONSES", "STORE_BYTES", "TOPICS_STOPPED"]
+__all__ = ["BROKER_UP", "MERGE_SKIPPED", "RECORDS", "REPLIES_UNUSABLE", "REPLY_FIELDS_DROPPED", "RESPONSES", "STORE_BYTES"]
+__all__ += ["TOPICS_STOPPED"]
 __all__ += ["Cell", "Metric", "answers", "counting", "render"]
 
 _CLASSES: Final = ("", "", "2xx", "3xx", "4xx", "5xx")
@@ -56,6 +57,24 @@ RECORDS: Final = Metric(
     "Records handed to Kafka, by outcome: acknowledged, or why not.",
     ("cluster", "outcome"),
 )
+REPLY_FIELDS_DROPPED: Final = Metric(
+    "counter",
+    "kafkaproxy_reply_fields_dropped_total",
+    "Headers of replies that were left out of responses because they are no valid fields.",
+    ("gateway", "route"),
+)
+REPLIES_UNUSABLE: Final = Metric(
+    "counter",
+    "kafkaproxy_replies_unusable_total",
+    "Replies whose :status is none, answered 502.",
+    ("gateway", "route"),
+)
+MERGE_SKIPPED: Final = Metric(
+    "counter",
+    "kafkaproxy_merge_records_skipped_total",
+    "Records that were left out of merged answers because they are not JSON, in each merge anew.",
+    ("gateway", "route"),
+)
 BROKER_UP: Final = Metric(
     "gauge",
     "kafkaproxy_broker_up",
@@ -74,7 +93,10 @@ TOPICS_STOPPED: Final = Metric(
     "Topics that are not read because the store has no room for them, told by the process that writes it.",
     ("cluster",),
 )
-_DECLARED: Final = (RESPONSES, RECORDS, BROKER_UP, STORE_BYTES, TOPICS_STOPPED)
+_DECLARED: Final = (
+    *(RESPONSES, RECORDS, REPLY_FIELDS_DROPPED, REPLIES_UNUSABLE, MERGE_SKIPPED),
+    *(BROKER_UP, STORE_BYTES, TOPICS_STOPPED),
+)
 _GAUGES: Final[Mapping[str, str]] = {
     "kafkaproxy_streams_open": "Open event streams.",
     "kafkaproxy_requests_waiting": "Requests that wait for a reply or a change.",

@@ -10,6 +10,8 @@ from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.http import Responder
 from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.core.fields import HOP_BY_HOP, connection_fields, is_field_name, is_field_value
+from kafkaproxy.metrics import REPLIES_UNUSABLE, REPLY_FIELDS_DROPPED
+from kafkaproxy.routing.matching import Match
 from kafkaproxy.worker.types import Record
 
 __all__ = ["answer"]
@@ -23,7 +25,7 @@ _OURS: Final = "zilla:"
 
 async def answer(record: Record, exchange: Exchange, responder: Responder, more: Fields) -> None:
     """Send a reply. ``more`` goes into the response too, unless the service says the same field itself."""
-    status = _status(record, exchange.match.route.name)
+    status = _status(record, exchange.match)
     fields = _fields(record, exchange)
     present = {name for name, _ in fields}
     fields += [field for field in more if field[0] not in present]
@@ -33,7 +35,7 @@ async def answer(record: Record, exchange: Exchange, responder: Responder, more:
     await responder.respond(status, fields, body)
 
 
-def _status(record: Record, route: str) -> int:
+def _status(record: Record, match: Match) -> int:
     """Return the last ``:status``; 200 where there is none."""
     given = [value for name, value in record.headers if name == ":status"]
     if not given:
@@ -41,7 +43,8 @@ def _status(record: Record, route: str) -> int:
     value = given[-1]
     if value is not None and len(value) == 3 and value.isdigit() and 200 <= int(value) <= 599:
         return int(value)
-    log.warning("bad_reply route=%s reason=status partition=%s offset=%s", route, record.partition, record.offset)
+    REPLIES_UNUSABLE.cell(match.gateway.name, match.route.name).value += 1
+    log.warning("bad_reply route=%s reason=status partition=%s offset=%s", match.route.name, record.partition, record.offset)
     raise Problem(502, "bad-reply", "The service's reply has no usable :status: it has to be 200 to 599.")
 
 
@@ -58,6 +61,7 @@ def _fields(record: Record, exchange: Exchange) -> Fields:
         if field is not None:
             fields.append(field)
         elif lower.encode() not in hop_by_hop:
+            REPLY_FIELDS_DROPPED.cell(gateway.name, route.name).value += 1
             log.warning("reply_header_dropped route=%s header=%.100r", route.name, name)
     return fields
 

@@ -20,6 +20,7 @@ from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.spool import Merged, Merging, known_etag
 from kafkaproxy.consumers.waiting import Waiting
 from kafkaproxy.core.etags import Validator
+from kafkaproxy.metrics import MERGE_SKIPPED
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["fetch_merged"]
@@ -38,7 +39,8 @@ async def fetch_merged(exchange: Exchange, worker: Worker, settings: Settings, r
     if known is not None and validator is not None and validator.matches(known):
         await responder.respond(304, [(b"etag", known.encode()), *fields])
         return
-    with Merging(search, worker, settings) as merging:
+    skipped = MERGE_SKIPPED.cell(exchange.match.gateway.name, exchange.match.route.name)
+    with Merging(search, worker, settings, skipped) as merging:
         merged = await request.unless_gone(merging.make())
         if preferences.wait and not _is_new(merged, validator):
             merging.drop()

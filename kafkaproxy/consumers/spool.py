@@ -20,6 +20,7 @@ from kafkaproxy.consumers.problems import Problem, retry_after
 from kafkaproxy.consumers.waiting import waiting
 from kafkaproxy.core.etags import fingerprint, merge_etag
 from kafkaproxy.core.jsontext import is_json
+from kafkaproxy.metrics import Cell
 from kafkaproxy.worker.codec import decode_record
 from kafkaproxy.worker.store import TopicState
 from kafkaproxy.worker.worker import Worker
@@ -39,6 +40,8 @@ class Merged:
 
     etag: str
     empty: bool
+    skipped: int
+    """How many records that match are not in it, because they are not JSON."""
     length: int
     body: IO[bytes]
 
@@ -49,8 +52,10 @@ class Merging:
     Use it as a context manager: after it there is neither file nor place, and a thread that still writes stops.
     """
 
-    def __init__(self, search: Search, worker: Worker, settings: Settings) -> None:
+    def __init__(self, search: Search, worker: Worker, settings: Settings, skipped: Cell) -> None:
+        """Count in ``skipped`` what is left out (D15)."""
         self._search = search
+        self._skipped = skipped
         self._worker = worker
         self._settings = settings
         self._places = search.cluster.hub().merges
@@ -101,7 +106,7 @@ class Merging:
         stop = threading.Event()
         writing = self._search.cluster.scans.submit(_write, self._search, state, stop)
         try:
-            return await asyncio.wrap_future(writing)
+            merged = await asyncio.wrap_future(writing)
         except asyncio.CancelledError:
             stop.set()
             writing.add_done_callback(_discard)
@@ -110,6 +115,8 @@ class Merging:
             log.error("merge_failed topic=%s error=%s", self._search.topic, error)
             detail = "There is no room for the answer's temporary file. Ask an operator."
             raise Problem(503, "merge-failed", detail, [retry_after(self._settings.retry_after_seconds)]) from error
+        self._skipped.value += merged.skipped
+        return merged
 
 
 class _Stopped(Exception):
@@ -152,7 +159,7 @@ def _fill(body: IO[bytes], search: Search, state: TopicState, stop: threading.Ev
         log.warning("merge_skipped topic=%s records=%s reason=not_json", search.topic, skipped)
     length = body.tell()
     body.seek(0)
-    return Merged(merge_etag(fingerprint(state.key), digest.digest()), empty, length, body)
+    return Merged(merge_etag(fingerprint(state.key), digest.digest()), empty, skipped, length, body)
 
 
 def _members(search: Search, state: TopicState, stop: threading.Event) -> Iterator[tuple[int, int, bytes]]:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from kafkaproxy.metrics import REPLIES_UNUSABLE, REPLY_FIELDS_DROPPED
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
 from tests.exchange import Exchange, assert_nobody_waits, until
@@ -76,8 +77,11 @@ async def test_a_status_is_taken_over(stage: Stage, status: int) -> None:
     "status", ["", "99", "100", "101", "199", "600", "2000", "20", "abc", "-20", " 20", "2e2", "٢٠٠", None]
 )
 async def test_a_status_that_is_none_is_502(stage: Stage, status: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    unusable = REPLIES_UNUSABLE.cell("gateway", "produce")
+    before = unusable.value
     response = await stage.answered([(":status", status)], b"secret")
     assert response.status_code == 502
+    assert unusable.value - before == 1
     assert response.json()["type"] == "urn:kafkaproxy:problem:bad-reply"
     assert b"secret" not in response.content
     assert "bad_reply" in caplog.text
@@ -144,12 +148,15 @@ async def test_the_length_is_that_of_the_value(stage: Stage) -> None:
         (":path", b"/"),
     ],
 )
-async def test_what_is_no_field_is_dropped_and_logged(
+async def test_what_is_no_field_is_dropped_counted_and_logged(
     stage: Stage, name: str, value: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:  # D12
+    dropped = REPLY_FIELDS_DROPPED.cell("gateway", "produce")
+    before = dropped.value
     response = await stage.answered([(name, value), ("x-good", b"1")], b"body")
     assert (response.status_code, response.content) == (200, b"body")
     assert dict(response.headers) == {"x-good": "1", "content-length": "4"}
+    assert dropped.value - before == 1
     assert "reply_header_dropped route=produce" in caplog.text
     assert "\n" not in caplog.records[-1].getMessage()
 

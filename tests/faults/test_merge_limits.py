@@ -15,6 +15,7 @@ import pytest
 
 from kafkaproxy.consumers import spool
 from kafkaproxy.core.jsontext import is_json
+from kafkaproxy.metrics import MERGE_SKIPPED
 from tests.conftest import TopicFactory
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, until
 from tests.faults.conftest import StartProxy
@@ -208,8 +209,11 @@ async def test_what_is_no_json_is_told_once_for_a_merge(
     kafka.produce_many(name, [{"key": str(number), "value": value} for number, value in enumerate(values)])
     proxy = start(configuration(kafka.bootstrap, items(name)))
     caplog.set_level(logging.INFO, "kafkaproxy.fetch")
+    skipped = MERGE_SKIPPED.cell("gateway", "all")
+    before = skipped.value
     response = await until(proxy, "/items", lambda response: response.status_code == 200)
     assert response.json() == list(range(1, 100, 2))
     assert [each.message for each in caplog.records if each.name == "kafkaproxy.fetch"] == [
         f"merge_skipped topic={name} records=50 reason=not_json"
     ]
+    assert skipped.value - before == 50

@@ -73,6 +73,12 @@ def test_a_site_has_no_such_page_unless_it_includes_it() -> None:
     assert b"kafkaproxy_" not in Client().get("/metrics").content
 
 
+def test_every_metric_is_in_the_how_to() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/watch.md").read_text()
+    names = [line.split()[2] for line in metrics.render(streams=0, waiting=0).splitlines() if line.startswith("# TYPE")]
+    assert re.findall(r"^\| `(kafkaproxy_\w+)`", page, re.MULTILINE) == names
+
+
 async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     kafka: Cluster, topic: TopicFactory, tmp_path: Path, produce: Callable[..., Any]
 ) -> None:
