@@ -52,7 +52,8 @@ class Settings:
     max_wait_seconds: float = 300.0
     """The longest wait that ``prefer: wait`` or a route's timeout can ask for."""
     ready_timeout_seconds: float = 10.0
-    """How long a fetch waits for a topic to be read to its end the first time before 503."""
+    """How long a request waits for the topic that it fetches or streams, or for its reply topic, before 503: until it was
+    read to its end the first time and, where replies are looked for by an idempotency key, to its present end."""
     produce_timeout_seconds: float = 10.0
     """How long a record may wait for its acknowledgement before 503 or 504."""
     reload_seconds: float = 0.5
