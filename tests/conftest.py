@@ -60,7 +60,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that the test alone uses, so it may stop, kill and restart it."""
-    with start_broker(tmp_path_factory) as broker:
+    with start_broker(tmp_path_factory, breakable=True) as broker:
         yield broker
 
 
@@ -97,10 +97,10 @@ def kcat_consume(kafka: Cluster) -> Callable[[str], list[Consumed]]:
     return kafka.consume
 
 
-def start_broker(tmp_path_factory: pytest.TempPathFactory, *, secure: bool = False) -> Broker:
+def start_broker(tmp_path_factory: pytest.TempPathFactory, **options: bool) -> Broker:
     """Return a broker to use in a ``with``, or skip where none can be started."""
     try:
-        return Broker(tmp_path_factory.mktemp("kafka"), secure=secure)
+        return Broker(tmp_path_factory.mktemp("kafka"), **options)
     except Unavailable as reason:
         _no_kafka(f"no real Kafka: {reason}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker import offsets, outage, watcher
 from tests.conftest import start_broker
 from tests.faults.processes import StartServer
 from tests.kafka import Broker, Cluster
@@ -35,13 +36,16 @@ def _short_times(settings: Any) -> None:
 @pytest.fixture(scope="package")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One broker for all the tests that break it: starting a new one for each would take most of their time."""
-    with start_broker(tmp_path_factory) as broker:
+    with start_broker(tmp_path_factory, breakable=True) as broker:
         yield broker
 
 
 @pytest.fixture
-def broken_kafka(breakable: Broker) -> Iterator[Broker]:
-    """A broker that the test may stop, kill or pause; it is put right afterwards."""
+def broken_kafka(breakable: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+    """A broker that the test may stop, kill or pause; it is put right afterwards. That it is away is known soon."""
+    monkeypatch.setattr(outage, "PATIENCE", 1.0)
+    monkeypatch.setattr(watcher, "_PATIENCE", 2.0)
+    monkeypatch.setattr(offsets, "_PATIENCE", 2.0)
     yield breakable
     if breakable.running:
         breakable.resume()

@@ -41,14 +41,18 @@ _spawner: Final = ThreadPoolExecutor(1, "kafka-spawner")
 class Broker(Cluster):
     """Apache Kafka on ports of its own, which it keeps over restarts. It dies with this process."""
 
-    def __init__(self, folder: Path, *, secure: bool = False, port: int | None = None) -> None:
-        """Keep data in ``folder``; ``secure`` adds the listeners SASL_PLAINTEXT, SSL, SASL_SSL and MTLS."""
+    def __init__(self, folder: Path, *, secure: bool = False, breakable: bool = False, port: int | None = None) -> None:
+        """Keep data in ``folder``.
+
+        ``secure`` adds the listeners SASL_PLAINTEXT, SSL, SASL_SSL and MTLS; ``breakable`` makes it come back sooner.
+        """
         names = ["PLAINTEXT", "CONTROLLER", *(["SASL_PLAINTEXT", "SSL", "SASL_SSL", "MTLS"] if secure else [])]
         self.listeners = dict(zip(names, _free_addresses(len(names)), strict=True))
         if port is not None:
             self.listeners["PLAINTEXT"] = f"127.0.0.1:{port}"
         super().__init__(self.listeners["PLAINTEXT"])
         self.folder = folder
+        self._breakable = breakable
         self.user, self.password = USER, PASSWORD
         folder.mkdir(parents=True, exist_ok=True)
         self.certificates: Certificates | None = make_certificates(folder / "certificates") if secure else None
@@ -130,7 +134,7 @@ class Broker(Cluster):
             process.wait()
 
     def _format(self, properties: Path) -> None:
-        text = broker_properties(self.folder / "data", self.listeners, self.certificates)
+        text = broker_properties(self.folder / "data", self.listeners, self.certificates, breakable=self._breakable)
         properties.write_text(text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         scram = scram_options() if self.certificates else []

@@ -35,7 +35,11 @@ _FAST: Final = {
 }
 
 
-def broker_properties(data: Path, listeners: Mapping[str, str], certificates: Certificates | None) -> str:
+_BREAKABLE: Final = {"broker.heartbeat.interval.ms": "300", "broker.session.timeout.ms": "1000"}
+"""A broker that comes back waits for the session of its former self to end. A busy one had better have a longer session."""
+
+
+def broker_properties(data: Path, listeners: Mapping[str, str], certificates: Certificates | None, *, breakable: bool) -> str:
     """Return a ``server.properties``; ``listeners`` are name → address, CONTROLLER among them."""
     values = {
         "process.roles": "broker,controller",
@@ -48,6 +52,7 @@ def broker_properties(data: Path, listeners: Mapping[str, str], certificates: Ce
         "listener.security.protocol.map": ",".join(f"{name}:{_protocol(name)}" for name in listeners),
         "log.dirs": str(data),
         **_FAST,
+        **(_BREAKABLE if breakable else {}),
         **(_secure(listeners, certificates) if certificates else {}),
     }
     return "".join(f"{name}={value}\n" for name, value in values.items())
