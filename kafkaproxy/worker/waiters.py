@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
-from kafkaproxy.worker.errors import Unavailable
+from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.tail import StreamTail
 from kafkaproxy.worker.types import Record
@@ -24,6 +24,8 @@ __all__ = ["Hub"]
 
 _PER_STEP: Final = 500
 _BYTES_PER_STEP: Final = 4 << 20
+_LASTING: Final = (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL)
+"""Why nothing will come of a topic until an operator does something; that no broker answers passes."""
 T = TypeVar("T")
 P = ParamSpec("P")
 Future = asyncio.Future
@@ -57,6 +59,12 @@ class _Tail:
             return start
         begin, reached = self.offered.get(partition, (end, end))
         return min(reached, end) if begin <= start < reached else start
+
+    def fail_replies(self, reason: Unavailable) -> None:
+        for waiting in (*self.eager.values(), *self.replies.values()):
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(TopicUnavailable(reason))
 
     def wake_all(self) -> None:
         for waiting in (*self.keys.values(), self.changes):
@@ -113,11 +121,16 @@ class Hub:
         """Wait for a reply. Registered at once, so look into the store, or produce, *inside* the context.
 
         ``eager``: take it before it is stored. Not for who may look for it again: for a moment it would be gone.
+        Fails with :class:`TopicUnavailable` where the topic is read no longer.
         """
         tail = self._tail(topic)
         future: Future[Record] = self.loop.create_future()
         with self._registered(topic, tail, tail.eager if eager else tail.replies, correlation_id, future):
-            yield future
+            try:
+                yield future
+            finally:
+                if future.done() and not future.cancelled():
+                    future.exception()  # seen: who left on another ground has no use for it
 
     def offer(self, topic: str, records: Sequence[Record]) -> None:
         """Offer a reply topic's records before they are stored, to who takes them; from any thread.
@@ -158,13 +171,14 @@ class Hub:
     def exchange(self, name: str, start: Callable[P, Future[T]]) -> Iterator[Callable[P, Future[T]]]:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
+        What failed is for who shared it until then: the next to ask starts anew.
         Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
         """
         shared = self._exchanges.setdefault(name, _Shared())
         shared.users += 1
 
         def outcome(*args: P.args, **kwargs: P.kwargs) -> Future[T]:
-            if shared.work is None:
+            if shared.work is None or _has_failed(shared.work):
                 shared.work = start(*args, **kwargs)
             return shared.work
 
@@ -247,6 +261,8 @@ class Hub:
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
                 tail.key, tail.positions, tail.offered = state.key, {}, {}
+            if state is not None and state.error in _LASTING:
+                tail.fail_replies(Unavailable(state.error))
             tail.wake_all()
 
     def end_streams(self) -> None:
@@ -276,7 +292,9 @@ class Hub:
         for partition, end in self._store.next_offsets(tail.key).items():
             start = tail.positions.get(partition, 0)
             if start >= end:
-                tail.positions[partition] = end  # a log that was truncated, or is read anew, goes on from less
+                if start > end:  # a log that was truncated, or is read anew, goes on from less
+                    tail.positions[partition] = end
+                    tail.offered.pop(partition, None)
                 continue
             for event in tail.changes:  # without a record too: the end of a transaction moves a log on
                 event.set()
@@ -294,8 +312,9 @@ class Hub:
                 event.set()
         if tail.replies or tail.eager:
             for correlation_id in self._correlation_ids(record):
-                _finish(tail.replies.get(correlation_id, ()), record)
-                _finish(tail.eager.get(correlation_id, ()), record)
+                if waiting := [*tail.replies.get(correlation_id, ()), *tail.eager.get(correlation_id, ())]:
+                    # Of several replies, the one that the index has: who asks again is given that one.
+                    _finish(waiting, self._store.reply(tail.key, correlation_id) or record)
 
     def _correlation_ids(self, record: Record) -> list[bytes]:
         return [value for name, value in record.headers if name in self.correlation_headers and value is not None]
@@ -314,3 +333,7 @@ def _finish(waiting: Iterable[Future[T]], result: T) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(result)
+
+
+def _has_failed(work: Future[Any]) -> bool:
+    return work.done() and (work.cancelled() or work.exception() is not None)

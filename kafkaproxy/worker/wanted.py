@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.store import Store
@@ -19,7 +19,8 @@ def wanted_topics(
     """Return topic → roles; forget what requests asked for and nobody used since. For the writer's thread."""
     wanted = {name: each.roles or frozenset({Role.FETCH}) for name, each in configured.items() if each.roles or each.bootstrap}
     asked = store.wanted()
-    idle = [name for name, each in asked.items() if each["used"] < time.time() - limits.topic_idle]
+    now = time.time()
+    idle = [name for name, each in asked.items() if each["used"] < now - _patience(each["roles"], limits)]
     if idle:
         writer.forget_wanted(idle)
     for name, each in asked.items():
@@ -27,3 +28,8 @@ def wanted_topics(
             continue
         wanted[name] = wanted.get(name, frozenset()) | {Role(role) for role in each["roles"]}
     return wanted
+
+
+def _patience(roles: Collection[str], limits: Limits) -> float:
+    """Return how long a topic is followed after its last use; a request that waits for a reply has used it at its start."""
+    return limits.topic_idle + (limits.max_wait if Role.REPLY in roles else 0)

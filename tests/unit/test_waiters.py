@@ -1,0 +1,223 @@
+"""Who waits for a reply: offered before it is stored or found in the store, always the one that the index has."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kafkaproxy.worker.errors import ProduceError, ProduceFailure, TopicUnavailable, Unavailable
+from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.types import Record, Role
+from kafkaproxy.worker.waiters import Hub
+from kafkaproxy.worker.writing import Batch, StoreWriter
+
+TOPIC = "replies"
+HEADER = "zilla:correlation-id"
+IDS = ("0123456789abcdef" * 2, "fedcba9876543210" * 2)
+
+
+def reply(partition: int, offset: int, correlation: str = "") -> Record:
+    headers = ((HEADER, (correlation or f"{partition}/{offset}").encode()),)
+    return Record(partition, offset, 1, None, b"%d/%d" % (partition, offset), headers)
+
+
+class Host:
+    """The store of a host with a reply topic of two partitions, and the hub of a process of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.writer = StoreWriter(store, frozenset({HEADER}))
+        self.writer.begin(b"session1")
+        self.state = TopicState(name=TOPIC, id=IDS[0], partitions=2, roles=frozenset({Role.REPLY}), ready=True)
+        self.writer.start(self.state, {0: 0, 1: 0}, {})
+        self.hub = self.another_process()
+        self._open = ExitStack()
+        self.looked: list[str] = []
+
+    def another_process(self) -> Hub:
+        return Hub(asyncio.get_running_loop(), self.store, lambda: {TOPIC: self.state}, frozenset({HEADER}), 1)
+
+    def expect(self, correlation: str, *, eager: bool, hub: Hub | None = None) -> asyncio.Future[Record]:
+        return self._open.enter_context((hub or self.hub).reply(TOPIC, correlation.encode(), eager=eager))
+
+    def store_(self, *records: Record) -> None:
+        self.writer.apply({TOPIC: Batch(list(records), {})}, {TOPIC: self.state})
+
+    def change(self, state: TopicState) -> None:
+        self.state = state
+        self.writer.put_states([state])
+        self.hub.topics_changed()
+
+    def leave(self) -> None:
+        self._open.close()
+
+    async def offer(self, *records: Record) -> None:
+        """Offer as the writer does: from a thread of its own."""
+        thread = threading.Thread(target=self.hub.offer, args=(TOPIC, records))
+        thread.start()
+        thread.join()
+        await asyncio.sleep(0)
+
+    async def wake(self) -> None:
+        self.hub.wake()
+        await asyncio.sleep(0)
+
+    def reading(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+        """Return where the hub begins to read partitions of the store from now on."""
+        starts: list[tuple[int, int]] = []
+        read = self.store.read
+
+        def noting(topic_id: bytes, partition: int, start: int, *others: int) -> tuple[list[Record], int]:
+            starts.append((partition, start))
+            return read(topic_id, partition, start, *others)
+
+        monkeypatch.setattr(self.store, "read", noting)
+        return starts
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> Host:
+    return Host(Store(tmp_path, 64 << 20))
+
+
+@pytest.fixture(autouse=True)
+def _closed(host: Host) -> Iterator[None]:
+    yield
+    host.leave()
+    assert host.hub._tails == {}
+    host.store.close()
+
+
+async def test_an_offer_is_taken_before_it_is_stored(host: Host) -> None:
+    sync, poller = host.expect("a", eager=True), host.expect("a", eager=False)
+    await host.offer(reply(0, 0, "a"))
+    assert (sync.result(), poller.done()) == (reply(0, 0, "a"), False)
+    host.store_(reply(0, 0, "a"))
+    await host.wake()
+    assert poller.result() == reply(0, 0, "a")
+
+
+async def test_what_was_offered_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    last, starts = host.expect("last", eager=True), host.reading(monkeypatch)
+    await host.offer(reply(0, 0), reply(0, 1), reply(1, 0))
+    await host.offer(reply(0, 2))
+    host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(0, 2), reply(0, 3, "last"))  # the last was never offered
+    await host.wake()
+    assert starts == [(0, 3), (1, 1)]
+    assert last.result() == reply(0, 3, "last")
+
+
+async def test_who_begins_to_wait_between_the_offer_and_the_store_is_served(host: Host) -> None:
+    host.expect("another", eager=True)
+    await host.offer(reply(0, 0, "a"), reply(1, 0, "b"))
+    poller, late = host.expect("a", eager=False), host.expect("b", eager=True)
+    host.store_(reply(0, 0, "a"), reply(1, 0, "b"))
+    await host.wake()
+    assert (poller.result(), late.result()) == (reply(0, 0, "a"), reply(1, 0, "b"))
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["at the start", "later"])
+async def test_records_that_were_not_offered_are_found_between_those_that_were(host: Host, before: int) -> None:
+    host.expect("another", eager=True)
+    host.store_(*(reply(0, offset) for offset in range(before)))
+    await host.wake()
+    missed = host.expect("missed", eager=True)
+    for offset in range(before):
+        await host.offer(reply(0, offset))
+    await host.offer(reply(0, before + 1))
+    host.store_(reply(0, before, "missed"), reply(0, before + 1))
+    await host.wake()
+    assert missed.result() == reply(0, before, "missed")
+
+
+async def test_an_offer_in_one_partition_hides_nothing_of_another(host: Host) -> None:
+    waiting = host.expect("a", eager=True)
+    await host.offer(reply(0, 0), reply(0, 1))
+    host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(1, 1, "a"))
+    await host.wake()
+    assert waiting.result() == reply(1, 1, "a")
+
+
+async def test_an_offer_of_a_topic_that_was_recreated_hides_nothing_of_the_new_one(host: Host) -> None:
+    waiting = host.expect("a", eager=True)
+    await host.offer(reply(0, 0), reply(0, 1))
+    host.change(replace(host.state, id=IDS[1]))
+    host.writer.start(host.state, {0: 0, 1: 0}, {})
+    host.store_(reply(0, 0, "a"))
+    await host.wake()
+    assert waiting.result() == reply(0, 0, "a")
+
+
+async def test_an_offer_of_a_log_that_was_cut_short_hides_nothing_of_what_is_written_then(host: Host) -> None:
+    waiting = host.expect("a", eager=True)
+    await host.offer(reply(0, 0), reply(0, 1), reply(0, 2))
+    host.store_(reply(0, 0), reply(0, 1), reply(0, 2))
+    await host.wake()
+    host.writer.drop_data(host.state.key)
+    host.writer.start(host.state, {0: 0, 1: 0}, {})
+    await host.wake()
+    host.store_(reply(0, 0, "a"))
+    await host.wake()
+    assert waiting.result() == reply(0, 0, "a")
+
+
+async def test_a_process_that_is_not_the_writer_finds_everything_in_the_store(host: Host) -> None:
+    host.hub = host.another_process()
+    waiting = [host.expect(f"{partition}/{offset}", eager=True) for partition in range(2) for offset in range(3)]
+    host.store_(*(reply(partition, offset) for partition in range(2) for offset in range(3)))
+    await host.wake()
+    assert [each.result().value for each in waiting] == [b"0/0", b"0/1", b"0/2", b"1/0", b"1/1", b"1/2"]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: Host, eager: bool) -> None:
+    waiting = host.expect("a", eager=eager)
+    host.store_(reply(1, 0, "a"))  # the first that this host has read, though not in the first partition
+    host.store_(reply(0, 0, "a"))
+    await host.wake()
+    again = host.store.reply(host.state.key, b"a")
+    assert waiting.result() == again == reply(1, 0, "a")
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("reason", [Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL])
+async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, eager: bool, reason: Unavailable) -> None:
+    waiting = host.expect("a", eager=eager)
+    host.change(replace(host.state, ready=False, error=str(reason)))
+    with pytest.raises(TopicUnavailable, match=reason):
+        await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize("reason", [Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET])
+async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailable) -> None:
+    waiting = host.expect("a", eager=False)
+    host.change(replace(host.state, ready=False, error=str(reason)))
+    host.change(replace(host.state, ready=True, error=""))
+    host.store_(reply(0, 0, "a"))
+    await host.wake()
+    assert waiting.result() == reply(0, 0, "a")
+
+
+async def test_work_that_failed_is_not_shared_with_who_comes_later(host: Host) -> None:
+    made: list[asyncio.Future[int]] = []
+
+    def work() -> asyncio.Future[int]:
+        made.append(asyncio.get_running_loop().create_future())
+        return made[-1]
+
+    with host.hub.exchange("a", work) as first, host.hub.exchange("a", work) as second:
+        assert first() is second()
+        made[0].set_exception(ProduceError(ProduceFailure.UNREACHABLE, ""))
+        with pytest.raises(ProduceError):
+            await made[0]
+        with host.hub.exchange("a", work) as third:  # while the others are still about to say so
+            assert third() is second() is made[1]
+            made[1].set_result(1)
+            assert await asyncio.wait_for(third(), 5) == 1
+    assert len(made) == 2
