@@ -22,10 +22,11 @@ from kafkaproxy.consumers.http import Request, Responder
 from kafkaproxy.consumers.problems import Fields, Problem, retry_after
 from kafkaproxy.consumers.produce import record_key, rendered_overrides
 from kafkaproxy.consumers.responses import applied
-from kafkaproxy.consumers.waiting import Waiting
+from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
 from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.store import TopicState
 from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
@@ -51,11 +52,19 @@ class Replies:
         assert route.reply_to is not None
         self.cluster: ClusterWorker = worker.cluster(route.cluster)
         self.topic = render_topic(route.reply_to, exchange.context)
+        self.were_ready = False
+        """Whether :meth:`ready` has returned."""
         self._patience = settings.ready_timeout_seconds
+
+    def state(self) -> TopicState | None:
+        """Return the topic if nobody has to wait for it."""
+        return self.cluster.topic(self.topic, Role.REPLY)
 
     async def ready(self) -> TopicState:
         """Wait until the topic has been read to its end once."""
-        return await self.cluster.ready(self.topic, Role.REPLY, self._patience)
+        state = await self.cluster.ready(self.topic, Role.REPLY, self._patience)
+        self.were_ready = True
+        return state
 
     def find(self, state: TopicState, correlation: str) -> Record | None:
         """Return the reply if this host has it."""
@@ -116,17 +125,23 @@ class Call:
             return nullcontext(self._send)
         return self.replies.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._send)
 
+    def hand_over(self, send: Produce, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Produce, once, and let go of the body: who waits for a reply waits long, and with many others."""
+        self.delivery = send(patient=patient)
+        self.value = b""
+        return self.delivery
+
     async def answered(self, send: Produce, reply: asyncio.Future[Record]) -> Record:
         """Produce; return the reply when it and the acknowledgement are there.
 
         The reply is waited for first, as it comes last: so the acknowledgement wakes nobody.
         """
-        self.delivery = send(patient=True)
-        self.delivery.add_done_callback(partial(_pass_failure_on, reply))
+        delivery = self.hand_over(send, patient=True)
+        delivery.add_done_callback(partial(_pass_failure_on, reply))
         try:
             record = await reply
         finally:
-            self.replies.cluster.settle(self.delivery)
+            self.replies.cluster.settle(delivery)
         await self.acknowledged()
         return record
 
@@ -155,45 +170,57 @@ class Call:
 async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, responder: Responder) -> None:
     """Produce, then answer with the reply, or with 202 and where it will be."""
     preferences = _preferences(exchange.request, settings)
+    asynchronous = bool(exchange.match.route.async_fields and preferences.respond_async and not preferences.wait)
+    if exchange.has_key or not asynchronous:
+        require_place(worker, settings)  # before a body is taken that would have to wait
     call = Call(exchange, worker, settings, await exchange.request.body(settings.max_body_bytes))
-    if exchange.match.route.async_fields and preferences.respond_async and not preferences.wait:
-        await _accept(call, settings, responder)
+    if asynchronous:
+        await _accept(call, worker, settings, responder)
     else:
-        waiting = Waiting(exchange.request, worker, settings, preferences.wait or exchange.match.route.timeout)
-        await _answer(call, waiting, settings, responder, preferences)
+        patience = Waiting(exchange.request, worker, settings, preferences.wait or exchange.match.route.timeout)
+        await _answer(call, patience, settings, responder, preferences)
 
 
-async def _accept(call: Call, settings: Settings, responder: Responder) -> None:
+async def _accept(call: Call, worker: Worker, settings: Settings, responder: Responder) -> None:
     """202 once Kafka has the request, or has its reply already."""
 
     async def begin(send: Produce) -> None:
-        await call.replies.ready()  # a location that cannot be served must not be given
-        if await call.replay() is None:
-            call.delivery = send()
+        # Else there is nothing to wait for but the acknowledgement, as for a oneway request.
+        looks = call.exchange.has_key or call.replies.state() is None
+        with waiting(worker, settings) if looks else nullcontext():
+            await call.replies.ready()  # a location that cannot be served must not be given
+            replayed = await call.replay()
+        if replayed is None:
+            call.hand_over(send)
+        await call.acknowledged()
 
     with call.shared() as send:
         await call.exchange.request.unless_gone(begin(send))
-        await call.acknowledged()
     await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
 
 
-async def _answer(call: Call, waiting: Waiting, settings: Settings, responder: Responder, preferences: Preferences) -> None:
+async def _answer(call: Call, patience: Waiting, settings: Settings, responder: Responder, preferences: Preferences) -> None:
     """Answer with the reply. At the end of the time an async route answers 202 to who asked for one (D11), others 504 (D8)."""
 
-    async def replied() -> Record:
-        await call.replies.ready()
-        # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its end first.
-        with call.replies.expect(call.id, eager=True) as reply, call.shared() as send:
-            if (replayed := await call.replay()) is not None:
-                return replayed
-            return await call.answered(send, reply)
-
-    try:
-        record = await waiting.run(replied())
-    except TimeoutError:
-        if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
-            raise _no_answer(call, waiting.seconds) from None
+    async def replied() -> Record | None:
+        """Return the reply; None where the time is over and Kafka has the request, which is what a 202 says."""
+        try:
+            async with asyncio.timeout(patience.seconds):
+                await call.replies.ready()
+                # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its
+                # end first.
+                with call.replies.expect(call.id, eager=True) as reply, call.shared() as send:
+                    if (replayed := await call.replay()) is not None:
+                        return replayed
+                    return await call.answered(send, reply)
+        except TimeoutError:
+            if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
+                raise _no_answer(call, patience.seconds, settings) from None
         await call.acknowledged()
+        return None
+
+    record = await patience.attend(replied())
+    if record is None:
         asked = applied(preferences, respond_async=preferences.respond_async)
         await _respond_accepted(call.exchange, settings, responder, asked)
     else:
@@ -215,9 +242,11 @@ async def poll(exchange: Exchange, worker: Worker, settings: Settings, responder
         raise Problem(404, "no-such-request", "Nothing was accepted for you at this location: take it from the 202 as it is.")
     exchange.context.correlation_id = correlation
     replies = Replies(exchange, worker, settings)
-    record = replies.find(await replies.ready(), correlation)
-    if record is None and preferences.wait:
-        record = await _await_reply(replies, correlation, Waiting(exchange.request, worker, settings, preferences.wait))
+    state = replies.state()
+    record = None if state is None else replies.find(state, correlation)
+    if record is None and (state is None or preferences.wait):
+        patience = Waiting(exchange.request, worker, settings, preferences.wait or settings.ready_timeout_seconds)
+        record = await _await_reply(replies, correlation, patience, until_there=bool(preferences.wait))
     if record is not None:
         # What was answered once is nothing to keep: the location means this one exchange.
         await answer(record, exchange, responder, [*applied(preferences), (b"cache-control", b"no-store")])
@@ -225,14 +254,19 @@ async def poll(exchange: Exchange, worker: Worker, settings: Settings, responder
         await _respond_accepted(exchange, settings, responder, applied(preferences))
 
 
-async def _await_reply(replies: Replies, correlation: str, waiting: Waiting) -> Record | None:
-    async def replied() -> Record:
+async def _await_reply(replies: Replies, correlation: str, patience: Waiting, *, until_there: bool) -> Record | None:
+    """Return the reply if the topic, once it is read, has it; ``until_there``: as soon as it does."""
+
+    async def replied() -> Record | None:
         with replies.expect(correlation) as reply:
-            return replies.find(await replies.ready(), correlation) or await reply
+            record = replies.find(await replies.ready(), correlation)
+            return await reply if record is None and until_there else record
 
     try:
-        return await waiting.run(replied())
+        return await patience.run(replied())
     except TimeoutError:
+        if not replies.were_ready:  # it may well be there
+            raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
         return None
 
 
@@ -241,7 +275,7 @@ def _preferences(request: Request, settings: Settings) -> Preferences:
     if request.field(b"prefer") is None:
         return NOTHING
     asked = parse_prefer(request.lines(b"prefer"))
-    longest = int(settings.max_wait_seconds)
+    longest = max(int(settings.max_wait_seconds), 1)  # 0 would be no wait at all
     return asked if asked.wait is None or asked.wait <= longest else replace(asked, wait=longest)
 
 
@@ -267,15 +301,12 @@ def _quoted(value: str) -> str:
     return quote(value, safe="!$&'()*+,=:@-._~")
 
 
-def _no_answer(call: Call, seconds: float) -> Problem:
-    if call.delivery is None:
+def _no_answer(call: Call, seconds: float, settings: Settings) -> Problem:
+    if call.delivery is None:  # the time was over before there was anything to wait for: no gateway has timed out
         detail = f"The reply topic could not be read within {seconds:g} seconds. Nothing was passed on: try again."
-    else:
-        happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
-        again = (
-            "Repeat it with the same idempotency key."
-            if call.exchange.has_key
-            else "With an idempotency key it can be repeated."
-        )
-        detail = f"No reply within {seconds:g} seconds. {happened}. {again}"
-    return Problem(504, "no-reply", detail)
+        return Problem(503, "topic-not-read-yet", detail, [retry_after(settings.retry_after_seconds)])
+    happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
+    again = (
+        "Repeat it with the same idempotency key." if call.exchange.has_key else "With an idempotency key it can be repeated."
+    )
+    return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {happened}. {again}")

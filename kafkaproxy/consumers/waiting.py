@@ -12,7 +12,7 @@ from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.problems import Problem, retry_after
 from kafkaproxy.worker.worker import Worker
 
-__all__ = ["Waiting", "waiting"]
+__all__ = ["Waiting", "require_place", "waiting"]
 
 T = TypeVar("T")
 
@@ -32,9 +32,16 @@ class Waiting:
         A 503 :class:`Problem` says that too many requests wait already.
         """
         try:
+            async with asyncio.timeout(self.seconds):
+                return await self.attend(work)
+        finally:
+            work.close()  # which was not begun where the time is over at once, and is over otherwise
+
+    async def attend(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` as :meth:`run` does, for as long as it takes: it looks at the time itself."""
+        try:
             with waiting(self._worker, self._settings):
-                async with asyncio.timeout(self.seconds):
-                    return await self._request.unless_gone(work)
+                return await self._request.unless_gone(work)
         finally:
             work.close()  # which was not begun where too many wait, and is over otherwise
 
@@ -42,11 +49,16 @@ class Waiting:
 @contextmanager
 def waiting(worker: Worker, settings: Settings) -> Iterator[None]:
     """Count as a request that waits; a 503 :class:`Problem` says that too many do already."""
-    if worker.waiting >= settings.max_waiting_requests:
-        detail = "Too many requests wait for Kafka at the moment. Try again."
-        raise Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])
+    require_place(worker, settings)
     worker.waiting += 1
     try:
         yield
     finally:
         worker.waiting -= 1
+
+
+def require_place(worker: Worker, settings: Settings) -> None:
+    """Raise a 503 :class:`Problem` where too many requests wait already."""
+    if worker.waiting >= settings.max_waiting_requests:
+        detail = "Too many requests wait for Kafka at the moment. Try again."
+        raise Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])

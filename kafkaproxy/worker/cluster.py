@@ -219,15 +219,25 @@ class ClusterWorker:
     async def read_to_end(self, name: str, role: Role, patience: float) -> TopicState:
         """Wait until the store holds all that the topic holds now, whichever host wrote it."""
         state = await self.ready(name, role, patience)
-        ends = await self.offsets.ask(name, state.partitions)
+        partitions, ends = await self.offsets.ends(name, state.partitions)
         try:
             async with asyncio.timeout(patience):
+                while partitions > state.partitions:  # the log goes on in some that nobody here has heard of
+                    state = await self._grown(name, partitions)
+                    partitions, ends = await self.offsets.ends(name, state.partitions)
                 with self.hub().change(name) as changed:
                     while not self._reaches(state, ends):
                         await changed.wait()
                         changed.clear()
         except TimeoutError:
             raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
+        return state
+
+    async def _grown(self, name: str, partitions: int) -> TopicState:
+        """Wait until as many partitions of a topic are read."""
+        self.look_again()
+        while (state := self._topics.get(name)) is None or state.partitions < partitions:
+            await self.hub().states_changed()
         return state
 
     def _reaches(self, state: TopicState, ends: Mapping[int, int]) -> bool:

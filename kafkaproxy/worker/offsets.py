@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,7 +23,9 @@ _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)  # noqa:
 Spec = Literal["earliest", "latest"] | int
 """Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
 Offsets = Mapping[int, int]
-Key = tuple[asyncio.AbstractEventLoop, str, int, Spec | None]
+Asked = Mapping[TopicPartition, concurrent.futures.Future[Any]]
+Question = Spec | Literal["log", "ends"]
+Key = tuple[asyncio.AbstractEventLoop, str, int, Question]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,13 @@ class LogOffsets:
 
     async def log(self, topic: str, partitions: int) -> Log:
         """Return how many partitions there are, and where the first ``partitions`` begin and end."""
-        log: Log = await self._share((asyncio.get_running_loop(), topic, partitions, None))
+        log: Log = await self._share((asyncio.get_running_loop(), topic, partitions, "log"))
         return log
+
+    async def ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
+        """Return how many partitions there are, and where the first ``partitions`` end. As quick as :meth:`ask`."""
+        ends: tuple[int, Offsets] = await self._share((asyncio.get_running_loop(), topic, partitions, "ends"))
+        return ends
 
     async def _share(self, key: Key) -> Any:
         running = self._running.get(key)
@@ -68,9 +75,7 @@ class LogOffsets:
         return await asyncio.shield(following)
 
     def _begin(self, key: Key) -> asyncio.Future[Any]:
-        _, topic, partitions, spec = key
-        question = self._log(topic, partitions) if spec is None else self._offsets(topic, partitions, spec)
-        task: asyncio.Future[Any] = asyncio.ensure_future(question)
+        task: asyncio.Future[Any] = asyncio.ensure_future(self._question(*key[1:]))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
@@ -79,6 +84,15 @@ class LogOffsets:
         await asyncio.wait((running,))
         self._next.pop(key, None)
         return await self._begin(key)
+
+    def _question(self, topic: str, partitions: int, question: Question) -> Coroutine[Any, Any, Any]:
+        match question:
+            case "log":
+                return self._log(topic, partitions)
+            case "ends":
+                return self._ends(topic, partitions)
+            case _:
+                return self._offsets(topic, partitions, question)
 
     async def _log(self, topic: str, partitions: int) -> Log:
         questions = (self._offsets(topic, partitions, "earliest"), self._offsets(topic, partitions, "latest"))
@@ -89,24 +103,44 @@ class LogOffsets:
         count, earliest, latest = outcomes
         return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
 
+    async def _ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
+        offsets = self._list_offsets(topic, partitions, "latest")
+        if self._embedded:
+            return partitions, await _offsets_of(offsets)
+        described = self._describe(topic)  # its reason first, as it is the stronger
+        with _as_unavailable():
+            description, *results = await _results([described, *offsets.values()])
+        return len(description.partitions), {at.partition: each.offset for at, each in zip(offsets, results, strict=True)}
+
     async def _partitions(self, topic: str, known: int) -> int:
         if self._embedded:  # it does not tell, and never makes more
             return known
-        future = self._client().describe_topics(TopicCollection([topic]), request_timeout=_PATIENCE)[topic]
         with _as_unavailable():
-            return len((await asyncio.wrap_future(future)).partitions)
+            return len((await asyncio.wrap_future(self._describe(topic))).partitions)
 
     async def _offsets(self, topic: str, partitions: int, spec: Spec) -> dict[int, int]:
+        return await _offsets_of(self._list_offsets(topic, partitions, spec))
+
+    def _describe(self, topic: str) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = self._client().describe_topics(
+            TopicCollection([topic]), request_timeout=_PATIENCE
+        )[topic]
+        return future
+
+    def _list_offsets(self, topic: str, partitions: int, spec: Spec) -> Asked:
         request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
-        futures = self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
-        with _as_unavailable():
-            results = await _results(list(futures.values()))
-        return {at.partition: result.offset for at, result in zip(futures, results, strict=True)}
+        return self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
 
     def _client(self) -> AdminClient:
         if self._admin is None:
             self._admin = AdminClient(self._config)
         return self._admin
+
+
+async def _offsets_of(asked: Asked) -> dict[int, int]:
+    with _as_unavailable():
+        results = await _results(list(asked.values()))
+    return {at.partition: result.offset for at, result in zip(asked, results, strict=True)}
 
 
 async def _results(futures: Sequence[concurrent.futures.Future[Any]]) -> list[Any]:

@@ -51,7 +51,7 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
     KafkaError._TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
     KafkaError.REQUEST_TIMED_OUT: ProduceFailure.TIMED_OUT,
 }
-_Report = tuple[asyncio.Future[Delivery], ProduceError | None, Message]
+_Report = tuple[asyncio.Future[Delivery], ProduceError | Delivery]
 _TIMED_OUT: Final = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
 
 
@@ -92,7 +92,8 @@ class AckedProducer:
         outage = brokers.outage
 
         def report(error: KafkaError | None, message: Message) -> None:
-            self._report(loop, future, None if error is None else self._error(error, outage), message)
+            # Not the message itself: it holds the value, and a report may have to wait.
+            self._report(loop, future, _delivery(message) if error is None else self._error(error, outage))
 
         try:
             self._producer.produce(topic, value, key, headers=list(headers), on_delivery=report)
@@ -137,16 +138,12 @@ class AckedProducer:
                 log.exception("producer_failed producer=%s", self._name)
 
     def _report(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[Delivery],
-        error: ProduceError | None,
-        message: Message,
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Delivery], outcome: ProduceError | Delivery
     ) -> None:
         """Queue a report for its loop; only the first of a batch that somebody waits for wakes the loop."""
         with self._lock:
-            self._reports.setdefault(loop, deque()).append((future, error, message))
-            patient = error is None and future in self._patient
+            self._reports.setdefault(loop, deque()).append((future, outcome))
+            patient = future in self._patient and isinstance(outcome, Delivery)
             if patient or loop in self._woken:
                 return
             self._woken.add(loop)
@@ -161,19 +158,18 @@ class AckedProducer:
         with self._lock:
             reports = self._reports.pop(loop, None) or ()
             self._woken.discard(loop)
-            self._patient.difference_update(future for future, _, _ in reports)
-        for future, error, message in reports:
+            self._patient.difference_update(future for future, _ in reports)
+        for future, outcome in reports:
             if future.done():  # the request was cancelled meanwhile
                 continue
-            if error is None:
+            if isinstance(outcome, Delivery):
                 self._acknowledged.value += 1
                 if self._brokers.outage is not None:
                     self._brokers.note_answer()
-                offset = message.offset()
-                future.set_result(Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset))
+                future.set_result(outcome)
             else:
-                RECORDS.cell(self._cluster, error.reason).value += 1
-                future.set_exception(error)
+                RECORDS.cell(self._cluster, outcome.reason).value += 1
+                future.set_exception(outcome)
 
     def _refused(self, reason: ProduceFailure) -> ProduceError:
         RECORDS.cell(self._cluster, reason).value += 1
@@ -208,6 +204,11 @@ class AckedProducer:
             log.error("producer_recreated producer=%s error=%s", self._name, error.name())
             old, self._producer = self._producer, self._new_producer()
         threading.Thread(target=_give_up, args=(old,), name=f"kafkaproxy-give-up-{self._name}", daemon=True).start()
+
+
+def _delivery(message: Message) -> Delivery:
+    offset = message.offset()
+    return Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset)
 
 
 def _give_up(producer: Producer) -> None:

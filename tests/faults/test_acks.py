@@ -15,7 +15,7 @@ from kafkaproxy.consumers.problems import from_produce_error
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.errors import ProduceError
 from kafkaproxy.worker.producer import AckedProducer
-from kafkaproxy.worker.types import Acks, ClusterConfig
+from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery
 from tests.conftest import TopicFactory
 from tests.faults.asking import assert_unavailable, unique, until_put
 from tests.faults.conftest import StartProxy
@@ -138,19 +138,6 @@ async def test_a_producer_that_fails_for_good_is_replaced(
     assert [record.value for record in kafka.consume(name)] == ["before", "after"]
 
 
-class _Report:
-    """A delivered message, as far as the producer looks at it."""
-
-    def topic(self) -> str:
-        return "t"
-
-    def partition(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        return 0
-
-
 async def test_a_fatal_error_of_the_producer_before_replaces_nothing(producer: AckedProducer) -> None:
     first = producer._producer
     fatal = KafkaError(KafkaError._FATAL, "out of order", fatal=True)
@@ -167,6 +154,6 @@ async def test_a_report_for_a_request_that_was_cancelled_hurts_nobody(producer: 
     loop = asyncio.get_running_loop()
     gone, there = loop.create_future(), loop.create_future()
     gone.cancel()
-    producer._report(loop, gone, None, _Report())
-    producer._report(loop, there, None, _Report())
+    producer._report(loop, gone, Delivery("t", 0, 0))
+    producer._report(loop, there, Delivery("t", 0, 0))
     assert (await there).offset == 0
