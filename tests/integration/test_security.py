@@ -29,7 +29,8 @@ from kafkaproxy.routing.table import Configuration
 from tests.faults.asking import PATIENCE, items, unique
 from tests.kafka import Broker
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.proxy import Proxy, configuration
+from tests.proxy import Proxy, configuration, produce
+from tests.proxy import gateway as values
 from tests.unit.build import add_route, gateway
 
 Start = Callable[[Configuration], Proxy]
@@ -319,6 +320,45 @@ def test_a_topic_that_may_not_be_read_is_502_until_it_may(
     assert response.json()["type"] == "urn:kafkaproxy:problem:topic-not-authorized"
     permit(AclOperation.READ)
     until(lambda: ask(proxy, "GET", "/items/a").content == b"1")
+
+
+@pytest.fixture
+def other_topic(secure_kafka: Broker) -> Iterator[str]:
+    name = secure_kafka.create_topic(unique("open"))
+    yield name
+    secure_kafka.delete_topics([name])
+
+
+@pytest.mark.parametrize("prefer", ["wait=20", "respond-async"])
+@pytest.mark.parametrize(
+    ("protects", "operations", "code"),
+    [
+        ("requests", (AclOperation.DESCRIBE, AclOperation.READ), "produce-not-authorized"),
+        ("replies", (AclOperation.DESCRIBE, AclOperation.WRITE), "topic-not-authorized"),
+    ],
+)
+def test_a_route_with_a_reply_is_502_where_one_of_its_topics_is_not_permitted(
+    secure_kafka: Broker,
+    certificates: Certificates,
+    topic: str,
+    other_topic: str,
+    start: Start,
+    permit: Permit,
+    protects: str,
+    operations: tuple[AclOperation, ...],
+    code: str,
+    prefer: str,
+) -> None:
+    permit(*operations)
+    requests, replies = (topic, other_topic) if protects == "requests" else (other_topic, topic)
+    listener, client = options("PLAIN", secure_kafka, certificates)
+    route = produce(
+        "/items/{id}", topic=requests, reply_to=replies, async_={"location": "/items/${params.id};${correlationId}"}
+    )
+    proxy = start(configuration(secure_kafka.listeners[listener], values(route), **client))
+    response = ask(proxy, "PUT", "/items/a", content=b"1", headers={"prefer": prefer})
+    assert (response.status_code, response.json()["type"]) == (502, f"urn:kafkaproxy:problem:{code}")
+    assert secure_kafka.consume(requests) == []
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -138,14 +138,8 @@ class Broker(Cluster):
         properties.write_text(text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         scram = scram_options() if self.certificates else []
-        tool = [
-            "kafka.tools.StorageTool",
-            "format",
-            f"--cluster-id={cluster}",
-            "-c",
-            str(properties),
-            *scram,
-        ]  # it may begin with -
+        # An id may begin with a hyphen: it has to stand in one word with its option.
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties), *scram]
         done = subprocess.run(self._command(tool), capture_output=True, text=True, check=False, timeout=120)
         if done.returncode != 0:
             properties.unlink()
