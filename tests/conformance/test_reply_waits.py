@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.types import Role
 from tests.conformance.conftest import StartProxy
@@ -67,8 +69,8 @@ async def ended(asked: Exchange) -> Exchange:
     return asked
 
 
-async def location_from(proxy: Proxy) -> str:
-    accepted = await ended(ask(proxy, ASYNC))
+async def location_from(proxy: Proxy, *fields: tuple[str, str]) -> str:
+    accepted = await ended(ask(proxy, ASYNC, *fields))
     assert accepted.status == 202
     return dict(accepted.fields)[b"location"].decode()
 
@@ -184,6 +186,38 @@ async def test_a_reply_that_comes_before_its_request_is_acknowledged_is_not_miss
     monkeypatch.setattr(ClusterWorker, "send", answered_at_once)
     answer = await ended(ask(proxy, ("prefer", "wait=5")))
     assert (answer.status, answer.body) == (200, b"at once")
+
+
+async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_found(
+    start: StartProxy,
+    kafka: Cluster,
+    route: Route,
+    names: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    kcat_consume: Consume,
+) -> None:
+    location = await location_from(start(route), KEY)
+    [record] = kcat_consume(names[0])
+    at_the_end, go_on = threading.Event(), threading.Event()
+    note_ends = Ingest._note_ends
+
+    def held_up(ingest: Ingest, ends: list[tuple[str, int]]) -> None:
+        if ends:
+            at_the_end.set()
+            go_on.wait(30)
+        note_ends(ingest, ends)
+
+    monkeypatch.setattr(Ingest, "_note_ends", held_up)
+    fresh = start(route, folder="fresh")
+    asking = [ask(fresh, KEY), ask(fresh, path=location), ask(fresh, ("prefer", "wait=20"), path=location)]
+    await until(lambda: at_the_end.is_set() and fresh.runtime.worker.waiting == 3)
+    kafka.produce(names[1], "meanwhile", headers=[(CORRELATION, record.header(CORRELATION))])
+    assert [each.messages for each in asking] == [[]] * 3
+    go_on.set()
+    answers = [(await ended(each)).status for each in asking]
+    assert answers in ([200, 200, 200], [200, 202, 200])  # who does not wait may be told that it is not there yet
+    assert asking[0].body == asking[2].body == b"meanwhile"
+    assert len(kcat_consume(names[0])) == 1
 
 
 async def test_a_reply_in_a_partition_that_is_new_is_found(
