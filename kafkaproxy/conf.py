@@ -39,13 +39,14 @@ class Settings:
     max_topics: int = 1000
     """The most topics one cluster's store follows; a template with a parameter could otherwise open any number."""
     topic_idle_seconds: float = 600.0
-    """How long a topic that only a request asked for (a topic template) is followed after its last use."""
+    """How long a topic that only a request asked for (a topic template) is followed after its last use; a reply topic
+    ``MAX_WAIT_SECONDS`` longer."""
     max_body_bytes: int = 10 * _MIB
     """The largest request body; more is answered 413."""
     max_record_bytes: int = 11 * _MIB
     """The largest record the producer sends (librdkafka ``message.max.bytes``)."""
     max_waiting_requests: int = 10_000
-    """The most requests that wait for a reply or a change at once in a process; more are answered 503."""
+    """The most requests that wait for a reply, its topic or a change at once in a process; more are answered 503."""
     max_merges: int = 64
     """The most merged fetches of a cluster that are under way at once in a process, each with a temporary file. More wait for
     their turn, up to ``READY_TIMEOUT_SECONDS``, then are answered 503."""

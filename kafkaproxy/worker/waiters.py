@@ -312,7 +312,8 @@ class Hub:
                 event.set()
         if tail.replies or tail.eager:
             for correlation_id in self._correlation_ids(record):
-                if waiting := [*tail.replies.get(correlation_id, ()), *tail.eager.get(correlation_id, ())]:
+                found = (*tail.replies.get(correlation_id, ()), *tail.eager.get(correlation_id, ()))
+                if waiting := [each for each in found if not each.done()]:
                     # Of several replies, the one that the index has: who asks again is given that one.
                     _finish(waiting, self._store.reply(tail.key, correlation_id) or record)
 
