@@ -13,7 +13,7 @@ from typing import Final
 
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure, TopicUnavailable, Unavailable
 
-__all__ = ["Fields", "Problem", "as_problem", "retry_after"]
+__all__ = ["Fields", "Problem", "as_problem", "from_unavailable", "retry_after"]
 
 log = logging.getLogger("kafkaproxy.http")
 

@@ -19,7 +19,7 @@ from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import skip_body
 from kafkaproxy.consumers.forwarding import forwarded, forwarded_if_match, without_credentials
 from kafkaproxy.consumers.http import Request, Responder
-from kafkaproxy.consumers.problems import Fields, Problem, retry_after
+from kafkaproxy.consumers.problems import Fields, Problem, from_unavailable, retry_after
 from kafkaproxy.consumers.produce import record_key, rendered_overrides
 from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
@@ -216,6 +216,10 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
         except TimeoutError:
             if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
                 raise _no_answer(call, patience.seconds, settings) from None
+        except TopicUnavailable as error:
+            if call.delivery is None:
+                raise
+            raise _no_more_answers(call, error, settings) from None
         await call.acknowledged()
         return None
 
@@ -305,8 +309,18 @@ def _no_answer(call: Call, seconds: float, settings: Settings) -> Problem:
     if call.delivery is None:  # the time was over before there was anything to wait for: no gateway has timed out
         detail = f"The reply topic could not be read within {seconds:g} seconds. Nothing was passed on: try again."
         return Problem(503, "topic-not-read-yet", detail, [retry_after(settings.retry_after_seconds)])
+    return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {_what_became_of(call)}")
+
+
+def _no_more_answers(call: Call, error: TopicUnavailable, settings: Settings) -> Problem:
+    """The reply topic went away meanwhile: what any request hears, and that this one may have been heard."""
+    problem = from_unavailable(error, settings.retry_after_seconds)
+    return Problem(problem.status, problem.code, f"{problem.detail} {_what_became_of(call)}", problem.fields)
+
+
+def _what_became_of(call: Call) -> str:
     happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
     again = (
         "Repeat it with the same idempotency key." if call.exchange.has_key else "With an idempotency key it can be repeated."
     )
-    return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {happened}. {again}")
+    return f"{happened}. {again}"

@@ -124,4 +124,5 @@ async def test_who_waits_hears_at_once_that_the_reply_topic_was_deleted(broken_k
     broken_kafka.delete_topics([stage.replies])
     for each in waiting:
         assert_problem(await stage.ended(each), 503, "topic-unknown-topic")
+        assert (b"The request was delivered. With an idempotency key" in each.body) == (each is not polling)
     assert_nobody_waits(stage.proxy)
