@@ -40,6 +40,7 @@ class Stage:
         async with asyncio.timeout(PATIENCE):
             while (await self.ended(self.ask(ASYNC))).status != 202:
                 pass
+        await until(lambda: self.queued == 0)  # a moment later than its answer
 
     async def ended(self, asked: Exchange) -> Exchange:
         await asked.end()
