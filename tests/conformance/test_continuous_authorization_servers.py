@@ -98,8 +98,8 @@ async def see_all_end(connection: Http2Connection, streams: Sequence[Exchange], 
     assert [event.type for each in streams for event in each.events] == ["challenge"]
 
 
-async def test_one_answer_keeps_all_streams_of_a_connection(served: Served, kafka: Cluster, topic: TopicFactory) -> None:
-    name = topic()
+async def kept(served: Served, kafka: Cluster, name: str) -> None:
+    """One answer keeps all streams of a connection."""
     async with connection_to(served) as connection:
         end = time.time() + LIFE
         streams = await listen(connection, name, end)
@@ -111,7 +111,6 @@ async def test_one_answer_keeps_all_streams_of_a_connection(served: Served, kafk
         assert [each.data("message") for each in streams] == [["still here"]] * STREAMS
         assert len(challenges(streams)) == 1
         assert {(each.ended, each.broken) for each in streams} == {(False, "")}
-    await served.until_count(0)
 
 
 _NOT_THE_SAME: Final[dict[str, dict[str, Any]]] = {
@@ -122,9 +121,9 @@ _NOT_THE_SAME: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-async def test_without_a_good_answer_all_streams_of_a_connection_end(served: Served, topic: TopicFactory) -> None:
-    """Each bad answer on a connection of its own, at the same time: with the session's id, and without."""
-    name = topic()
+async def not_kept(served: Served, name: str) -> None:
+    """Without a good answer all streams of a connection end. Each bad one is on a connection of its own, at the same time: with
+    the session's id, and without."""
 
     async def no_answer() -> None:
         async with connection_to(served) as connection:
@@ -151,6 +150,12 @@ async def test_without_a_good_answer_all_streams_of_a_connection_end(served: Ser
             await see_all_end(connection, streams, end)
 
     await asyncio.gather(no_answer(), from_another_connection(), *map(refused, _NOT_THE_SAME.values()))
+
+
+async def test_one_answer_keeps_all_streams_of_a_connection_and_without_a_good_one_they_end(
+    served: Served, kafka: Cluster, topic: TopicFactory
+) -> None:
+    await asyncio.gather(kept(served, kafka, topic()), not_kept(served, topic()))  # together: each lasts as long as a token
     await served.until_count(0)
 
 
