@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from daphne.server import Server
+if TYPE_CHECKING:  # the module starts Twisted, and the site may be on another server
+    from daphne.server import Server
 
 __all__ = ["cut", "served_by"]
 
