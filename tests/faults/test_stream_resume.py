@@ -234,6 +234,9 @@ async def test_what_the_store_let_go_of_comes_from_kafka(kafka: Cluster, topic: 
     async with opened(proxy, last=events[1000].id) as s:  # how the partitions take turns is another matter
         rest = await read_to_end(s, kafka, name)
         assert sorted(event.data for event in rest) == sorted(event.data for event in events[1001:])
+    for partition in range(2):
+        own = [number for number in (int(event.data[:5]) for event in rest) if number < 6000 and number % 2 == partition]
+        assert own == sorted(own)
 
 
 async def test_kafka_deleted_what_the_store_does_not_know_of_yet(
