@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -20,6 +21,14 @@ __all__ = ["Log", "LogOffsets", "Spec"]
 _PATIENCE: Final = 5.0
 # librdkafka answers _NOENT where it cannot find the leader of a partition: there is none, or it has yet to learn of it.
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)  # noqa: SLF001
+_MOVING: Final = frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH}
+    | {KafkaError.UNKNOWN_LEADER_EPOCH}
+)
+"""A partition's leader is another broker from now on. The client library learns of it, but does not ask again."""
+_AGAIN_SECONDS: Final = 0.1
+_COUNT_SECONDS: Final = 1.0
+_MAX_COUNTED: Final = 10_000
 Spec = Literal["earliest", "latest"] | int
 """Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
 Offsets = Mapping[int, int]
@@ -40,7 +49,8 @@ class Log:
 class LogOffsets:
     """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them.
 
-    A question is asked after the call that needs its answer. Who asks the same while it is under way shares the next one.
+    A question is asked after the call that needs its answer. Who asks the same while it is under way shares the next one. It is
+    asked again while leaders change, for a while.
     """
 
     def __init__(self, admin_config: Mapping[str, Any], *, embedded: bool = False) -> None:
@@ -49,6 +59,8 @@ class LogOffsets:
         self._admin: AdminClient | None = None
         self._running: dict[Key, asyncio.Future[Any]] = {}
         self._next: dict[Key, asyncio.Future[Any]] = {}
+        self._counted: dict[str, tuple[int, float]] = {}
+        """Topic → how many partitions, and until when that is believed."""
 
     async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
         """Return partition → offset; -1: no record is that young."""
@@ -61,7 +73,10 @@ class LogOffsets:
         return log
 
     async def ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
-        """Return how many partitions there are, and where the first ``partitions`` end. As quick as :meth:`ask`."""
+        """Return how many partitions there are, and where the first ``partitions`` end.
+
+        As quick as :meth:`ask`, since the number is that of a second ago at worst: it costs Kafka as much as all the ends.
+        """
         ends: tuple[int, Offsets] = await self._share((asyncio.get_running_loop(), topic, partitions, "ends"))
         return ends
 
@@ -75,7 +90,7 @@ class LogOffsets:
         return await asyncio.shield(following)
 
     def _begin(self, key: Key) -> asyncio.Future[Any]:
-        task: asyncio.Future[Any] = asyncio.ensure_future(self._question(*key[1:]))
+        task: asyncio.Future[Any] = asyncio.ensure_future(self._answer(*key[1:]))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
@@ -84,6 +99,16 @@ class LogOffsets:
         await asyncio.wait((running,))
         self._next.pop(key, None)
         return await self._begin(key)
+
+    async def _answer(self, topic: str, partitions: int, question: Question) -> Any:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._question(topic, partitions, question)
+            except TopicUnavailable as error:
+                if not _is_moving(error) or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     def _question(self, topic: str, partitions: int, question: Question) -> Coroutine[Any, Any, Any]:
         match question:
@@ -104,13 +129,19 @@ class LogOffsets:
         return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
 
     async def _ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
+        now = time.monotonic()
+        count, good_until = self._counted.get(topic, (0, now))
         offsets = self._list_offsets(topic, partitions, "latest")
-        if self._embedded:
-            return partitions, await _offsets_of(offsets)
+        if self._embedded or now < good_until:
+            return max(count, partitions), await _offsets_of(offsets)
         described = self._describe(topic)  # its reason first, as it is the stronger
         with _as_unavailable():
             description, *results = await _results([described, *offsets.values()])
-        return len(description.partitions), {at.partition: each.offset for at, each in zip(offsets, results, strict=True)}
+        count = len(description.partitions)
+        if len(self._counted) >= _MAX_COUNTED:
+            self._counted.clear()
+        self._counted[topic] = (count, now + _COUNT_SECONDS)
+        return count, {at.partition: each.offset for at, each in zip(offsets, results, strict=True)}
 
     async def _partitions(self, topic: str, known: int) -> int:
         if self._embedded:  # it does not tell, and never makes more
@@ -178,6 +209,11 @@ def _as_unavailable() -> Iterator[None]:
     except KafkaException as error:
         reason = Unavailable.UNKNOWN_TOPIC if error.args[0].code() in _UNKNOWN else Unavailable.UNREACHABLE
         raise TopicUnavailable(reason, str(error.args[0].name())) from error
+
+
+def _is_moving(error: TopicUnavailable) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _MOVING
 
 
 def _offset_spec(spec: Spec) -> Any:

@@ -221,9 +221,16 @@ async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_fou
 
 
 async def test_a_reply_in_a_partition_that_is_new_is_found(
-    start: StartProxy, kafka: Cluster, route: Route, names: tuple[str, str], limit: Limit, kcat_consume: Consume
+    start: StartProxy,
+    kafka: Cluster,
+    route: Route,
+    names: tuple[str, str],
+    limit: Limit,
+    kcat_consume: Consume,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit(METADATA_SECONDS=60, RETENTION_SECONDS=60)
+    monkeypatch.setattr("kafkaproxy.worker.offsets._COUNT_SECONDS", 0.0)
     proxy = start(route)
     assert (await ended(ask(proxy, KEY, ASYNC))).status == 202
     [record] = kcat_consume(names[0])
