@@ -42,6 +42,7 @@ class KafkaProxy:
             if (plan := table.plans.find(scope)) is not None:
                 await follow(running, table, plan, scope, receive, send)
                 return
+            running.streams.watch()  # here, as every line comes this way once, and servers have their own handlers by now
             request = Request(scope, receive)
             candidates = table.matcher.find(request.path)
             if candidates and await serve(running, table, candidates, request, send):

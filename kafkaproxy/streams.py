@@ -26,7 +26,7 @@ log = logging.getLogger("kafkaproxy.stream")
 Handler = Callable[[int, FrameType | None], Any]
 _AGAIN_SECONDS: Final = 0.5
 """When to repeat a signal for a server that hears of it through asyncio: by a pipe that is full while the loop is busy with
-thousands of clients that leave, so that the signal is lost."""
+thousands of clients, so that the signal is lost."""
 
 
 class Drainable(Protocol):
@@ -52,7 +52,6 @@ class Streams:
     @contextlib.contextmanager
     def place(self, limit: int) -> Iterator[bool]:
         """Take a place for a stream, also for the time until it is open; False where there are ``limit`` already."""
-        self._watch_signals()
         if self._places >= limit:
             yield False
             return
@@ -72,10 +71,6 @@ class Streams:
             yield
         finally:
             del self._open[stream]
-
-    def watch(self) -> None:
-        """Notice that the server stops, though no stream is open."""
-        self._watch_signals()
 
     def drain(self) -> None:
         """End every stream, each at its own moment, so that clients do not all come back at once. From any thread."""
@@ -100,7 +95,8 @@ class Streams:
                 while self._places:  # noqa: ASYNC110 - streams may end in other loops than this one
                     await asyncio.sleep(0.05)
 
-    def _watch_signals(self) -> None:
+    def watch(self) -> None:
+        """Notice from now on that the server is told to stop; see to it that it hears of it, too."""
         if self._watching or threading.current_thread() is not threading.main_thread():
             return
         self._watching = True
