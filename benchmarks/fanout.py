@@ -111,7 +111,7 @@ class Bench:
         outcome = load.end()
         outcome["cpu"] = side.cpu() - cpu
         outcome["seconds"] += 1 / rate  # the first record's
-        load.ask("drop")
+        _drop(load, side)
         return outcome
 
     def storm(self, load: Load, side: Side, clients: int) -> dict[str, Any]:
@@ -119,13 +119,13 @@ class Bench:
         load.open(side, clients)
         self._produce(side, 5, 50)
         load.ask("measure", seconds=20, expected=5 * clients)
-        load.ask("drop")
+        _drop(load, side)
         time.sleep(1)
         self._produce(side, _MISSED, 200)
         cpu = side.cpu()
         outcome = load.ask("storm", until=self._next[side.name] - 1, missed=_MISSED)
         outcome["cpu"] = side.cpu() - cpu
-        load.ask("drop")
+        _drop(load, side)
         return outcome
 
     def _produce(self, side: Side, count: int, rate: float) -> None:
@@ -137,6 +137,12 @@ class Bench:
             return
         arguments = [self._options.bootstrap, self._topic, str(self._options.acks), str(first), str(count), str(rate)]
         subprocess.run(_pinned(self._options.others, "benchmarks.fanout_source", *arguments), cwd=ROOT, check=True)
+
+
+def _drop(load: Load, side: Side) -> None:
+    load.ask("drop")
+    if side.name == "raw":  # ours hears of it by itself
+        urllib.request.urlopen(f"{side.site.url}/forget", timeout=60).close()
 
 
 def main() -> None:

@@ -28,12 +28,16 @@ __all__ = ["application"]
 
 
 class Raw:
-    """A list of frames, and a loop for each client that writes what is new in it."""
+    """A list of frames, and a loop for each client that writes what is new in it.
+
+    It does not listen for clients that leave, and a server may let it write to them for ever: ``/forget`` ends those loops.
+    """
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._at: dict[str, int] = {}
         self._waiters: list[asyncio.Future[None]] = []
+        self._loops: set[asyncio.Task[Any]] = set()
         self._acks = Acks(Path(os.environ["ACKS"]))
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
@@ -41,6 +45,8 @@ class Raw:
             raise NotImplementedError
         if scope["path"] == "/produce":
             await self._produce(scope, send)
+        elif scope["path"] == "/forget":
+            await self._forget(send)
         else:
             await self._stream(scope, send)
 
@@ -50,6 +56,9 @@ class Raw:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
         loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._loops.add(task)
         try:
             while True:
                 if at < len(self._frames):
@@ -59,8 +68,16 @@ class Raw:
                     waiter = loop.create_future()
                     self._waiters.append(waiter)
                     await waiter
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, asyncio.CancelledError):
             pass  # the client has left
+        finally:
+            self._loops.discard(task)
+
+    async def _forget(self, send: Any) -> None:
+        for task in self._loops:
+            task.cancel()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _produce(self, scope: Any, send: Any) -> None:
         query = {name: float(values[0]) for name, values in parse_qs(scope["query_string"].decode()).items()}

@@ -18,10 +18,11 @@ __all__ = ["Framing", "Group", "Piece", "View", "frame_of", "release"]
 
 _RING: Final = 2048
 _RING_BYTES: Final = 4 << 20
-# What a server may have to hold for clients that filter alike and do not read.
 _ENTRY_BYTES: Final = 64
-# Beside the frame.
+"""What a frame takes beside itself."""
+# What a server may have to hold for a client that does not read.
 _PIECE_BYTES: Final = 1 << 17
+_AT_ONCE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,20 @@ class Group:
 
 
 def release(waiters: set[asyncio.Future[None]]) -> None:
-    """Wake all of them, once."""
-    for waiter in waiters:
+    """Wake all of them, once, some in each turn of the loop.
+
+    What thousands of wakes at once leave behind until their turn comes would set off the garbage collector again and again,
+    which then looks at all that there is.
+    """
+    left = list(waiters)
+    waiters.clear()
+    _wake_some(left)
+
+
+def _wake_some(left: list[asyncio.Future[None]]) -> None:
+    for waiter in left[-_AT_ONCE:]:
         if not waiter.done():
             waiter.set_result(None)
-    waiters.clear()
+    del left[-_AT_ONCE:]
+    if left:
+        asyncio.get_running_loop().call_soon(_wake_some, left)
