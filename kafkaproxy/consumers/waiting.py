@@ -31,11 +31,8 @@ class Waiting:
 
         A 503 :class:`Problem` says that too many requests wait already.
         """
-        try:
-            async with asyncio.timeout(self.seconds):
-                return await self.attend(work)
-        finally:
-            work.close()  # which was not begun where the time is over at once, and is over otherwise
+        async with asyncio.timeout(self.seconds):
+            return await self.attend(work)
 
     async def attend(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` as :meth:`run` does, for as long as it takes: it looks at the time itself."""
