@@ -160,6 +160,7 @@ class Ingest:
             self._obey()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WANTED_SECONDS
+                self._writer.beat(self._servers)
                 self._rewant()
                 self._keep_room()
                 # A reader that was killed would hold on to every page that was in use then.

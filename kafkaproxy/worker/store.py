@@ -22,7 +22,7 @@ from kafkaproxy.worker import codec
 from kafkaproxy.worker.environments import close_environment, open_environment
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["FORMAT", "Progress", "Store", "TopicState"]
+__all__ = ["FORMAT", "Heartbeat", "Progress", "Store", "TopicState"]
 
 log = logging.getLogger("kafkaproxy.store")
 
@@ -52,6 +52,16 @@ class Progress:
     def pack(self) -> bytes:
         """Encode for the store."""
         return _PROGRESS.pack(self.next_offset, self.log_start, self.complete_from)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last sign of life of a writer."""
+
+    time: float
+    """When it was written, by the wall clock, in seconds since the epoch."""
+    servers: str
+    """The bootstrap servers of the cluster that the writer reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +163,12 @@ class Store:
         """Return a stamp that changes with every :meth:`ask_to_look`."""
         with self._env.begin(db=self._dbs["meta"]) as txn:
             return bytes(txn.get(b"look", b""))
+
+    def heartbeat(self) -> Heartbeat | None:
+        """Return the last heartbeat of a writer, of this process or another; None where none ever wrote."""
+        with self._env.begin(db=self._dbs["meta"]) as txn:
+            row = txn.get(b"heartbeat")
+        return None if row is None else Heartbeat(**json.loads(row))
 
     def holds(self, state: TopicState) -> bool:
         """Whether a topic is still as ``state`` says: what was just read was not half dropped, or half read."""

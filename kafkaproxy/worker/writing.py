@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -60,6 +62,11 @@ class StoreWriter:
             for state in states.values():
                 self._put_state(txn, state)
         return states
+
+    def beat(self, servers: str) -> None:
+        """Write a heartbeat. That it arrives in the store shows that the writer runs and that the store can be written."""
+        with self._env.begin(write=True, db=self._store.db("meta")) as txn:
+            txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
 
     def adopt(self, cluster_id: str) -> bool:
         """Note whose data this is; where it is another cluster's, drop it and return True."""
