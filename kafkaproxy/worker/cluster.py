@@ -228,11 +228,19 @@ class ClusterWorker:
                     partitions, ends = await self.offsets.ends(name, state.partitions)
                 with self.hub().change(name) as changed:
                     while not self._reaches(state, ends):
-                        await changed.wait()
-                        changed.clear()
+                        await self._moves(changed)
         except TimeoutError:
             raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
         return state
+
+    async def _moves(self, changed: asyncio.Event) -> None:
+        """Wait until a topic's position moved. It may move past what no record shows: for that the writer has to look."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await changed.wait()
+        except TimeoutError:
+            self.look_again()
+        changed.clear()
 
     async def _grown(self, name: str, partitions: int) -> TopicState:
         """Wait until as many partitions of a topic are read."""
