@@ -17,6 +17,7 @@ from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.lock import prepare
+from kafkaproxy.worker.mailbox import Sent
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
@@ -137,7 +138,13 @@ class ClusterWorker:
 
         A ``patient`` future has to be settled: see :meth:`AckedProducer.produce`.
         """
-        delivery = self._producer(acks).produce(topic, key, value, headers, patient=patient)
+        return self._noting(topic, self._producer(acks).produce(topic, key, value, headers, patient=patient))
+
+    def rejoin(self, acks: Acks, sent: Sent, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Wait again, as :meth:`send` does, for a record that was not acknowledged in time."""
+        return self._noting(sent.topic, self._producer(acks).rejoin(sent, patient=patient))
+
+    def _noting(self, topic: str, delivery: asyncio.Future[Delivery]) -> asyncio.Future[Delivery]:
         if topic in self._topics or topic in self.config.topics:  # one that is read, though maybe not known yet
             delivery.add_done_callback(self._note_own_write)
         return delivery
