@@ -210,7 +210,7 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
     async def replied() -> Record | None:
         """Return the reply; None where the time is over and Kafka has the request, which is what a 202 says."""
         try:
-            async with asyncio.timeout(patience.seconds):
+            async with patience.timeout():
                 await call.replies.ready()
                 # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its
                 # end first.

@@ -30,6 +30,8 @@ log = logging.getLogger("kafkaproxy.routing")
 _SHORTEST_PAUSE: Final = 0.05
 """Seconds between two looks at the database, however small the setting."""
 
+_STOP_SECONDS: Final = 1.0
+
 Subscriber = Callable[[Configuration], None]
 
 
@@ -81,7 +83,7 @@ class LiveConfiguration:
             thread, self._thread = self._thread, None
             self._stopping.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(_STOP_SECONDS)  # it may wait for a database that does not answer
 
     def reload(self) -> bool:
         """Load and compile now, whatever the version; return whether the newest configuration is in service.

@@ -79,7 +79,8 @@ class AckedProducer:
         )
         self._closed = threading.Event()
         self._lost: Counter[tuple[str, int]] = Counter()
-        """Topic and code of the error → how many records were given up when it was closed."""
+        """Topic and code of the error → how many records were given up since it was told to stop."""
+        self._stopping = False
         self._generation = 0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
@@ -135,12 +136,14 @@ class AckedProducer:
 
     def hurry(self, seconds: float) -> None:
         """Let a request wait no longer than this for its acknowledgement from now on: the process stops."""
+        self._stopping = True
         self._patience = min(self._patience, seconds)
         for mailbox in tuple(self._mailboxes.values()):
             mailbox.hurry(seconds)
 
     def close(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for what was handed over, say in the log what was not delivered, and stop."""
+        self._stopping = True
         self._producer.flush(timeout)
         self._brokers.close()
         self._closed.set()
@@ -170,7 +173,7 @@ class AckedProducer:
                 log.exception("producer_failed producer=%s", self._name)
 
     def _report(self, mailbox: Mailbox, sent: Sent, error: KafkaError | None, outcome: Outcome) -> None:
-        if error is not None and self._closed.is_set():
+        if self._stopping and error is not None and error.code() in (_QUEUED, _IN_FLIGHT):
             self._lost[sent.topic, error.code()] += 1
         if not mailbox.post(sent, outcome):
             self._mailboxes.pop(mailbox.loop, None)
@@ -244,7 +247,7 @@ class AckedProducer:
         return True
 
     def _give_up_rest(self) -> None:
-        """Give up what is left at the end, and say in the log how much that was."""
+        """Give up what is left at the end, and say in the log how much was not delivered since the stop began."""
         _give_up(self._producer, _PURGE_SECONDS)
         for topic in sorted({topic for topic, _ in self._lost}):
             unsent, in_flight = self._lost[topic, _QUEUED], self._lost[topic, _IN_FLIGHT]
