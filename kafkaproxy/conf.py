@@ -59,7 +59,7 @@ class Settings:
     """How long a request waits for the acknowledgement of its record before 503 or 504. The record may be written later."""
     stop_seconds: float = 7.0
     """How long a stop may take, from the signal on: requests that wait are answered within a third of it, then what was handed
-    over goes to Kafka. Keep it below what your supervisor grants (Docker: 10)."""
+    over goes to Kafka. Keep it below what your supervisor grants (Docker: 10), and a half above ``DRAIN_SECONDS``."""
     reload_seconds: float = 0.5
     """How often a process asks the database whether the configuration changed."""
     metadata_seconds: float = 5.0

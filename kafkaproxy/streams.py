@@ -104,7 +104,7 @@ class Streams:
         """
         self.drain(get_settings().stop_seconds / 2)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(get_settings().drain_seconds, self._left() / 2)):
+            async with asyncio.timeout(min(get_settings().drain_seconds, self._left() * 2 / 3)):
                 while self._places:  # noqa: ASYNC110 - streams may end in other loops than this one
                     await asyncio.sleep(0.05)
 
