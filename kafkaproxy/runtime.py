@@ -51,6 +51,7 @@ def limits(settings: Settings) -> Limits:
         produce_timeout=settings.produce_timeout_seconds,
         metadata_interval=settings.metadata_seconds,
         retention_interval=settings.retention_seconds,
+        writer_timeout=settings.writer_timeout_seconds,
     )
 
 

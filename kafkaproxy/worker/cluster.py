@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Final
 
 from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.errands import Errands
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
@@ -23,6 +25,7 @@ from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
 from kafkaproxy.worker.waiters import Hub
 from kafkaproxy.worker.wake import WakeSocket
+from kafkaproxy.worker.watch_store import StoreWatch
 from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
@@ -33,6 +36,10 @@ _WANT_SECONDS: Final = 60.0
 _OWN_WRITES_SECONDS: Final = 1.0
 _RETIRING_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.5
+_LOOK_SOON_SECONDS: Final = 0.05
+"""Between two looks at a store that cannot be served."""
+_BLOCKED_SECONDS: Final = 2.0
+"""How long closing waits for what a frozen writer blocks."""
 
 
 class ClusterWorker:
@@ -47,9 +54,10 @@ class ClusterWorker:
         prepare(folder)
         self.store = Store(folder, limits.store_max_bytes)
         doubt(self.store)
-        self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
+        self.watch = StoreWatch(config.name, self.store, limits)
+        self._errands = Errands(self.store)
         self.scans = ThreadPoolExecutor(2, thread_name_prefix=f"kafkaproxy-scan-{config.name}")
-        """For what looks through whole topics: whoever has but a row to write must not wait for it."""
+        """For what looks through whole topics."""
         self._topics: Mapping[str, TopicState] = {}
         self._topics_version = b""
         self._topics_lock = threading.Lock()
@@ -71,8 +79,17 @@ class ClusterWorker:
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
         self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
-        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
+        self._may_ingest = limits.ingest
+        self._ingest_lock = threading.Lock()
+        self.ingest = self._new_ingest()
+        self._leaving: list[threading.Thread] = []
+        """End the readers of former generations."""
         self._refresh_topics()
+
+    def _new_ingest(self) -> Ingest | None:
+        if not self._may_ingest:
+            return None
+        return Ingest(self.config, self.servers, self.store, self.limits, self._committed, self._offer)
 
     def start(self) -> None:
         """Start the threads."""
@@ -92,12 +109,18 @@ class ClusterWorker:
         Nobody waits longer than the longest wait.
         """
         self._end_streams()
-        if self.ingest is not None:
-            self.ingest.close()
+        self._stop_ingest()
         deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
         while self._is_busy() and time.monotonic() < deadline and not self._hurry.wait(_RETIRING_SECONDS):
             pass
         self.close()
+
+    def _stop_ingest(self) -> None:
+        with self._ingest_lock:  # else the listener might have made another one
+            self._may_ingest = False
+            ingest = self.ingest
+        if ingest is not None:
+            ingest.close()
 
     def hurry(self) -> None:
         """Close soon, whoever waits."""
@@ -109,19 +132,22 @@ class ClusterWorker:
     def close(self) -> None:
         """Flush what was handed over, stop the threads, give the store back."""
         self._closed.set()
+        self.watch.close()
         self._end_streams()
         for producer in self._producers.values():
             producer.close(self.limits.produce_timeout)
-        if self.ingest is not None:
-            self.ingest.close()
+        self._stop_ingest()
         with contextlib.suppress(OSError):
             self._wake_socket.wake()
         self._listener.join(timeout=2)
         self._wake_socket.close()
-        self.pool.shutdown(wait=True)
+        for thread in self._leaving:
+            thread.join(timeout=_BLOCKED_SECONDS)
+        # A writer that is frozen may block whatever writes for as long as it is: the environment must not close meanwhile.
+        is_blocked = not self._errands.close(_BLOCKED_SECONDS) or (self.ingest is not None and self.ingest.alive)
         self.scans.shutdown(wait=True, cancel_futures=True)
         self.history.close()
-        self.store.close()
+        self.store.close(may_be_in_use=is_blocked)
 
     def _end_streams(self) -> None:
         for loop, hub in self._hubs.items():
@@ -169,10 +195,15 @@ class ClusterWorker:
 
     # Reading
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the process that writes the store lives, so that what was read may be served."""
+        return self.watch.is_fresh
+
     def topic(self, name: str, role: Role) -> TopicState | None:
         """Return a topic that is ready to serve ``role`` and holds what this process wrote; never waits."""
         state = self._topics.get(name)
-        if state is None or not state.ready or state.error or role not in state.roles:
+        if state is None or not state.ready or state.error or role not in state.roles or not self.is_fresh:
             return None
         if name in self._own_writes and not self._has_own_writes(name, state):
             return None
@@ -185,11 +216,11 @@ class ClusterWorker:
         now = time.time()
         if now - self._asked.get((name, role), 0) >= min(_WANT_SECONDS, self.limits.topic_idle / 3):
             self._asked[name, role] = now
-            self.pool.submit(self.store.want, name, frozenset({role}), now)
+            self._errands.submit(lambda store: store.want(name, frozenset({role}), now))
 
     def holds(self, state: TopicState) -> bool:
         """Whether what was just read of a topic can be believed: nobody began to drop it, or to read it anew, meanwhile."""
-        if self.store.holds(state):
+        if self.is_fresh and self.store.holds(state):
             return True
         self._wake_here()
         return False
@@ -252,7 +283,7 @@ class ClusterWorker:
             if state is not None and role in state.roles:
                 if state.error and state.error != Unavailable.NOT_READ_YET:
                     raise TopicUnavailable(Unavailable(state.error))
-                if state.ready and not state.error:
+                if state.ready and not state.error and self.is_fresh:
                     return state
             await hub.states_changed()
 
@@ -266,8 +297,7 @@ class ClusterWorker:
             return
         if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self.pool, self.store.want, name, frozenset({role}), now)
+        await asyncio.wrap_future(self._errands.submit(lambda store: store.want(name, frozenset({role}), now)))
         if len(self._asked) > 4 * self.limits.max_topics:
             self._asked.clear()
         self._asked[name, role] = now
@@ -286,10 +316,10 @@ class ClusterWorker:
             self.ingest.look_again()
         elif not self._closed.is_set() and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self.pool.submit(self._ask_to_look)
+            self._errands.submit(self._ask_to_look)
 
-    def _ask_to_look(self) -> None:
-        self.store.ask_to_look()
+    def _ask_to_look(self, store: Store) -> None:
+        store.ask_to_look()
         self._wake_socket.wake_others()
 
     async def _see_own_writes(self, name: str, state: TopicState) -> None:
@@ -316,6 +346,7 @@ class ClusterWorker:
             headers, merges = self.config.correlation_headers, self.limits.max_merges
             hub = Hub(loop, self.store, lambda: self._topics, headers, max(merges, 1))
             self._hubs = {**self._hubs, loop: hub}
+            hub.move(self.store)  # it may have become another one meanwhile
         return hub
 
     def topics(self) -> Mapping[str, TopicState]:
@@ -374,13 +405,59 @@ class ClusterWorker:
     def _listen(self) -> None:
         seen = 0
         while not self._closed.is_set():
-            woken = self._wake_socket.wait(_LOOK_SECONDS)
+            woken = self._wake_socket.wait(_LOOK_SECONDS if self.is_fresh else _LOOK_SOON_SECONDS)
             if self._closed.is_set():
                 return
-            # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
-            seen, before = self.store.transaction(), seen
-            if not woken and seen == before:
-                continue
-            if self.ingest is not None and self.ingest.writing:
-                self.ingest.nudge()
-            self._wake_here()
+            try:
+                if self._look():
+                    seen, woken = 0, True
+                # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
+                seen, before = self.store.transaction(), seen
+                if not woken and seen == before:
+                    continue
+                if self.ingest is not None and self.ingest.writing:
+                    self.ingest.nudge()
+                self._wake_here()
+            except Exception:
+                # Whatever it was, a thread that died would leave this process with what it has read until now.
+                log.exception("store_look_failed cluster=%s", self.config.name)
+                self._closed.wait(_LOOK_SECONDS)
+
+    def _look(self) -> bool:
+        """Look whether the store can be served; return whether it is another one now."""
+        was_fresh = self.is_fresh
+        is_moved = not self.watch.look()
+        if is_moved:
+            self._move()
+        if is_moved or (self.is_fresh and not was_fresh):
+            self._in_loops(Hub.topics_changed)
+        return is_moved
+
+    def _move(self) -> None:
+        """Go on with the generation of the store that is current now. Whatever waits or streams here stays."""
+        store = Store(self.store.folder, self.limits.store_max_bytes)
+        doubt(store)
+        old, ingest = self.store, self.ingest
+        with self._topics_lock:
+            self.store = store
+            self._topics_version, self._topics = store.topics_version(), store.topics()
+        self.watch = StoreWatch(self.config.name, store, self.limits)
+        self._asked.clear()
+        self.stamps.clear()
+        self._in_loops(lambda hub: hub.move(store))
+        self._errands.move(store)
+        with self._ingest_lock:
+            self.ingest = self._new_ingest()
+            if self.ingest is not None:
+                self.ingest.start()
+        log.info("store_moved cluster=%s path=%s pid=%s", self.config.name, store.path, os.getpid())
+        leaving = threading.Thread(target=_leave, args=(old, ingest), name=f"kafkaproxy-leave-{self.config.name}", daemon=True)
+        leaving.start()
+        self._leaving = [*(each for each in self._leaving if each.is_alive()), leaving]
+
+
+def _leave(store: Store, ingest: Ingest | None) -> None:
+    """End what reads into a former generation. It may be in the middle of a transaction, and requests may read from it."""
+    if ingest is not None:
+        ingest.close()
+    store.close(may_be_in_use=True)

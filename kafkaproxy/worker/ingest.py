@@ -72,7 +72,7 @@ class Ingest:
         self._wake = wake
         self._offer = offer
         self._topics: Mapping[str, TopicSettings] = cluster.topics
-        self._lock = WriterLock(store.folder)
+        self._lock = WriterLock(store.path)
         self._writer = StoreWriter(store, cluster.correlation_headers)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._states: dict[str, TopicState] = {}
@@ -142,6 +142,7 @@ class Ingest:
         log.info("ingest_started cluster=%s", self._cluster.name)
         mark(self._store.folder, clean=False)
         self._states = self._writer.begin(os.urandom(8))
+        self._writer.beat(self._servers)  # after begin(): before, what only a dead writer called ready might be served
         self._steward.begin()
         self._writer.sweep(self._states.values())
         self._consumer = Consumer({**consumer_config(self._cluster, self._servers), "error_cb": self._on_error})
@@ -167,7 +168,8 @@ class Ingest:
                 self._store.env.reader_check()
             self._poll()
         self._store.env.sync(True)
-        mark(self._store.folder, clean=True)
+        if self._store.is_current:  # else another process writes, and says when its store is clean
+            mark(self._store.folder, clean=True)
 
     def _obey(self) -> None:
         while True:

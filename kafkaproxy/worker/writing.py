@@ -67,6 +67,7 @@ class StoreWriter:
         """Write a heartbeat. That it arrives in the store shows that the writer runs and that the store can be written."""
         with self._env.begin(write=True, db=self._store.db("meta")) as txn:
             txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
+            self._store.keep_ahead()
 
     def adopt(self, cluster_id: str) -> bool:
         """Note whose data this is; where it is another cluster's, drop it and return True."""
@@ -299,7 +300,7 @@ class StoreWriter:
 
 def doubt(store: Store) -> None:
     """Call nothing ready that only a writer who is gone called so: Kafka may have gone on, or be another one."""
-    lock = WriterLock(store.folder)
+    lock = WriterLock(store.path)
     if lock.acquire():
         StoreWriter(store, frozenset()).begin(os.urandom(8))
         lock.release()

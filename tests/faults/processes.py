@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from kafkaproxy.worker.lock import writer_pid
+from kafkaproxy.worker.store import current_path
 from tests.kafka import Cluster
 from tests.servers import Site
 
@@ -20,7 +22,7 @@ StartServer = Callable[..., Site]
 
 def writer_of(sites: Iterable[Site], folder: Path) -> Site:
     """Return the process that holds the writer's lock."""
-    held = int((folder / "store/default/writer.lock").read_text())
+    held = writer_pid(current_path(folder / "store" / "default"))
     (writer,) = [site for site in sites if held in _family(site)]
     return writer
 

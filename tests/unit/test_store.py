@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.worker import store as store_module
 from kafkaproxy.worker import writing
 from kafkaproxy.worker.lock import WriterLock
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.store import Store, TopicState, current_path
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter, doubt
 
@@ -341,7 +341,7 @@ def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: St
 
 def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
-    lock = WriterLock(store.folder)
+    lock = WriterLock(store.path)
     assert lock.acquire()
     doubt(store)
     assert store.topics()["t"].ready  # the one who writes knows
@@ -363,11 +363,15 @@ def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, sto
 
 
 def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / f"store-{store_module.FORMAT}"
-    path.mkdir()
+    Store(tmp_path, MEGABYTE).close()
+    path = current_path(tmp_path)
+    assert path is not None
     (path / "data.mdb").write_bytes(b"no store" * 4000)
+    with pytest.raises(lmdb.InvalidError):  # which is all that who only looks gets
+        Store(tmp_path, MEGABYTE, may_replace=False)
     store = Store(tmp_path, MEGABYTE)
     assert store.topics() == {}
+    assert store.path != path
     assert "store_unreadable" in caplog.text
     store.close()
 
