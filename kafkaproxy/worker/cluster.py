@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import threading
@@ -437,7 +438,7 @@ class ClusterWorker:
         """Go on with the generation of the store that is current now. Whatever waits or streams here stays."""
         store = Store(self.store.folder, self.limits.store_max_bytes)
         doubt(store)
-        old, ingest = self.store, self.ingest
+        left = [(self.store, self.ingest)]
         with self._topics_lock:
             self.store = store
             self._topics_version, self._topics = store.topics_version(), store.topics()
@@ -451,13 +452,17 @@ class ClusterWorker:
             if self.ingest is not None:
                 self.ingest.start()
         log.info("store_moved cluster=%s path=%s pid=%s", self.config.name, store.path, os.getpid())
-        leaving = threading.Thread(target=_leave, args=(old, ingest), name=f"kafkaproxy-leave-{self.config.name}", daemon=True)
+        leaving = threading.Thread(target=_leave, args=(left,), name=f"kafkaproxy-leave-{self.config.name}", daemon=True)
         leaving.start()
         self._leaving = [*(each for each in self._leaving if each.is_alive()), leaving]
 
 
-def _leave(store: Store, ingest: Ingest | None) -> None:
+def _leave(left: list[tuple[Store, Ingest | None]]) -> None:
     """End what reads into a former generation. It may be in the middle of a transaction, and requests may read from it."""
+    store, ingest = left.pop()
     if ingest is not None:
         ingest.close()
     store.close(may_be_in_use=True)
+    # An ingest refers to itself. Until it is collected its store stays open, and takes room on the disk.
+    del store, ingest
+    gc.collect()

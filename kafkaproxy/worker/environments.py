@@ -133,6 +133,7 @@ def _held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bo
         if not may_replace:
             raise
         log.error("store_unreadable path=%s error=%s: another one takes its place", path, error)
+        _opening.pop((os.getpid(), path.resolve()), None)
         _replace(path, error)
         return None
     except BaseException:
@@ -156,7 +157,7 @@ def _replace(path: Path, error: Exception) -> None:
 
 def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
     key = (os.getpid(), path.resolve())
-    env, opening = _opening.pop(key, None) or _begin_to_open(path, max_bytes, names)
+    env, opening = _opening.pop(key) if key in _opening else _begin_to_open(path, max_bytes, names)
     try:
         return env, opening.result(_BLOCKED_SECONDS)
     except TimeoutError:

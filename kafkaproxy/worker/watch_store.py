@@ -9,6 +9,7 @@ on: it has the same :class:`StoreWatch`, whose time has run out meanwhile.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -31,6 +32,8 @@ _STEP: Final = 1.0
 """The most that one look counts for. A process that was itself stopped for long must not blame the writer for it."""
 _CLEAN_SECONDS: Final = 5.0
 _FAILED_SECONDS: Final = 5.0
+_LEAST_FREE_BYTES: Final = 64 << 20
+"""On a disk that is fuller a new store could hold nothing."""
 
 
 class StoreWatch:
@@ -118,6 +121,10 @@ class StoreWatch:
         """Make a generation for another writer, this process or the next one that gets its lock."""
         frozen = writer_pid(self._store.path)
         if frozen is None:  # it is dead: the next writer goes on with what it left
+            return
+        if shutil.disk_usage(self._store.home).free < _LEAST_FREE_BYTES:
+            log.error("store_takeover_failed cluster=%s: free the disk", self._cluster)
+            self._closed.wait(_FAILED_SECONDS)
             return
         try:
             if generations.try_replace(self._store.home, self._store.path, self._fill):

@@ -15,7 +15,7 @@ from kafkaproxy.worker.store import current_path
 from tests.kafka import Cluster
 from tests.servers import Site
 
-__all__ = ["Producing", "StartServer", "kill", "writer_of"]
+__all__ = ["Producing", "StartServer", "freeze", "kill", "thaw", "writer_of"]
 
 StartServer = Callable[..., Site]
 
@@ -36,6 +36,21 @@ def kill(site: Site) -> None:
     """End a process at once, as a crash does."""
     os.kill(site.process.pid, signal.SIGKILL)
     site.process.wait()
+
+
+def freeze(site: Site) -> None:
+    """Stop a process as it is, its locks and transactions included."""
+    _signal(site, signal.SIGSTOP)
+
+
+def thaw(site: Site) -> None:
+    """Let a process that was frozen go on."""
+    _signal(site, signal.SIGCONT)
+
+
+def _signal(site: Site, number: signal.Signals) -> None:
+    for pid in _family(site):
+        os.kill(pid, number)
 
 
 class Producing:

@@ -197,6 +197,18 @@ class TestTakingOver:
         assert again.topics() == {}
         again.close()
 
+    def test_on_a_full_disk_the_store_that_is_there_is_kept(
+        self, store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lock = WriterLock(store.path)
+        assert lock.acquire()
+        monkeypatch.setattr(watch_store, "_LEAST_FREE_BYTES", 1 << 60)
+        watch = watching(store, ingest=True, writer_timeout=0.1)
+        until(lambda: watch.look() and "free the disk" in caplog.text)
+        watch.close()
+        assert watch.look()
+        lock.release()
+
     def test_nothing_is_taken_from_a_writer_that_lives(self, store: Store, writer: StoreWriter) -> None:
         lock = WriterLock(store.path)
         assert lock.acquire()
