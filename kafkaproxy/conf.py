@@ -36,6 +36,9 @@ class Settings:
     """How much of a streamed topic the store keeps, unless the topic says otherwise. Older records come from Kafka."""
     ingest: bool = True
     """Whether this process may read topics into the store. False where ``manage.py runkafkaworker`` does it."""
+    writer_timeout_seconds: float = 5.0
+    """How long the process that writes the store may give no sign of life, which it does once a second. After that nothing is
+    served from the store, and another process takes its place, if one may (``INGEST``)."""
     max_topics: int = 1000
     """The most topics one cluster's store follows; a template with a parameter could otherwise open any number."""
     topic_idle_seconds: float = 600.0

@@ -50,6 +50,7 @@ def limits(settings: Settings) -> Limits:
         stop=settings.stop_seconds,
         metadata_interval=settings.metadata_seconds,
         retention_interval=settings.retention_seconds,
+        writer_timeout=settings.writer_timeout_seconds,
     )
 
 

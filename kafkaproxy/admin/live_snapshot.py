@@ -62,7 +62,7 @@ def _cluster(running: Runtime, table: Table, name: str) -> dict[str, Any]:
 def _worker(cluster: ClusterWorker) -> dict[str, Any]:
     states = list(cluster.topics().values())
     return {
-        "writer": writer_pid(cluster.store.folder),
+        "writer": writer_pid(cluster.store.path),
         "own": cluster.ingest is not None and cluster.ingest.writing,
         "topics": len(states),
         "ready": sum(state.ready and not state.error for state in states),

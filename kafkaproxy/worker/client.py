@@ -58,6 +58,7 @@ class Limits:
     stop: float = 7.0
     metadata_interval: float = 5.0
     retention_interval: float = 10.0
+    writer_timeout: float = 5.0
 
 
 def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> dict[str, Any]:

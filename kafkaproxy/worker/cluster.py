@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Final
 
 from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.errands import Errands
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
@@ -26,6 +29,7 @@ from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
 from kafkaproxy.worker.waiters import Hub
 from kafkaproxy.worker.wake import WakeSocket
+from kafkaproxy.worker.watch_store import StoreWatch
 from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
@@ -38,6 +42,11 @@ _RETIRING_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.5
 _CLOSING_SECONDS: Final = 1.0
 """What is left for the end of a stop, when what could be flushed was."""
+_LOOK_SOON_SECONDS: Final = 0.05
+"""Between two looks at a store that cannot be served."""
+_LEAVING_SECONDS: Final = 15.0
+_BLOCKED_SECONDS: Final = 2.0
+"""How long closing waits for what a frozen writer blocks."""
 
 
 class ClusterWorker:
@@ -51,10 +60,11 @@ class ClusterWorker:
         self.servers = embedded_servers(folder) if config.embedded else str(config.client["bootstrap.servers"])
         prepare(folder)
         self.store = Store(folder, limits.store_max_bytes)
-        doubt(self.store, self.servers)
-        self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
+        doubt(self.store, self.servers, limits.writer_timeout)
+        self.watch = StoreWatch(config.name, self.store, limits)
+        self._errands = Errands(self.store)
         self.scans = ThreadPoolExecutor(2, thread_name_prefix=f"kafkaproxy-scan-{config.name}")
-        """For what looks through whole topics: whoever has but a row to write must not wait for it."""
+        """For what looks through whole topics."""
         self._topics: Mapping[str, TopicState] = {}
         self._topics_version = b""
         self._topics_lock = threading.Lock()
@@ -77,8 +87,17 @@ class ClusterWorker:
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
         self._listener = Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
-        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
+        self._may_ingest = limits.ingest
+        self._ingest_lock = threading.Lock()
+        self.ingest = self._new_ingest()
+        self._leaving: list[Thread] = []
+        """End the readers of former generations."""
         self._refresh_topics()
+
+    def _new_ingest(self) -> Ingest | None:
+        if not self._may_ingest:
+            return None
+        return Ingest(self.config, self.servers, self.store, self.limits, self._committed, self._offer)
 
     def start(self) -> None:
         """Start the threads."""
@@ -98,12 +117,18 @@ class ClusterWorker:
         Nobody waits longer than the longest wait.
         """
         self._end_streams()
-        if self.ingest is not None:
-            self.ingest.close(self.limits.stop)
+        self._stop_ingest(self.limits.stop)
         deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
         while self._is_busy() and time.monotonic() < deadline and not self._hurry.wait(_RETIRING_SECONDS):
             pass
         self.close(self._stop_by)
+
+    def _stop_ingest(self, seconds: float) -> bool:
+        """Stop reading; return True if that was done within the time."""
+        with self._ingest_lock:  # else the listener might have made another one
+            self._may_ingest = False
+            ingest = self.ingest
+        return ingest is None or ingest.close(seconds)
 
     def hurry(self, seconds: float) -> None:
         """Let no request wait longer than this for an acknowledgement from now on."""
@@ -126,6 +151,7 @@ class ClusterWorker:
         """
         stop_by = time.monotonic() + self.limits.stop if stop_by is None else stop_by
         self._closed.set()
+        self.watch.close()
         self._end_streams()
         flush = max(stop_by - time.monotonic() - _CLOSING_SECONDS, 0)
         closing = [Thread(target=producer.close, args=(flush,), daemon=True) for producer in self._producers.values()]
@@ -138,16 +164,18 @@ class ClusterWorker:
             log.warning("stop_incomplete cluster=%s", self.config.name)
 
     def _close_reading(self, seconds: float) -> None:
-        is_stopped = self.ingest is None or self.ingest.close(seconds)
+        is_stopped = self._stop_ingest(seconds)
         with contextlib.suppress(OSError):
             self._wake_socket.wake()
         self._listener.join(timeout=2)
         self._wake_socket.close()
         self.history.close()
-        self.pool.shutdown(wait=True)
+        for thread in self._leaving:
+            thread.join(timeout=_BLOCKED_SECONDS)
+        # A writer that is frozen may block whatever writes for as long as it is: the environment must not close meanwhile.
+        is_blocked = not self._errands.close(_BLOCKED_SECONDS) or not is_stopped
         self.scans.shutdown(wait=True, cancel_futures=True)
-        if is_stopped:  # else its thread may be in the middle of a transaction
-            self.store.close()
+        self.store.close(may_be_in_use=is_blocked)
 
     def _end_streams(self) -> None:
         for loop, hub in self._hubs.items():
@@ -201,10 +229,15 @@ class ClusterWorker:
 
     # Reading
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the process that writes the store lives, so that what was read may be served."""
+        return self.watch.is_fresh
+
     def topic(self, name: str, role: Role) -> TopicState | None:
         """Return a topic that is ready to serve ``role`` and holds what this process wrote; never waits."""
         state = self._topics.get(name)
-        if state is None or not state.ready or state.error or role not in state.roles:
+        if state is None or not state.ready or state.error or role not in state.roles or not self.is_fresh:
             return None
         if name in self._own_writes and not self._has_own_writes(name, state):
             return None
@@ -217,11 +250,11 @@ class ClusterWorker:
         now = time.time()
         if now - self._asked.get((name, role), 0) >= min(_WANT_SECONDS, self.limits.topic_idle / 3):
             self._asked[name, role] = now
-            self.pool.submit(self.store.want, name, frozenset({role}), now)
+            self._errands.submit(lambda store: store.want(name, frozenset({role}), now))
 
     def holds(self, state: TopicState) -> bool:
         """Whether what was just read of a topic can be believed: nobody began to drop it, or to read it anew, meanwhile."""
-        if self.store.holds(state):
+        if self.is_fresh and self.store.holds(state):
             return True
         self._wake_here()
         return False
@@ -292,7 +325,7 @@ class ClusterWorker:
             if state is not None and role in state.roles:
                 if state.error and state.error != Unavailable.NOT_READ_YET:
                     raise TopicUnavailable(Unavailable(state.error))
-                if state.ready and not state.error:
+                if state.ready and not state.error and self.is_fresh:
                     return state
             await hub.states_changed()
 
@@ -306,8 +339,7 @@ class ClusterWorker:
             return
         if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self.pool, self.store.want, name, frozenset({role}), now)
+        await asyncio.wrap_future(self._errands.submit(lambda store: store.want(name, frozenset({role}), now)))
         if len(self._asked) > 4 * self.limits.max_topics:
             self._asked.clear()
         self._asked[name, role] = now
@@ -326,10 +358,10 @@ class ClusterWorker:
             self.ingest.look_again()
         elif not self._closed.is_set() and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self.pool.submit(self._ask_to_look)
+            self._errands.submit(self._ask_to_look)
 
-    def _ask_to_look(self) -> None:
-        self.store.ask_to_look()
+    def _ask_to_look(self, store: Store) -> None:
+        store.ask_to_look()
         self._wake_socket.wake_others()
 
     async def _see_own_writes(self, name: str, state: TopicState) -> None:
@@ -356,6 +388,7 @@ class ClusterWorker:
             headers, merges = self.config.correlation_headers, self.limits.max_merges
             hub = Hub(loop, self.store, lambda: self._topics, headers, max(merges, 1))
             self._hubs = {**self._hubs, loop: hub}
+            hub.move(self.store)  # it may have become another one meanwhile
         return hub
 
     def topics(self) -> Mapping[str, TopicState]:
@@ -430,13 +463,64 @@ class ClusterWorker:
     def _listen(self) -> None:
         seen = 0
         while not self._closed.is_set():
-            woken = self._wake_socket.wait(_LOOK_SECONDS)
+            woken = self._wake_socket.wait(_LOOK_SECONDS if self.is_fresh else _LOOK_SOON_SECONDS)
             if self._closed.is_set():
                 return
-            # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
-            seen, before = self.store.transaction(), seen
-            if not woken and seen == before:
-                continue
-            if self.ingest is not None and self.ingest.writing:
-                self.ingest.nudge()
-            self._wake_here()
+            try:
+                if self._look():
+                    seen, woken = 0, True
+                # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
+                seen, before = self.store.transaction(), seen
+                if not woken and seen == before:
+                    continue
+                if self.ingest is not None and self.ingest.writing:
+                    self.ingest.nudge()
+                self._wake_here()
+            except Exception:
+                # Whatever it was, a thread that died would leave this process with what it has read until now.
+                log.exception("store_look_failed cluster=%s", self.config.name)
+                self._closed.wait(_LOOK_SECONDS)
+
+    def _look(self) -> bool:
+        """Look whether the store can be served; return whether it is another one now."""
+        was_fresh = self.is_fresh
+        is_moved = not self.watch.look()
+        if is_moved:
+            self._move()
+        if is_moved or (self.is_fresh and not was_fresh):
+            self._in_loops(Hub.topics_changed)
+        return is_moved
+
+    def _move(self) -> None:
+        """Go on with the generation of the store that is current now. Whatever waits or streams here stays."""
+        store = Store(self.store.folder, self.limits.store_max_bytes)
+        doubt(store, self.servers, self.limits.writer_timeout)
+        left = [(self.store, self.ingest)]
+        with self._topics_lock:
+            self.store = store
+            self._topics_version = b""
+            self._topics = {name: replace(state, ready=False) for name, state in self._topics.items()}
+        self.watch = StoreWatch(self.config.name, store, self.limits)
+        self._asked.clear()
+        self.stamps.clear()
+        self._in_loops(lambda hub: hub.move(store))
+        self._errands.move(store)
+        with self._ingest_lock:
+            self.ingest = self._new_ingest()
+            if self.ingest is not None:
+                self.ingest.start()
+        log.info("store_moved cluster=%s path=%s pid=%s", self.config.name, store.path, os.getpid())
+        leaving = threading.Thread(target=_leave, args=(left,), name=f"kafkaproxy-leave-{self.config.name}", daemon=True)
+        leaving.start()
+        self._leaving = [*(each for each in self._leaving if each.is_alive()), leaving]
+
+
+def _leave(left: list[tuple[Store, Ingest | None]]) -> None:
+    """End what reads into a former generation. It may be in the middle of a transaction, and requests may read from it."""
+    store, ingest = left.pop()
+    if ingest is not None:
+        ingest.close(_LEAVING_SECONDS)
+    store.close(may_be_in_use=True)
+    # An ingest refers to itself. Until it is collected its store stays open, and takes room on the disk.
+    del store, ingest
+    gc.collect()

@@ -40,6 +40,7 @@ __all__ = ["Ingest"]
 log = logging.getLogger("kafkaproxy.ingest")
 
 _WANTED_SECONDS: Final = 1.0
+_BEAT_SECONDS: Final = 0.9
 _LOCK_SECONDS: Final = 0.5
 _FAILED_SECONDS: Final = 2.0
 _GARBAGE_SECONDS: Final = 0.002
@@ -70,8 +71,8 @@ class Ingest:
         self._wake = wake
         self._offer = offer
         self._topics: Mapping[str, TopicSettings] = cluster.topics
-        self._lock = WriterLock(store.folder)
-        self._writer = StoreWriter(store, cluster.correlation_headers)
+        self._lock = WriterLock(store.path)
+        self._writer = StoreWriter(store, cluster.correlation_headers, limits.writer_timeout)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._steward = Steward(cluster.name, store, self._budget)
         self._reading = self._new_reading()
@@ -82,6 +83,7 @@ class Ingest:
         """True if a broker did not let us in."""
         self._look = b""
         """What another process last said when it asked to look at the topics."""
+        self._next_beat = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-ingest-{cluster.name}", daemon=True)
 
@@ -147,6 +149,8 @@ class Ingest:
         self._commands = queue.SimpleQueue()  # what the readers and the watcher of before had to say is void
         self._reading = self._new_reading()
         self._reading.states = self._writer.begin(os.urandom(8), self._servers)
+        self._next_beat = 0.0
+        self._beat()  # after begin(): before, what only a dead writer called ready might be served
         self._wake()
         self._steward.begin()
         self._garbage = deque(self._writer.leftovers(self._reading.states.values()))
@@ -163,11 +167,13 @@ class Ingest:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WANTED_SECONDS
                 self._look_around()
+            self._beat()
             self._drop_garbage()
             self._obey(_GARBAGE_SECONDS if self._garbage else max(next_look - time.monotonic(), 0))
         self._stop_clients()
         self._store.env.sync(True)
-        mark(self._store.folder, clean=True)
+        if self._store.is_current:  # else another process writes, and says when its store is clean
+            mark(self._store.folder, clean=True)
 
     def _new_reading(self) -> Reading:
         return Reading(
@@ -184,7 +190,6 @@ class Ingest:
 
     def _look_around(self) -> None:
         """Do what is due once a second."""
-        self._beat()
         self._rewant()
         self._keep_room()
         self._reading.balance()
@@ -192,6 +197,10 @@ class Ingest:
         self._store.env.reader_check()
 
     def _beat(self) -> None:
+        """Write a heartbeat if it is due: without one for long, another process takes this one's place."""
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + _BEAT_SECONDS
         try:
             self._writer.beat(self._servers)
         except lmdb.Error as error:
@@ -251,6 +260,7 @@ class Ingest:
                 with reading.mutex:
                     if not self._steward.shrink(state):
                         break
+                self._beat()
                 self._obey(0)
         with reading.mutex:
             resumed = self._steward.next_to_resume(reading.states)
@@ -270,6 +280,7 @@ class Ingest:
         changed = self._forget_other_cluster(cluster_id)
         wanted = self._wanted()
         for info in infos:
+            self._beat()
             if info.name in wanted:
                 changed |= self._learn_topic(info, wanted[info.name])
         if changed:
@@ -345,7 +356,8 @@ class Ingest:
             self._wake()  # before anything is dropped, so that what is left is not taken for all there is
         # Not under the mutex, as it may take long. No reader writes to the topic, for none reads it.
         self._garbage = deque(key for key in self._garbage if key != state.key)
-        self._writer.drop_data(state.key)
+        while self._writer.drop_some(state.key):
+            self._beat()
         with reading.mutex:
             self._writer.start(state, starts, info.earliest)
             reading.read(state, starts, info.latest)
@@ -366,7 +378,8 @@ class Ingest:
         """Remove what retention has passed; return True if there was anything. Not under the mutex, as it may take long."""
         trimmed = [each for each, progress in known.items() if info.earliest.get(each, 0) > progress.log_start]
         for partition in trimmed:
-            self._writer.trim(state, partition, info.earliest[partition])
+            while not self._writer.trim_some(state, partition, info.earliest[partition]):
+                self._beat()
             with self._reading.mutex:
                 self._reading.backfills.again(info.name, partition, info.earliest[partition])
         return bool(trimmed)

@@ -21,7 +21,10 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class WriterLock:
-    """An advisory lock (``flock``) on ``writer.lock`` in the store's folder; the kernel frees it when the process dies."""
+    """An advisory lock (``flock``) on ``writer.lock`` in the folder of a store's generation (``Store.path``).
+
+    The kernel frees it when the process dies.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "writer.lock"
@@ -54,8 +57,10 @@ class WriterLock:
             self._fd = None
 
 
-def writer_pid(folder: Path) -> int | None:
-    """Return the process that writes the store of ``folder``; None where nobody does."""
+def writer_pid(folder: Path | None) -> int | None:
+    """Return the process that writes the generation in ``folder``; None where no process does, or there is no folder."""
+    if folder is None:
+        return None
     try:
         fd = os.open(folder / "writer.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

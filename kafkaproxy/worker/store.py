@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import lmdb
 
-from kafkaproxy.worker import codec
-from kafkaproxy.worker.environments import close_environment, open_environment
+from kafkaproxy.worker import codec, generations
+from kafkaproxy.worker.environments import close_environment, needed_bytes, open_environment
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["FORMAT", "Heartbeat", "Progress", "Store", "TopicState"]
+__all__ = ["FORMAT", "Heartbeat", "Progress", "Store", "TopicState", "current_path"]
 
 log = logging.getLogger("kafkaproxy.store")
 
@@ -33,6 +33,7 @@ FORMAT: Final = 3
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
 
 _RESERVE: Final = 1 << 20
+_AHEAD: Final = 64 << 20
 _LATEST: Final = struct.Struct(">Qq")
 _PROGRESS: Final = struct.Struct(">QQQ")
 _REPLY: Final = struct.Struct(">IQ")
@@ -125,15 +126,24 @@ class TopicState:
 
 
 class Store:
-    """One cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
+    """One generation of a cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, *, may_replace: bool = True) -> None:
+        """Open the current generation of the store in a cluster's ``folder``; make one where there is none that can be used.
+
+        Without ``may_replace`` an error is raised instead: ``FileNotFoundError``, or the one that was met.
+        """
         self.folder = folder
-        self.path = folder / f"store-{FORMAT}"
+        self.home = home_of(folder)
+        """The folder of the generations."""
         self.max_bytes = max_bytes
         """The most that topics may take; the map has a reserve beyond it (:mod:`kafkaproxy.worker.room`)."""
-        opened = open_environment(self.path, max_bytes + max_bytes // 8 + _RESERVE, DATABASES)
-        self._env, self._dbs = opened.env, opened.dbs
+        self._map_bytes = max_bytes + max_bytes // 8 + _RESERVE
+        self._opened = open_environment(self.home, self._map_bytes, DATABASES, may_replace=may_replace)
+        self._env, self._dbs = self._opened.env, self._opened.dbs
+        self.path = self._opened.path
+        """The folder of this generation."""
+        self._longest = 0
 
     @property
     def env(self) -> lmdb.Environment:
@@ -149,9 +159,38 @@ class Store:
         last: int = self._env.info()["last_txnid"]
         return last
 
-    def close(self) -> None:
-        """Give the environment back; it closes with its last user."""
-        close_environment(self.path)
+    @property
+    def is_current(self) -> bool:
+        """Whether no other generation has taken the place of this one."""
+        return generations.current(self.home) == self.path
+
+    def is_torn(self) -> bool:
+        """Whether the data file was cut, or removed, while it was in use: it must not be read any more."""
+        needed = needed_bytes(self._env)
+        try:
+            size = (self.path / "data.mdb").stat().st_size
+        except FileNotFoundError:
+            return True
+        self._longest = max(self._longest, size)
+        return size < needed and size < self._longest
+
+    def keep_ahead(self) -> None:
+        """Keep the data file longer than what it holds; call in a transaction that writes, so that nothing else does.
+
+        LMDB itself may leave pages unwritten at the end, which would look as if the file had been cut. What is added takes no
+        room on the disk.
+        """
+        data = self.path / "data.mdb"
+        needed, size = needed_bytes(self._env), data.stat().st_size
+        if needed <= size < needed + _AHEAD // 2:
+            os.truncate(data, max(min(needed + _AHEAD, self._map_bytes), size))
+
+    def close(self, *, may_be_in_use: bool = False) -> None:
+        """Give the environment back; it closes with its last user.
+
+        ``may_be_in_use``: it closes when the last transaction of any thread has ended.
+        """
+        close_environment(self._opened, may_be_in_use=may_be_in_use)
 
     def topics(self) -> dict[str, TopicState]:
         """Return every topic the store knows, by name."""
@@ -309,6 +348,16 @@ class Store:
         if key is None:
             return True
         return newest_position(txn, self._dbs["latest"], codec.index_key(state.key, key)) == (partition, offset)
+
+
+def home_of(folder: Path) -> Path:
+    """Return where the generations of the store in a cluster's folder lie."""
+    return folder / f"store-{FORMAT}"
+
+
+def current_path(folder: Path) -> Path | None:
+    """Return the folder of the generation that is in service in a cluster's folder; None where there is none."""
+    return generations.current(home_of(folder))
 
 
 def read_progress(txn: lmdb.Transaction, db: Any, topic_id: bytes) -> dict[int, Progress]:

@@ -120,6 +120,10 @@ class Hub:
         self._scheduled = False
         self._lock = threading.Lock()
 
+    def move(self, store: Store) -> None:
+        """Go on with another generation of the store: what waits here waits for what comes there."""
+        self._store = store
+
     def wake(self) -> None:
         """Look at the store soon; from any thread. Many wakes before that are one. Raises where the loop is closed."""
         with self._lock:

@@ -28,10 +28,9 @@ from kafkaproxy.worker.store import (
 )
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["RECENT_SECONDS", "Batch", "StoreWriter", "doubt", "is_recent"]
+__all__ = ["Batch", "StoreWriter", "doubt"]
 
-RECENT_SECONDS: Final = 10.0
-"""How old the last heartbeat may be for a new writer to go on serving what the last one called ready."""
+_ROWS_PER_STEP: Final = 2_000
 _BYTES_PER_STEP: Final = 4 << 20
 """About how much of a log is removed in one transaction, and held in memory for it."""
 
@@ -65,9 +64,11 @@ class Batch:
 class StoreWriter:
     """The one writer of a store. Every method is one transaction: whoever reads sees all of it or nothing."""
 
-    def __init__(self, store: Store, correlation_headers: frozenset[str]) -> None:
+    def __init__(self, store: Store, correlation_headers: frozenset[str], recent_seconds: float = 5.0) -> None:
         self.correlation_headers = correlation_headers
         """The reply headers whose values are indexed."""
+        self._recent_seconds = recent_seconds
+        """How old the last heartbeat may be for a new writer to go on with what the last one called ready."""
         self._store = store
         self._env = store.env
         self._stamp = itertools.count(1)
@@ -82,7 +83,9 @@ class StoreWriter:
         it. In an older store topics are not ready until they were read to the end that they have now.
         """
         self._session = session
-        stays = is_recent(self._store, servers)
+        beat = self._store.heartbeat()
+        age = -1.0 if beat is None or beat.servers != servers else time.time() - beat.time
+        stays = 0 <= age < self._recent_seconds
         with self._env.begin(write=True) as txn:
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
@@ -96,6 +99,7 @@ class StoreWriter:
         """Write a heartbeat. That it arrives in the store shows that the writer runs and that the store can be written."""
         with self._env.begin(write=True, db=self._store.db("meta")) as txn:
             txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
+            self._store.keep_ahead()
 
     def adopt(self, cluster_id: str) -> bool:
         """Note whose data this is; where it is another cluster's, drop it and return True."""
@@ -164,7 +168,7 @@ class StoreWriter:
             forget_bytes(txn, self._store, topic_id)
         return False
 
-    def _delete_some(self, name: str, prefix: bytes, limit: int = 2_000) -> bool:
+    def _delete_some(self, name: str, prefix: bytes, limit: int = _ROWS_PER_STEP) -> bool:
         with self._env.begin(write=True, db=self._store.db(name)) as txn:
             cursor = txn.cursor()
             if not cursor.set_range(prefix):
@@ -338,16 +342,8 @@ class StoreWriter:
                 at = codec.index_key(state.key, correlation_id)
                 txn.put(at, pack_reply(record.partition, record.offset), overwrite=False, db=db)
 
-    def trim(self, state: TopicState, partition: int, log_start: int) -> int:
-        """Remove what Kafka's log start has passed; return the number of records removed."""
-        removed = 0
-        while True:
-            count, done = self._trim_some(state, partition, log_start)
-            removed += count
-            if done:
-                return removed
-
-    def _trim_some(self, state: TopicState, partition: int, log_start: int, limit: int = 2_000) -> tuple[int, bool]:
+    def trim_some(self, state: TopicState, partition: int, log_start: int) -> bool:
+        """Remove some of what Kafka's log start has passed; return True if that was all."""
         records = self._store.db("records")
         with self._env.begin(write=True) as txn:
             cursor = txn.cursor(db=records)
@@ -358,7 +354,7 @@ class StoreWriter:
                 for key, value in cursor:
                     if key[: len(prefix)] != prefix or codec.position(key)[1] >= log_start:
                         break
-                    if len(doomed) == limit or size >= _BYTES_PER_STEP:
+                    if len(doomed) == _ROWS_PER_STEP or size >= _BYTES_PER_STEP:
                         done = False
                         break
                     doomed.append((key, value))
@@ -370,7 +366,7 @@ class StoreWriter:
             # With every step: a stream must not take what is half removed for the whole log.
             reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
             self._move_log_start(txn, state.key, partition, reached)
-        return len(doomed), done
+        return done
 
     def _before_complete(
         self, txn: lmdb.Transaction, state: TopicState, partition: int, rows: Iterable[tuple[bytes, bytes]]
@@ -416,17 +412,11 @@ class StoreWriter:
         txn.put(b"topics_version", stamp, db=self._store.db("meta"))
 
 
-def is_recent(store: Store, servers: str) -> bool:
-    """True if a writer that read from these servers wrote the store a moment ago (:data:`RECENT_SECONDS`)."""
-    beat = store.heartbeat()
-    return beat is not None and beat.servers == servers and 0 <= time.time() - beat.time < RECENT_SECONDS
-
-
-def doubt(store: Store, servers: str) -> None:
+def doubt(store: Store, servers: str, recent_seconds: float) -> None:
     """Call nothing ready that only a writer of long ago called so: Kafka may have gone on, or be another one."""
-    lock = WriterLock(store.folder)
+    lock = WriterLock(store.path)
     if lock.acquire():
-        StoreWriter(store, frozenset()).begin(os.urandom(8), servers)
+        StoreWriter(store, frozenset(), recent_seconds).begin(os.urandom(8), servers)
         lock.release()
 
 

@@ -14,6 +14,7 @@ from kafkaproxy.worker.budget import held_bytes, shrink
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter
+from tests.unit.trimming import trim
 
 CORRELATION = "zilla:correlation-id"
 PARTITIONS = 2
@@ -91,7 +92,7 @@ def test_added_roles_serve_what_they_would_have_served_from_the_beginning(
             after, again = after[step:], again[step:]
         for one, of in ((writer, state), (reference_writer, whole)):  # retention passes some of it
             for partition, end in reference.next_offsets(whole.key).items():
-                one.trim(of, partition, min(log_start, end))
+                trim(one, of, partition, min(log_start, end))
         state = writer.complete(state)
         assert (state.roles, state.building) == (first | added, frozenset())
         assert store.topics()["t"] == state
