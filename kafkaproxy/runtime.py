@@ -17,6 +17,7 @@ from pathlib import Path
 from django.db import connections
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.connections import make_room
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
@@ -104,6 +105,7 @@ class Runtime:
         """Load the configuration and start the worker; blocks, and does nothing the second time."""
         with self._lock:
             if self.table is None:
+                make_room(get_settings())
                 configuration = live()
                 configuration.start()
                 self._unsubscribe = configuration.subscribe(self._follow)
