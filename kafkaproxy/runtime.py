@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.connections import make_room
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
@@ -107,6 +108,7 @@ class Runtime:
         """
         with self._lock:
             if self.table is None:
+                make_room(get_settings())
                 configuration = live()
                 configuration.start()
                 self._unsubscribe = configuration.subscribe(self._follow)
