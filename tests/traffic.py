@@ -59,6 +59,8 @@ class Flow:
 
 @dataclass(slots=True)
 class _Report:
+    taken: float = 0.0
+    """When, by the system's monotonic clock."""
     sent: int = 0
     acknowledged: int = 0
     failed: int = 0
@@ -89,15 +91,25 @@ class Traffic:
         self._end()
 
     def acknowledged(self, flow: Flow) -> int:
-        """Return how many records Kafka acknowledged (in a transaction: whose commit it acknowledged) so far.
+        """Return how many records Kafka had acknowledged some tenths of a second ago; in transactions: their commits.
 
-        That may be more by now. If none failed, the numbers 1 up to this one are in the topic.
+        If none failed, the numbers 1 up to this one are in the topic.
         """
         return self._report(flow).acknowledged
 
     def last(self, flow: Flow) -> dict[str, int]:
-        """Return key → the highest number that Kafka acknowledged so far."""
+        """Return key → the highest number that Kafka had acknowledged some tenths of a second ago."""
         return dict(self._report(flow).last or {})
+
+    def last_now(self, flow: Flow) -> dict[str, int]:
+        """Return :meth:`last` as of after the call."""
+        self._renew(flow)
+        return self.last(flow)
+
+    def sent_now(self, flow: Flow) -> int:
+        """Return a number so that every higher one is sent after the call."""
+        self._renew(flow)
+        return self._report(flow).sent
 
     def wait_for(self, flow: Flow, count: int) -> None:
         """Wait until ``count`` records are acknowledged (of a flow that aborts or stays open: sent)."""
@@ -115,6 +127,10 @@ class Traffic:
         failed = [(flow, each.failed) for flow, each in zip(self._flows, self._reports, strict=True) if each.failed]
         if failed or self._process.returncode:
             raise RuntimeError(f"the producers ended with {self._process.returncode}; records that failed: {failed}")
+
+    def _renew(self, flow: Flow) -> None:
+        asked = time.monotonic()
+        self._wait(lambda: self._report(flow).taken > asked, f"a report of {flow}")
 
     def _report(self, flow: Flow) -> _Report:
         return self._reports[self._flows.index(flow)]
@@ -276,10 +292,12 @@ def _print(senders: Iterable[_Sender]) -> None:
     reports = []
     for sender in senders:
         report = sender.report
+        taken = time.monotonic()
         acknowledged = report.acknowledged
         # A copy is made in one step, while the sender goes on.
         last = dict(report.last or {})
-        reports.append({"sent": report.sent, "acknowledged": acknowledged, "failed": report.failed, "last": last})
+        counts = {"sent": report.sent, "acknowledged": acknowledged, "failed": report.failed}
+        reports.append({"taken": taken, **counts, "last": last})
     sys.stdout.write(json.dumps(reports) + "\n")
     sys.stdout.flush()
 

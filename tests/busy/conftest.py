@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import StartService, service
+from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy, start, start_server
 from tests.kafka import Cluster
 from tests.traffic import Flow, Traffic
@@ -25,8 +26,15 @@ def _short_times(settings: Any) -> None:
 
 
 @pytest.fixture
-def begin(kafka: Cluster) -> Iterator[Begin]:
+def impatient(settings: Any) -> None:
+    """Answer 503 at once where a topic is not ready: that it was not, for a moment, must not be hidden by a wait."""
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "READY_TIMEOUT_SECONDS": 0.05}
+
+
+@pytest.fixture
+def begin(kafka: Cluster, topic: TopicFactory) -> Iterator[Begin]:
     """Begin flows that go on until the test ends: ``begin(flow, flow, ...)`` → a :class:`Traffic` that runs."""
+    # It asks for ``topic`` so that flows end before their topics are deleted.
     with ExitStack() as stack:
 
         def begin(*flows: Flow) -> Traffic:
