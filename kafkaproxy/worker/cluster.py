@@ -46,7 +46,7 @@ class ClusterWorker:
         self.servers = embedded_servers(folder) if config.embedded else str(config.client["bootstrap.servers"])
         prepare(folder)
         self.store = Store(folder, limits.store_max_bytes)
-        doubt(self.store)
+        doubt(self.store, self.servers)
         self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
         self.scans = ThreadPoolExecutor(2, thread_name_prefix=f"kafkaproxy-scan-{config.name}")
         """For what looks through whole topics: whoever has but a row to write must not wait for it."""

@@ -74,8 +74,11 @@ class TopicState:
     partitions: int = 0
     compacted: bool = False
     roles: frozenset[Role] = frozenset()
+    """What the store serves it for."""
+    building: frozenset[Role] = frozenset()
+    """Roles that were added while the topic was read: records are indexed for them, older ones have yet to be read again."""
     ready: bool = False
-    """Whether the present writer has read it to its end once."""
+    """True if it was read to the end that it had when reading began."""
     error: str = ""
     """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
     cuts: int = 0
@@ -89,17 +92,33 @@ class TopicState:
             key = hashlib.blake2b(key + self.cuts.to_bytes(8), digest_size=codec.ID_BYTES).digest()
         object.__setattr__(self, "key", key)
 
+    @property
+    def indexed(self) -> frozenset[Role]:
+        """The roles for which arriving records are indexed and kept."""
+        return self.roles | self.building
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if the store keeps every record that Kafka has: each counts for a merge, or may be a reply."""
+        return Role.REPLY in self.indexed or (Role.FETCH in self.indexed and not self.compacted)
+
+    @property
+    def keeps_newest_only(self) -> bool:
+        """True if superseded records are removed at once."""
+        return self.compacted and self.indexed == {Role.FETCH}
+
     def dump(self) -> bytes:
         """Encode for the store."""
         data = asdict(self)
         del data["key"]
-        return json.dumps({**data, "roles": sorted(self.roles)}).encode()
+        return json.dumps({**data, "roles": sorted(self.roles), "building": sorted(self.building)}).encode()
 
     @classmethod
     def load(cls, data: bytes) -> TopicState:
         """Decode what :meth:`dump` wrote."""
         values = json.loads(data)
-        return cls(**{**values, "roles": frozenset(Role(role) for role in values["roles"])})
+        roles = {name: frozenset(Role(role) for role in values.get(name, ())) for name in ("roles", "building")}
+        return cls(**{**values, **roles})
 
 
 class Store:
@@ -208,7 +227,7 @@ class Store:
             at = txn.get(codec.index_key(topic_id, correlation_id), db=self._dbs["replies"])
             if at is None:
                 return None
-            partition, offset = _REPLY.unpack(at)
+            partition, offset = unpack_reply(at)
             data = txn.get(codec.position_key(topic_id, partition, offset), db=self._dbs["records"])
             return None if data is None else codec.decode_record(partition, offset, data)
 
@@ -331,6 +350,12 @@ def latest_offset(row: bytes | memoryview) -> int:
 def pack_reply(partition: int, offset: int) -> bytes:
     """Encode a row of ``replies``."""
     return _REPLY.pack(partition, offset)
+
+
+def unpack_reply(row: bytes | memoryview) -> tuple[int, int]:
+    """Decode a row of ``replies``: partition and offset."""
+    partition, offset = _REPLY.unpack(row)
+    return partition, offset
 
 
 def _read(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from kafkaproxy.metrics import BROKER_UP
@@ -23,6 +23,7 @@ __all__ = ["TopicInfo", "Watcher"]
 
 log = logging.getLogger("kafkaproxy.watcher")
 
+_COMMITTED: Final = IsolationLevel.READ_COMMITTED
 _PATIENCE: Final = 8.0
 _POLICY_SECONDS: Final = 300.0
 _UNKNOWN_POLICY_SECONDS: Final = 30.0
@@ -41,6 +42,7 @@ class TopicInfo:
     """``cleanup.policy``; None where the broker does not say."""
     earliest: Mapping[int, int] = field(default_factory=dict)
     latest: Mapping[int, int] = field(default_factory=dict)
+    """The last stable offset of each partition: where its log ends for a reader of committed records."""
     error: Unavailable | None = None
     asked: float = 0.0
     """When it was asked about its log, by the monotonic clock."""
@@ -176,7 +178,7 @@ class Watcher:
     def _offsets(self, admin: AdminClient, info: TopicInfo, spec: OffsetSpec) -> dict[int, int]:
         request = {TopicPartition(info.name, partition): spec for partition in range(info.partitions)}
         offsets: dict[int, int] = {}
-        for at, future in admin.list_offsets(request, request_timeout=_PATIENCE).items():
+        for at, future in admin.list_offsets(request, isolation_level=_COMMITTED, request_timeout=_PATIENCE).items():
             try:
                 offsets[at.partition] = future.result(_PATIENCE).offset
             except (KafkaException, TimeoutError):

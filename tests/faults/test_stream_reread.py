@@ -130,7 +130,7 @@ async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
             await asyncio.to_thread(broken_kafka.kill)
             cut_short(broken_kafka, name, 20)
             await asyncio.to_thread(broken_kafka.start)
-            await until(lambda: ingest._reading._lost)
+            await until(lambda: ingest._reading.assignment._lost)
             await asyncio.to_thread(broken_kafka.produce_many, name, [{"value": str(number)} for number in range(100, 120)])
         ingest.look_again()
         gap = await s.next()

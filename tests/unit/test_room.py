@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset({"id"}))
-    made.begin(b"session1")
+    made.begin(b"session1", "localhost:9092")
     return made
 
 

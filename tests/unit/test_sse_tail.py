@@ -258,7 +258,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset())
-    made.begin(b"session1")
+    made.begin(b"session1", "localhost:9092")
     made.start(STATE, {0: 0, 1: 0}, {0: 0, 1: 0})
     return made
 

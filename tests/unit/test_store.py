@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from kafkaproxy.worker import writing
 from kafkaproxy.worker.lock import WriterLock
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import Batch, StoreWriter, doubt
+from kafkaproxy.worker.writing import RECENT_SECONDS, Batch, StoreWriter, doubt
 
 ID = "0123456789abcdef" * 2
 OTHER_ID = "fedcba9876543210" * 2
+SERVERS = "localhost:9092"
 CORRELATION = "zilla:correlation-id"
 MEGABYTE = 1 << 20
 
@@ -46,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset({CORRELATION}))
-    made.begin(b"session1")
+    made.begin(b"session1", SERVERS)
     return made
 
 
@@ -131,7 +133,7 @@ def test_the_store_answers_as_its_model(compacted: bool, roles: frozenset[Role],
         store = Store(Path(folder), 8 * MEGABYTE)
         writer = StoreWriter(store, frozenset({CORRELATION}))
         state = topic(compacted=compacted, roles=roles)
-        writer.begin(b"session1")
+        writer.begin(b"session1", SERVERS)
         writer.start(state, {0: 0, 1: 0}, {})
         model = Model(state)
         try:
@@ -267,13 +269,36 @@ def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
     assert scanned(store, two) == [(0, 0), (1, 0)]
 
 
-def test_a_new_writer_calls_nothing_ready_and_readers_notice(store: Store, writer: StoreWriter) -> None:
+def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_notice(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     before = store.topics_version()
     assert store.topics()["t"].ready
-    StoreWriter(store, frozenset()).begin(b"session2")
+    StoreWriter(store, frozenset()).begin(b"session2", SERVERS)
     assert not store.topics()["t"].ready
     assert store.topics_version() != before
+
+
+@pytest.mark.parametrize(
+    ("servers", "age", "stays"),
+    [
+        (SERVERS, 0.0, True),
+        (SERVERS, RECENT_SECONDS - 1, True),
+        (SERVERS, RECENT_SECONDS + 1, False),
+        (SERVERS, -60.0, False),
+        ("another:9092", 0.0, False),
+    ],
+    ids=["just now", "a moment ago", "long ago", "a clock that was put back", "other servers"],
+)
+def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_ago(
+    store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, servers: str, age: float, stays: bool
+) -> None:
+    writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
+    writer.beat(SERVERS)
+    now = time.time()
+    monkeypatch.setattr(writing.time, "time", lambda: now + age)
+    states = StoreWriter(store, frozenset()).begin(b"session2", servers)
+    assert (states["t"].ready, states["u"].ready) == (stays, False)
+    assert store.topics() == states
 
 
 def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None:
@@ -323,7 +348,10 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
         writer.start(state, {0: 0, 1: 0}, {})
         apply(writer, state, record(0, 0), record(1, 0))
     writer.forget([lost])  # and here it died
-    writer.sweep(store.topics().values())
+    (left,) = writer.leftovers(store.topics().values())
+    assert left == lost.key
+    writer.drop_data(left)
+    assert not writer.leftovers(store.topics().values())
     assert scanned(store, lost) == []
     assert store.latest(lost.key, b"k") is None
     assert store.progress(lost.key) == {}
@@ -343,10 +371,10 @@ def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter)
     writer.put_states([topic()])
     lock = WriterLock(store.folder)
     assert lock.acquire()
-    doubt(store)
+    doubt(store, SERVERS)
     assert store.topics()["t"].ready  # the one who writes knows
     lock.release()
-    doubt(store)
+    doubt(store, SERVERS)
     assert not store.topics()["t"].ready
     assert lock.acquire(), "doubting must not keep the lock"
     lock.release()

@@ -33,7 +33,7 @@ class Host:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.writer = StoreWriter(store, frozenset({HEADER}))
-        self.writer.begin(b"session1")
+        self.writer.begin(b"session1", "localhost:9092")
         self.state = TopicState(name=TOPIC, id=IDS[0], partitions=2, roles=frozenset({Role.REPLY}), ready=True)
         self.writer.start(self.state, {0: 0, 1: 0}, {})
         self.hub = self.another_process()
