@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
@@ -227,11 +228,19 @@ class ClusterWorker:
                     partitions, ends = await self.offsets.ends(name, state.partitions)
                 with self.hub().change(name) as changed:
                     while not self._reaches(state, ends):
-                        await changed.wait()
-                        changed.clear()
+                        await self._moves(changed)
         except TimeoutError:
             raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
         return state
+
+    async def _moves(self, changed: asyncio.Event) -> None:
+        """Wait until a topic's position moved. It may move past what no record shows: for that the writer has to look."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await changed.wait()
+        except TimeoutError:
+            self.look_again()
+        changed.clear()
 
     async def _grown(self, name: str, partitions: int) -> TopicState:
         """Wait until as many partitions of a topic are read."""
@@ -365,11 +374,25 @@ class ClusterWorker:
             if version == self._topics_version:
                 return False
             self._topics_version = version
-            before, self._topics = self._topics, self.store.topics()
+            beat = self.store.heartbeat()
+            is_ours = beat is None or beat.servers == self.servers
+            known = {name: self._served(each, is_ours=is_ours) for name, each in self.store.topics().items()}
+            before, self._topics = self._topics, known
             for name in list(self._own_writes):
                 if name in before and before[name].key != (self._topics[name].key if name in self._topics else b""):
                     self._own_writes.pop(name, None)  # of a topic that is no more
             return True
+
+    def _served(self, state: TopicState, *, is_ours: bool) -> TopicState:
+        """Return a topic as this process may serve it: not ready if the store was written from other servers (``is_ours``).
+
+        What another writer called ready, and the present one has yet to confirm, is ready here only if it was served here.
+        """
+        if not state.ready or (state.confirmed and is_ours):
+            return state
+        known = self._topics.get(state.name)
+        was_served = known is not None and known.ready and known.key == state.key
+        return state if is_ours and was_served else replace(state, ready=False)
 
     def _listen(self) -> None:
         seen = 0

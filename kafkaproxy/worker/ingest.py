@@ -373,7 +373,10 @@ class Ingest:
         """Follow new partitions and a changed policy; return True if readers of the store see a change."""
         new = {partition: info.earliest[partition] for partition in range(info.partitions) if partition not in known}
         changed = replace(
-            state, partitions=info.partitions, compacted=self._compacted(info, state), error=self._trouble(info.name)
+            state,
+            partitions=info.partitions,
+            compacted=self._compacted(info, state),
+            error=self._trouble(info.name),
         )
         if new:
             self._writer.start(changed, new, info.earliest)

@@ -103,16 +103,16 @@ class Reading:
     def read(self, state: TopicState, positions: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """Read partitions of a topic from these positions on; ``ends``: where the partitions end at present.
 
-        A topic that is not ready will be when it has been read up to there.
+        A topic that is not ready, or not confirmed, will be when it has been read up to there.
         """
         if positions:
             backlog = sum(max(ends.get(each, 0) - offset, 0) for each, offset in positions.items())
             reader = self._reader("live" if backlog <= _SMALL_BACKLOG else "catch-up")
             self.assignment.add(reader, state.name, positions)
-        if not state.ready:
+        if not (state.ready and state.confirmed):
             self._targets.add(state.name, positions, {partition: ends.get(partition, 0) for partition in positions})
             if state.name not in self._targets and not state.error:
-                self.set_state(replace(state, ready=True))
+                self.set_state(replace(state, ready=True, confirmed=True))
 
     def drop(self, name: str) -> None:
         """Read a topic no longer."""
@@ -256,7 +256,7 @@ class Reading:
         ready = [name for name, reached in positions.items() if self._targets.reach(name, reached)]
         for name in ready:
             log.info("topic_ready cluster=%s topic=%s", self._cluster, name)
-            self.set_state(replace(self.states[name], ready=True))
+            self.set_state(replace(self.states[name], ready=True, confirmed=True))
             self._post(self.balance)
         return bool(ready)
 

@@ -79,6 +79,9 @@ class TopicState:
     """Roles that were added while the topic was read: records are indexed for them, older ones have yet to be read again."""
     ready: bool = False
     """True if it was read to the end that it had when reading began."""
+    confirmed: bool = True
+    """False if only the writer before called it ready. Then it is ready for processes that served it, which go on, and for no
+    other: the present writer has yet to read it to the end that it had when it took over."""
     error: str = ""
     """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
     cuts: int = 0

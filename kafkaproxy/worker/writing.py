@@ -78,8 +78,8 @@ class StoreWriter:
     def begin(self, session: bytes, servers: str) -> dict[str, TopicState]:
         """Take over, and return the topics that the store knows.
 
-        If a writer of the same ``servers`` wrote the store a moment ago, what was ready stays ready. In an older store topics
-        are not ready until they were read to the end that they have now.
+        If a writer of the same ``servers`` wrote the store a moment ago, what was ready stays ready, for processes that served
+        it. In an older store topics are not ready until they were read to the end that they have now.
         """
         self._session = session
         stays = is_recent(self._store, servers)
@@ -87,7 +87,7 @@ class StoreWriter:
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
                 known = TopicState.load(value)
-                states[key.decode()] = known if stays else replace(known, ready=False, error="")
+                states[key.decode()] = replace(known, confirmed=False) if stays else replace(known, ready=False, error="")
             for state in states.values():
                 self._put_state(txn, state)
         return states

@@ -50,7 +50,7 @@ def positions(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[int, int]]
         def emit(self, record: logging.LogRecord) -> None:
             if str(record.msg).startswith("topic_reading"):
                 arguments: Any = record.args
-                seen.append(arguments[2])
+                seen.append(arguments[-1])
 
     watch = Watch()
     logging.getLogger("kafkaproxy.ingest").addHandler(watch)

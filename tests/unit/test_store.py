@@ -298,6 +298,7 @@ def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_
     monkeypatch.setattr(writing.time, "time", lambda: now + age)
     states = StoreWriter(store, frozenset()).begin(b"session2", servers)
     assert (states["t"].ready, states["u"].ready) == (stays, False)
+    assert not (states["t"].ready and states["t"].confirmed)
     assert store.topics() == states
 
 
