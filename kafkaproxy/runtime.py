@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from django.db import connections
-
 from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
@@ -101,7 +99,10 @@ class Runtime:
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def start(self) -> Table:
-        """Load the configuration and start the worker; blocks, and does nothing the second time."""
+        """Load the configuration and start the worker; blocks, and does nothing the second time.
+
+        No longer than ``START_TIMEOUT_SECONDS`` for the database: what is loaded later is taken over then.
+        """
         with self._lock:
             if self.table is None:
                 configuration = live()
@@ -114,14 +115,7 @@ class Runtime:
 
     async def astart(self) -> Table:
         """Start without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._start_for_once)
-
-    def _start_for_once(self) -> Table:
-        """Start in a thread that has nothing more to do with the database: its connection would stay open for ever."""
-        try:
-            return self.start()
-        finally:
-            connections.close_all()
+        return await asyncio.get_running_loop().run_in_executor(None, self.start)
 
     def stop(self) -> None:
         """Stop: what was handed to a producer is flushed."""

@@ -27,7 +27,7 @@ def snapshot(running: Runtime) -> dict[str, Any]:
     return {
         "at": time.monotonic(),
         "process": f"{socket.gethostname()}, {os.getpid()}",
-        "serving": table is not None,
+        "serving": table is not None and table.configuration.known,
         "streams": len(running.streams),
         "waiting": running.worker.waiting,
         "produced": sum(cell.value for (_, outcome), cell in list(RECORDS.cells.items()) if outcome == "acknowledged"),

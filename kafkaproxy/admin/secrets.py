@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from kafkaproxy.admin.generic import ModelForm
-from kafkaproxy.admin.masking import is_reference, mask, mask_known, unmask
+from kafkaproxy.masking import is_reference, mask, mask_known, unmask
 
 __all__ = ["MaskedJSONField", "SecretField", "SecretsAdminMixin", "SecretsForm", "describe_secret"]
 

@@ -25,7 +25,7 @@ from kafkaproxy.routing.rules import validate_route
 from kafkaproxy.routing.texts import EntryConditionText, FilterText, RouteText, Severity
 from kafkaproxy.worker.types import Acks
 
-__all__ = ["Compiler", "ConfigurationError", "load_configuration"]
+__all__ = ["Compiler", "ConfigurationError", "load_configuration", "read_unchanged"]
 
 log = logging.getLogger("kafkaproxy.routing")
 
@@ -45,7 +45,18 @@ def load_configuration() -> table.Configuration:
     The number of queries does not depend on the number of rows. What a concurrent transaction changes is seen whole or not at
     all.
     """
-    return Compiler().load()[0]
+    rows, stamp = read_unchanged()
+    return Compiler().compile(rows, stamp.version)
+
+
+def read_unchanged() -> tuple[Rows, Stamp]:
+    """Read everything at one version; raise :class:`ConfigurationError` where it changes all the while."""
+    for _attempt in range(_ATTEMPTS):
+        before = models.ConfigVersion.stamp()
+        rows = read_rows()
+        if models.ConfigVersion.stamp() == before:
+            return rows, before
+    raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
 
 class Compiler:
@@ -55,15 +66,6 @@ class Compiler:
         self._environ = environ
         self._known: _Known = {}
         self._common: object = None
-
-    def load(self) -> tuple[table.Configuration, Stamp]:
-        """Return the configuration and the stamp of the version that it was read at."""
-        for _attempt in range(_ATTEMPTS):
-            before = models.ConfigVersion.stamp()
-            rows = read_rows()
-            if models.ConfigVersion.stamp() == before:
-                return self.compile(rows, before.version), before
-        raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
     def compile(self, rows: Rows, version: int) -> table.Configuration:
         """Compile what was read."""

@@ -17,7 +17,7 @@ from kafkaproxy.worker.positions import ReadPositions
 
 __all__ = ["Reader"]
 
-_BATCH: Final = 500
+_BATCH: Final = 200
 """Messages of one step: a few milliseconds of work, for which the other readers wait at the most."""
 _IDLE_SECONDS: Final = 0.05
 _STATISTICS_MS: Final = 300

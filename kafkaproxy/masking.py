@@ -1,4 +1,4 @@
-"""JSON whose secret members are replaced by marks, and the way back."""
+"""Which members of a JSON value are secrets, how they are replaced by marks, and the way back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from kafkaproxy.core.env import env_names, mask_env
 
-__all__ = ["is_reference", "mask", "mask_known", "unmask"]
+__all__ = ["holds_secret", "is_reference", "mask", "mask_known", "unmask"]
 
 _JWK_SECRETS: Final = frozenset({"k", "d", "p", "q", "dp", "dq", "qi"})  # RFC 7518 sections 6.2.2, 6.3.2, 6.4.1
 _SECRET_NAME: Final = re.compile(r"password|secret|passphrase|private|key\.pem|jaas", re.IGNORECASE)
@@ -53,6 +53,11 @@ def _secrets(value: Any) -> Iterator[Any]:
                 yield item
             else:
                 yield from _secrets(item)
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether the JSON value has a secret member, in clear."""
+    return next(_secrets(value), None) is not None
 
 
 def _tag(secret: Any) -> str:
