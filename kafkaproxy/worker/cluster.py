@@ -386,13 +386,15 @@ class ClusterWorker:
     def _served(self, state: TopicState, *, is_ours: bool) -> TopicState:
         """Return a topic as this process may serve it: not ready if the store was written from other servers (``is_ours``).
 
-        What another writer called ready, and the present one has yet to confirm, is ready here only if it was served here.
+        What another writer called ready, and the present one has yet to confirm, is ready here only if it was served here. Then
+        it goes on being served while Kafka does not answer, as everything that is ready does.
         """
         if not state.ready or (state.confirmed and is_ours):
             return state
         known = self._topics.get(state.name)
-        was_served = known is not None and known.ready and known.key == state.key
-        return state if is_ours and was_served else replace(state, ready=False)
+        if not (is_ours and known is not None and known.ready and known.key == state.key):
+            return replace(state, ready=False)
+        return replace(state, error="") if state.error == Unavailable.UNREACHABLE else state
 
     def _listen(self) -> None:
         seen = 0

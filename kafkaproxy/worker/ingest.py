@@ -310,7 +310,8 @@ class Ingest:
             return reading.add_roles(info.name, roles) or changed or trimmed
 
     def _learn_error(self, info: TopicInfo, error: Unavailable, state: TopicState | None, roles: frozenset[Role]) -> bool:
-        if error in _PASSING and state is not None and state.id and (state.ready or error is Unavailable.NOT_READ_YET):
+        is_served = state is not None and state.ready and state.confirmed
+        if error in _PASSING and state is not None and state.id and (is_served or error is Unavailable.NOT_READ_YET):
             return False  # what the store has is still what Kafka last said
         if error is Unavailable.UNREACHABLE and self._refused:
             error = Unavailable.NOT_AUTHORIZED

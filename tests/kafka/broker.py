@@ -107,6 +107,8 @@ class Broker(Cluster):
     def pause(self) -> None:
         """Freeze: connections stay open and nothing is answered."""
         self._running().send_signal(signal.SIGSTOP)
+        while not all(_is_stopped(task) for task in Path(f"/proc/{self.pid}/task").iterdir()):  # a busy machine takes its time
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """End a pause."""
@@ -170,6 +172,11 @@ class Broker(Cluster):
             return bool(self.admin.list_topics(timeout=5).brokers)
         except (OSError, KafkaException):
             return False
+
+
+def _is_stopped(task: Path) -> bool:
+    """Return True if a thread is stopped: the field after its name, which is in parentheses, says so."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
 def _free_addresses(count: int) -> list[str]:
