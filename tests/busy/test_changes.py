@@ -54,7 +54,7 @@ async def until_ends_move(kafka: Cluster, topic: str) -> None:
 async def test_a_fetched_topic_gets_a_stream_and_is_served_all_the_time(
     kafka: Cluster, topic: TopicFactory, start: StartProxy, begin: Begin, rate: int, config: Mapping[str, str]
 ) -> None:
-    flow = Flow(topic=topic(name="gains-stream", partitions=2, config=dict(config)), rate=rate, keys=KEYS)
+    flow = Flow(topic=topic(name="gains-stream", config=dict(config)), rate=rate, keys=KEYS)
     traffic = begin(flow)
     proxy = start(configuration(kafka.bootstrap, gateway(one(flow.topic))))
     await until_status(proxy, "/items/k1", 200)
@@ -76,7 +76,7 @@ async def test_a_fetched_topic_gets_a_stream_and_is_served_all_the_time(
 async def test_a_streamed_topic_gets_a_fetch_and_its_streams_go_on(
     kafka: Cluster, topic: TopicFactory, start: StartProxy, begin: Begin, rate: int
 ) -> None:
-    flow = Flow(topic=topic(name="gains-fetch", partitions=2), rate=rate, keys=KEYS)
+    flow = Flow(topic=topic(name="gains-fetch"), rate=rate, keys=KEYS)
     traffic = begin(flow)
     only = stream("/stream", topic=flow.topic)
     proxy = start(configuration(kafka.bootstrap, gateway(only)))
@@ -156,7 +156,7 @@ async def test_partitions_are_added_and_what_is_served_goes_on(
 async def test_a_topic_is_created_again_while_its_producers_go_on(
     kafka: Cluster, topic: TopicFactory, start: StartProxy, begin: Begin, rate: int
 ) -> None:
-    name = topic(name="recreated", partitions=2)
+    name = topic(name="recreated")
     kafka.produce(name, '"old"', key="old", partition=0)
     flow = Flow(topic=name, rate=rate, keys=KEYS)
     traffic = begin(flow)
@@ -165,7 +165,7 @@ async def test_a_topic_is_created_again_while_its_producers_go_on(
     await asyncio.to_thread(kafka.delete_topics, [name])
     old = traffic.acknowledged(flow)
     await asyncio.to_thread(kafka.create_topic, name, 3)
-    kafka.produce(name, '"new"', key="new", partition=1)
+    kafka.produce(name, '"new"', key="new", partition=0)
     await until_body(proxy, "/items/new", b'"new"')
     assert (await get(proxy, "/items/old")).status_code == 404
     await until(proxy, "/items/k1", lambda response: response.status_code == 200 and int(response.content) > old)

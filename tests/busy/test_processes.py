@@ -23,12 +23,11 @@ from tests.traffic import Flow, Kind
 from tests.watchdog import read_to_end
 
 KEYS = 10
-PARTITIONS = 2
 
 
 @pytest.fixture
 def name(topic: TopicFactory) -> str:
-    return topic(name="shared", partitions=PARTITIONS)
+    return topic(name="shared")
 
 
 class Client(threading.Thread):

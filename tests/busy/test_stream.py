@@ -18,7 +18,7 @@ from tests.traffic import Flow, Kind, Traffic
 from tests.watchdog import read_to_end
 
 KEYS = 50
-RATES = [(20, 3), (1_000, 3), (20_000, 3), (1_000, 12)]
+RATES = [(20, 1), (1_000, 3), (20_000, 3), (1_000, 12)]
 
 
 @pytest.fixture(autouse=True)
