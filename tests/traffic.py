@@ -216,7 +216,9 @@ class _Sender:
     def _send(self, number: int) -> None:
         key = f"k{number % self.flow.keys}"
         value = str(-number if self.flow.kind is Kind.ABORTED else number)
-        headers = [(self.flow.id_header, f"{self.flow.topic}-{number}")] if self.flow.id_header else None
+        headers: dict[str, str | bytes | None] = {}
+        if self.flow.id_header:
+            headers[self.flow.id_header] = f"{self.flow.topic}-{number}"
         while True:
             try:
                 self._producer.produce(self.flow.topic, value, key, headers=headers, on_delivery=self._delivered)
@@ -277,7 +279,7 @@ def _run(bootstrap: str, flows: Sequence[Mapping[str, Any]]) -> None:
     senders = [_Sender(bootstrap, flow, number, stop) for number, flow in enumerate(given)]
     for sender in senders:
         sender.thread.start()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_stop_with_input, args=(stop,), daemon=True).start()
     while not stop.wait(_REPORT_SECONDS) and all(sender.thread.is_alive() for sender in senders):
         _print(senders)
     failed = not stop.is_set()
@@ -287,6 +289,11 @@ def _run(bootstrap: str, flows: Sequence[Mapping[str, Any]]) -> None:
     _print(senders)
     if failed:
         raise SystemExit("a flow ended before it was stopped")
+
+
+def _stop_with_input(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _print(senders: Iterable[_Sender]) -> None:

@@ -86,7 +86,7 @@ def stage(
 
 STAGES = [
     pytest.param((20, Kind.PLAIN), {"partitions": 1}, id="20"),
-    pytest.param((1_000, Kind.PLAIN), {}, id="1000"),
+    pytest.param((1_000, Kind.PLAIN), {"partitions": 1}, id="1000"),
     pytest.param((1_000, Kind.PLAIN), {"partitions": 12}, id="1000 on 12 partitions"),
     pytest.param((1_000, Kind.COMMITTED, Kind.ABORTED), {}, id="1000 in transactions"),
     pytest.param((1_000, Kind.PLAIN), {"in_transactions": True}, id="1000, service in transactions"),
