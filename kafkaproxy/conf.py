@@ -56,7 +56,10 @@ class Settings:
     """How long a request waits for the topic that it fetches or streams, or for its reply topic, before 503: until it was
     read to its end the first time and, where replies are looked for by an idempotency key, to its present end."""
     produce_timeout_seconds: float = 10.0
-    """How long a record may wait for its acknowledgement before 503 or 504."""
+    """How long a request waits for the acknowledgement of its record before 503 or 504. The record may be written later."""
+    stop_seconds: float = 7.0
+    """How long a stop may take, from the signal on: requests that wait are answered within a third of it, then what was handed
+    over goes to Kafka. Keep it below what your supervisor grants (Docker: 10), and a half above ``DRAIN_SECONDS``."""
     reload_seconds: float = 0.5
     """How often a process asks the database whether the configuration changed."""
     start_timeout_seconds: float = 5.0

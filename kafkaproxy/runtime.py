@@ -47,6 +47,7 @@ def limits(settings: Settings) -> Limits:
         max_merges=settings.max_merges,
         max_wait=settings.max_wait_seconds,
         produce_timeout=settings.produce_timeout_seconds,
+        stop=settings.stop_seconds,
         metadata_interval=settings.metadata_seconds,
         retention_interval=settings.retention_seconds,
     )
@@ -89,7 +90,7 @@ class Runtime:
         self.pid = os.getpid()
         settings = get_settings()
         self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
-        self.streams = Streams()
+        self.streams = Streams(self._hurry)
         self.sessions = AuthorizationSessions()
         self._rest = RestConsumer(self.worker)
         self._stream = StreamConsumer(self.worker, self.streams, self.sessions)
@@ -118,11 +119,15 @@ class Runtime:
         return await asyncio.get_running_loop().run_in_executor(None, self.start)
 
     def stop(self) -> None:
-        """Stop: what was handed to a producer is flushed."""
+        """Stop: what was handed to a producer is flushed, within the time that is left of ``STOP_SECONDS``."""
         atexit.unregister(self.stop)
         self._unsubscribe()
         live().stop()
-        self.worker.close()
+        self.worker.close(self.streams.stop_by)
+
+    def _hurry(self) -> None:
+        """Let no request wait for long: the process stops."""
+        self.worker.hurry(get_settings().stop_seconds / 3)
 
     async def astop(self) -> None:
         """End the streams, then stop, without blocking the event loop."""

@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -98,7 +98,7 @@ def kcat_consume(kafka: Cluster) -> Callable[[str], list[Consumed]]:
     return kafka.consume
 
 
-def start_broker(tmp_path_factory: pytest.TempPathFactory, **options: bool) -> Broker:
+def start_broker(tmp_path_factory: pytest.TempPathFactory, **options: Any) -> Broker:
     """Return a broker to use in a ``with``, or skip where none can be started."""
     try:
         return Broker(tmp_path_factory.mktemp("kafka"), **options)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Thread
 from typing import Final
 
 from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
@@ -18,6 +19,7 @@ from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.lock import prepare
+from kafkaproxy.worker.mailbox import Sent
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
@@ -34,6 +36,8 @@ _WANT_SECONDS: Final = 60.0
 _OWN_WRITES_SECONDS: Final = 1.0
 _RETIRING_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.5
+_CLOSING_SECONDS: Final = 1.0
+"""What is left for the end of a stop, when what could be flushed was."""
 
 
 class ClusterWorker:
@@ -68,10 +72,11 @@ class ClusterWorker:
         """When another process was last asked to look at the topics."""
         self._closed = threading.Event()
         self._hurry = threading.Event()
+        self._stop_by: float | None = None
         self.users: set[object] = set()
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
-        self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
+        self._listener = Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
         self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
         self._refresh_topics()
 
@@ -94,35 +99,55 @@ class ClusterWorker:
         """
         self._end_streams()
         if self.ingest is not None:
-            self.ingest.close()
+            self.ingest.close(self.limits.stop)
         deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
         while self._is_busy() and time.monotonic() < deadline and not self._hurry.wait(_RETIRING_SECONDS):
             pass
-        self.close()
+        self.close(self._stop_by)
 
-    def hurry(self) -> None:
-        """Close soon, whoever waits."""
+    def hurry(self, seconds: float) -> None:
+        """Let no request wait longer than this for an acknowledgement from now on."""
+        for producer in tuple(self._producers.values()):
+            producer.hurry(seconds)
+
+    def stop_retiring(self, stop_by: float) -> None:
+        """Have :meth:`retire` close now, whoever waits, and be done by then."""
+        self._stop_by = stop_by
         self._hurry.set()
 
     def _is_busy(self) -> bool:
         return bool(self.users) or any(each.queued() for each in self._producers.values())
 
-    def close(self) -> None:
-        """Flush what was handed over, stop the threads, give the store back."""
+    def close(self, stop_by: float | None = None) -> None:
+        """Flush what was handed over, stop the threads, give the store back.
+
+        ``stop_by``: when that has to be done, by the monotonic clock; the setting ``STOP_SECONDS`` from now unless given. What
+        is not done by then is left to the end of the process.
+        """
+        stop_by = time.monotonic() + self.limits.stop if stop_by is None else stop_by
         self._closed.set()
         self._end_streams()
-        for producer in self._producers.values():
-            producer.close(self.limits.produce_timeout)
-        if self.ingest is not None:
-            self.ingest.close()
+        flush = max(stop_by - time.monotonic() - _CLOSING_SECONDS, 0)
+        closing = [Thread(target=producer.close, args=(flush,), daemon=True) for producer in self._producers.values()]
+        closing.append(Thread(target=self._close_reading, args=(flush,), daemon=True))
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(max(stop_by - time.monotonic(), 0))
+        if any(thread.is_alive() for thread in closing):
+            log.warning("stop_incomplete cluster=%s", self.config.name)
+
+    def _close_reading(self, seconds: float) -> None:
+        is_stopped = self.ingest is None or self.ingest.close(seconds)
         with contextlib.suppress(OSError):
             self._wake_socket.wake()
         self._listener.join(timeout=2)
         self._wake_socket.close()
+        self.history.close()
         self.pool.shutdown(wait=True)
         self.scans.shutdown(wait=True, cancel_futures=True)
-        self.history.close()
-        self.store.close()
+        if is_stopped:  # else its thread may be in the middle of a transaction
+            self.store.close()
 
     def _end_streams(self) -> None:
         for loop, hub in self._hubs.items():
@@ -138,7 +163,13 @@ class ClusterWorker:
 
         A ``patient`` future has to be settled: see :meth:`AckedProducer.produce`.
         """
-        delivery = self._producer(acks).produce(topic, key, value, headers, patient=patient)
+        return self._noting(topic, self._producer(acks).produce(topic, key, value, headers, patient=patient))
+
+    def rejoin(self, acks: Acks, sent: Sent, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Wait again, as :meth:`send` does, for a record that was not acknowledged in time."""
+        return self._noting(sent.topic, self._producer(acks).rejoin(sent, patient=patient))
+
+    def _noting(self, topic: str, delivery: asyncio.Future[Delivery]) -> asyncio.Future[Delivery]:
         if topic in self._topics or topic in self.config.topics:  # one that is read, though maybe not known yet
             delivery.add_done_callback(self._note_own_write)
         return delivery

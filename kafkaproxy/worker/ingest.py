@@ -118,12 +118,13 @@ class Ingest:
         if watcher is not None:
             watcher.kick()
 
-    def close(self) -> None:
-        """Stop, sync the store, free the lock."""
+    def close(self, seconds: float) -> bool:
+        """Stop, sync the store, free the lock; return whether that was done within the time."""
         self._closed.set()
         self._commands.put(lambda: None)
         if self._thread.is_alive():
-            self._thread.join(timeout=15)
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closed.is_set():

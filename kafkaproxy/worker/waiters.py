@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.mailbox import late
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.tail import StreamTail, in_turn
 from kafkaproxy.worker.types import Record
@@ -29,6 +30,8 @@ _PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 4 << 20
 _LASTING: Final = (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL)
 """Why nothing will come of a topic until an operator does something; that no broker answers passes."""
+_KEEP_SECONDS: Final = 60.0
+_MOST_KEPT: Final = 10_000
 T = TypeVar("T")
 P = ParamSpec("P")
 Future = asyncio.Future
@@ -112,6 +115,8 @@ class Hub:
         self._exchanges: dict[str, _Shared] = {}
         self._turn = 0
         """With which topic the next step begins."""
+        self._kept: dict[str, Future[Any]] = {}
+        """The work of exchanges that ended while it was undecided, for the next of that name."""
         self._scheduled = False
         self._lock = threading.Lock()
 
@@ -179,18 +184,23 @@ class Hub:
             self._forget(topic, tail)
 
     @contextlib.contextmanager
-    def exchange(self, name: str, start: Callable[P, Future[T]]) -> Iterator[Callable[P, Future[T]]]:
+    def exchange(
+        self, name: str, start: Callable[Concatenate[Future[T] | None, P], Future[T]]
+    ) -> Iterator[Callable[P, Future[T]]]:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
-        What failed is for who shared it until then: the next to ask starts anew.
-        Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
+        What failed is for who shared it until then: the next to ask starts anew. ``start`` is given what failed last.
+        Shield what is returned: it belongs to all of them. It is forgotten when the last one left; work that is undecided then
+        is kept for the next of that name, until a minute after it is decided.
         """
-        shared = self._exchanges.setdefault(name, _Shared())
+        shared = self._exchanges.get(name)
+        if shared is None:
+            shared = self._exchanges[name] = _Shared(work=self._kept.pop(name, None))
         shared.users += 1
 
         def outcome(*args: P.args, **kwargs: P.kwargs) -> Future[T]:
             if shared.work is None or _has_failed(shared.work):
-                shared.work = start(*args, **kwargs)
+                shared.work = start(shared.work, *args, **kwargs)
             return shared.work
 
         try:
@@ -199,6 +209,20 @@ class Hub:
             shared.users -= 1
             if not shared.users:
                 del self._exchanges[name]
+                if shared.work is not None and (not shared.work.done() or late(shared.work) is not None):
+                    self._keep(name, shared.work)
+
+    def _keep(self, name: str, work: Future[Any]) -> None:
+        if len(self._kept) >= _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[name] = work
+        self.loop.call_later(_KEEP_SECONDS, self._stop_keeping, name, work)
+
+    def _stop_keeping(self, name: str, work: Future[Any]) -> None:
+        if self._kept.get(name) is work:
+            del self._kept[name]
+            if not work.done() or ((sent := late(work)) is not None and sent.outcome is None):
+                self._keep(name, work)
 
     async def states_changed(self) -> None:
         """Wait until the states of topics changed."""

@@ -47,7 +47,7 @@ def brokers() -> Brokers:
 def reachability(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reachability]:
     monkeypatch.setattr(outage, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(BROKER_UP, "cells", {})
-    made = Reachability("c", "c/all", brokers.ask)
+    made = Reachability("c", "c/all", brokers.ask, lambda: 0)
     yield made
     made.close()
 

@@ -207,7 +207,8 @@ async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailabl
 async def test_work_that_failed_is_not_shared_with_who_comes_later(host: Host) -> None:
     made: list[asyncio.Future[int]] = []
 
-    def work() -> asyncio.Future[int]:
+    def work(failed: asyncio.Future[int] | None) -> asyncio.Future[int]:
+        assert failed is (made[-1] if made else None)
         made.append(asyncio.get_running_loop().create_future())
         return made[-1]
 
