@@ -14,6 +14,7 @@ from tests.kafka import Broker, Cluster, Consumed, Unavailable
 
 NOTHING_IS_LOST = (
     "browser/test_eventsource.py",
+    "busy/test_*.py",
     "conformance/test_reply_idempotency.py",
     "conformance/test_stream*.py",
     "faults/test_reply_kill.py",
