@@ -85,8 +85,8 @@ class OpenStream:
 
     async def _run(self, fields: Fields) -> None:
         self._task = asyncio.current_task()
-        gone = asyncio.ensure_future(self._request.gone())
-        gone.add_done_callback(self._leave)
+        disconnect = self._request.disconnect()
+        disconnect.add_done_callback(self._leave)
         self._arm()
         try:
             with self._cluster.hub().stream(self._topic.name, self._topic.key) as tail:
@@ -97,7 +97,7 @@ class OpenStream:
             log.info("stream_stalled topic=%s", self._topic.name)
         finally:
             self._timer.cancel()
-            gone.cancel()
+            disconnect.remove_done_callback(self._leave)
 
     def drain(self) -> None:
         """End, and tell the client when to come back; from the stream's own loop."""
@@ -304,7 +304,7 @@ class OpenStream:
             return
         self._arm()
 
-    def _leave(self, _gone: asyncio.Future[None]) -> None:
+    def _leave(self, _disconnect: asyncio.Future[None]) -> None:
         self._gone = True
         self._end()
 

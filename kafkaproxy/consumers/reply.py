@@ -184,18 +184,16 @@ async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, 
 async def _accept(call: Call, worker: Worker, settings: Settings, responder: Responder) -> None:
     """202 once Kafka has the request, or has its reply already."""
 
-    async def begin(send: Produce) -> None:
-        # Else there is nothing to wait for but the acknowledgement, as for a oneway request.
-        looks = call.exchange.has_key or call.replies.state() is None
-        with waiting(worker, settings) if looks else nullcontext():
-            await call.replies.ready()  # a location that cannot be served must not be given
-            replayed = await call.replay()
-        if replayed is None:
-            call.hand_over(send)
-        await call.acknowledged()
-
+    # Else there is nothing to wait for but the acknowledgement, as for a oneway request.
+    looks = call.exchange.has_key or call.replies.state() is None
     with call.shared() as send:
-        await call.exchange.request.unless_gone(begin(send))
+        async with call.exchange.request.cancel_on_disconnect():
+            with waiting(worker, settings) if looks else nullcontext():
+                await call.replies.ready()  # a location that cannot be served must not be given
+                replayed = await call.replay()
+            if replayed is None:
+                call.hand_over(send)
+            await call.acknowledged()
     await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
 
 
@@ -223,7 +221,7 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
         await call.acknowledged()
         return None
 
-    record = await patience.attend(replied())
+    record = await patience.run_without_timeout(replied())
     if record is None:
         asked = applied(preferences, respond_async=preferences.respond_async)
         await _respond_accepted(call.exchange, settings, responder, asked)
