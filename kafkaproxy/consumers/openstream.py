@@ -18,6 +18,7 @@ from kafkaproxy.consumers.starting import Start
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.sse import COMMENT, challenge_frame, gap_frame, id_frame, retry_frame
+from kafkaproxy.futures import abandon
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.streams import retry_ms
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -165,7 +166,7 @@ class OpenStream:
                 await self._wait_for(reading, tail)
             return reading.result() if reading.done() else b""
         finally:
-            reading.cancel()  # where it failed and nobody could hear of it, this says that nobody wants to
+            abandon(reading)
 
     async def _wait_for(self, reading: asyncio.Future[bytes | None], tail: StreamTail) -> None:
         reading.add_done_callback(lambda _: self._wake())

@@ -25,6 +25,7 @@ from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.futures import await_shared
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.store import TopicState
@@ -40,7 +41,7 @@ class Produce(Protocol):
     """Hands the request's record over, or joins the one who did."""
 
     def __call__(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
-        """Return the acknowledgement, which is shared: shield it."""
+        """Return the acknowledgement, which is shared: use ``await_shared``."""
         ...
 
 
@@ -149,7 +150,7 @@ class Call:
         """Wait until Kafka has the request, if one was produced."""
         if self.delivery is not None:
             self.replies.cluster.settle(self.delivery)  # who sent it may be patient
-            await asyncio.shield(self.delivery)
+            await await_shared(self.delivery)
 
     def _send(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
         acks = self.exchange.match.route.acks

@@ -172,7 +172,7 @@ class Hub:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
         What failed is for who shared it until then: the next to ask starts anew.
-        Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
+        Wait for what is returned with ``await_shared``: it belongs to all of them. It is forgotten when the last one left.
         """
         shared = self._exchanges.setdefault(name, _Shared())
         shared.users += 1
