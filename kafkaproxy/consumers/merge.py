@@ -41,19 +41,22 @@ async def fetch_merged(exchange: Exchange, worker: Worker, settings: Settings, r
         return
     skipped = MERGE_SKIPPED.cell(exchange.match.gateway.name, exchange.match.route.name)
     with Merging(search, worker, settings, skipped) as merging:
-        merged = await request.unless_gone(merging.make())
+        async with request.cancel_on_disconnect():
+            merged = await merging.make()
         if preferences.wait and not _is_new(merged, validator):
             merging.drop()
             patience = Waiting(request, worker, settings, preferences.wait)
             try:
                 merged = await patience.run(_until_new(search, merging, validator))
             except TimeoutError:  # what is there then
-                merged = await request.unless_gone(merging.make())
+                async with request.cancel_on_disconnect():
+                    merged = await merging.make()
         fields.insert(0, (b"etag", merged.etag.encode()))
         if validator is not None and validator.matches(merged.etag):
             await responder.respond(304, fields)
         else:
-            await request.unless_gone(_send(merged, fields, settings, responder))
+            async with request.cancel_on_disconnect():
+                await _send(merged, fields, settings, responder)
 
 
 def _is_new(merged: Merged, validator: Validator | None) -> bool:
