@@ -8,6 +8,7 @@ known before the first byte.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import IO, Final
 
@@ -68,11 +69,15 @@ async def _until_new(search: Search, merging: Merging, validator: Validator | No
     with search.cluster.hub().change(search.topic) as changed:
         while True:
             changed.clear()
+            begun = time.monotonic()
             merged = await merging.make()
             if _is_new(merged, validator):
                 return merged
             merging.drop()  # while nothing changes others may have the place
+            took = time.monotonic() - begun
             await changed.wait()
+            # A topic that never pauses changes with every commit: spend half of the time at most on merging it.
+            await asyncio.sleep(took)
 
 
 async def _send(merged: Merged, fields: Fields, settings: Settings, responder: Responder) -> None:
