@@ -21,7 +21,7 @@ from benchmarks.fanout_source import Acks, value_of  # noqa: E402 - after the se
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.core.progress import encode  # noqa: E402
 from kafkaproxy.core.sse import record_frame  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.proxy import configuration, gateway, site, stream  # noqa: E402
 
 __all__ = ["application"]

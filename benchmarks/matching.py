@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 from benchmarks.common import markdown_table, median, report  # noqa: E402
-from kafkaproxy.consumers.http import Request  # noqa: E402
+from kafkaproxy.http.request import Request  # noqa: E402
 from kafkaproxy.routing.matching import Match, Matcher  # noqa: E402
 from tests.proxy import configuration, gateway, produce  # noqa: E402
 

@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from kafkaproxy.worker.types import Acks  # noqa: E402
 from tests.proxy import CLUSTER, configuration, fetch, gateway, produce, site  # noqa: E402
 

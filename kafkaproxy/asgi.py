@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kafkaproxy.consumers.http import Receive, Request, Scope, Send
-from kafkaproxy.lifespan import Application, run_lifespan
-from kafkaproxy.serving import follow, serve
-from kafkaproxy.sitepaths import is_certain, refuse
+from kafkaproxy.http.lifespan import Application, run_lifespan
+from kafkaproxy.http.request import Receive, Request, Scope, Send
+from kafkaproxy.serving.dispatch import follow, serve
+from kafkaproxy.serving.site_paths import is_certain, refuse
 
 if TYPE_CHECKING:
-    from kafkaproxy.runtime import Runtime
+    from kafkaproxy.serving.runtime import Runtime
 
 __all__ = ["KafkaProxy"]
 
@@ -28,7 +28,7 @@ class KafkaProxy:
 
     def __init__(self, inner: Application, *, running: Callable[[], Runtime] | None = None) -> None:
         # Not at the top: a site's asgi.py imports this module before get_asgi_application() has loaded the apps.
-        from kafkaproxy.runtime import runtime
+        from kafkaproxy.serving.runtime import runtime
 
         self._inner = inner
         self._running = running or runtime

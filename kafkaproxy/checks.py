@@ -142,7 +142,7 @@ def _check_folder(folder: Path) -> Iterator[checks.CheckMessage]:
 
 
 def _check_sockets(folder: Path) -> Iterator[checks.CheckMessage]:
-    from kafkaproxy.worker.wake import socket_folder
+    from kafkaproxy.worker.notify.wake_socket import socket_folder
 
     sockets = socket_folder(folder)
     if len(os.fsencode(sockets)) > _SOCKET_FOLDER_BYTES:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from kafkaproxy.conf import get_settings
 from kafkaproxy.metrics import render
-from kafkaproxy.runtime import runtime
+from kafkaproxy.serving.runtime import runtime
 
 __all__ = ["app_name", "urlpatterns"]
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from django.conf import settings
 
 from kafkaproxy.models import Cluster
-from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.kafka.mock_cluster import embedded_servers
 from kafkaproxy.worker.types import EMBEDDED
 from project.kafka import partitions_of
 

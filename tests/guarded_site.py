@@ -28,7 +28,7 @@ django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.routing.table import GuardConfig  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.guarded import EVERYWHERE  # noqa: E402
 from tests.proxy import configuration, gateway, stream  # noqa: E402
 from tests.tokens import jwk, options  # noqa: E402

@@ -12,7 +12,7 @@ from kafkaproxy.asgi import KafkaProxy
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import Capability, Condition, Configuration, Entry, Filter, Gateway, GuardRequirement, Route
-from kafkaproxy.runtime import Runtime
+from kafkaproxy.serving.runtime import Runtime
 from kafkaproxy.worker.types import Acks, ClusterConfig, Role, TopicSettings
 
 CLUSTER = "default"

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.cache.backends.locmem import LocMemCache
 
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
 from kafkaproxy.guards.principals import ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.renewals import Renewals
 from kafkaproxy.guards.sessions import AuthorizationSessions, StreamAuthorization
+from kafkaproxy.http.problems import Problem
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, Refused
 from tests.proxy import gateway, stream
 

@@ -18,8 +18,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
-from kafkaproxy.consumers.http import ClientGone  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.http.request import ClientGone  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.proxy import CLUSTER, configuration, fetch, gateway, produce, stream  # noqa: E402
 
 topics = json.loads(os.environ["WAITING_TOPICS"])

@@ -22,7 +22,7 @@ from kafkaproxy.admin.topics import fixed_topics
 from kafkaproxy.conf import get_settings
 from kafkaproxy.core.env import MissingVariable, resolve_env
 from kafkaproxy.models import Cluster, Topic
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.store.reader import Store, TopicState
 
 __all__ = ["BrowseMixin", "is_sensitive", "may_browse"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaproxy.worker.messages import to_record
+from kafkaproxy.worker.kafka.messages import to_record
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Tail", "read_tail"]

@@ -17,11 +17,11 @@ from kafkaproxy.conf import get_settings
 from kafkaproxy.core.env import resolve_env
 from kafkaproxy.models import Cluster
 from kafkaproxy.routing.clusters import client_options
-from kafkaproxy.worker.client import admin_config, consumer_config
-from kafkaproxy.worker.embedded import embedded_servers
-from kafkaproxy.worker.environments import UNUSABLE
-from kafkaproxy.worker.lock import prepare, writer_pid
-from kafkaproxy.worker.store import Store, TopicState, current_path
+from kafkaproxy.worker.kafka.client import admin_config, consumer_config
+from kafkaproxy.worker.kafka.mock_cluster import embedded_servers
+from kafkaproxy.worker.store.environment import UNUSABLE
+from kafkaproxy.worker.store.reader import Store, TopicState, current_path
+from kafkaproxy.worker.store.writer_lock import prepare, writer_pid
 from kafkaproxy.worker.types import ClusterConfig, Record
 
 __all__ = ["Held", "LogEnds", "Partition", "ask_kafka", "held", "last_records", "opened_store", "partitions", "reader_config"]

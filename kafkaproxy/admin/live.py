@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.admin.generic import ModelAdmin
 from kafkaproxy.admin.live_snapshot import snapshot
 from kafkaproxy.admin.pages import page_context
-from kafkaproxy.runtime import Runtime, runtime
+from kafkaproxy.serving.runtime import Runtime, runtime
 
 __all__ = ["LiveMixin"]
 

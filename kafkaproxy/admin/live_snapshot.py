@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from kafkaproxy.metrics import BROKER_UP, RECORDS, RESPONSES
-from kafkaproxy.runtime import Runtime, Table
+from kafkaproxy.serving.runtime import Runtime, Table
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable
-from kafkaproxy.worker.lock import writer_pid
+from kafkaproxy.worker.store.writer_lock import writer_pid
 
 __all__ = ["snapshot"]
 

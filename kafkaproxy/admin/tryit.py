@@ -27,7 +27,7 @@ from kafkaproxy.admin.tryit_steps import Explainer
 from kafkaproxy.models import Route
 from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.table import Capability
-from kafkaproxy.runtime import runtime
+from kafkaproxy.serving.runtime import runtime
 
 __all__ = ["TryItMixin"]
 

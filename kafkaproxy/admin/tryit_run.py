@@ -16,19 +16,19 @@ from typing import Any, Final, cast
 from urllib.parse import quote, unquote
 
 from kafkaproxy.consumers.context import Exchange, render_topic
-from kafkaproxy.consumers.hot import HotFetches, Plans
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.futures import await_shared
 from kafkaproxy.guards.base import Guards
 from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard
+from kafkaproxy.http.problems import Problem
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.routing.table import Capability, Gateway
-from kafkaproxy.runtime import Runtime, Table
-from kafkaproxy.serving import serve
+from kafkaproxy.serving.dispatch import serve
+from kafkaproxy.serving.response_cache import HotFetches, Plans
+from kafkaproxy.serving.runtime import Runtime, Table
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import WorkerError
 from kafkaproxy.worker.types import Acks, Delivery, Record

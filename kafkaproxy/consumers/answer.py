@@ -7,9 +7,9 @@ from collections.abc import Collection
 from typing import Final
 
 from kafkaproxy.consumers.context import Exchange
-from kafkaproxy.consumers.http import Responder
-from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.core.fields import HOP_BY_HOP, connection_fields, is_field_name, is_field_value
+from kafkaproxy.http.problems import Fields, Problem
+from kafkaproxy.http.request import Responder
 from kafkaproxy.metrics import REPLIES_UNUSABLE, REPLY_FIELDS_DROPPED
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.worker.types import Record

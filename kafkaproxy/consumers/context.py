@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.core.expressions import Context, Template
 from kafkaproxy.core.paths import BadPath, decode_params
+from kafkaproxy.http.problems import Problem
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
 
 __all__ = ["Exchange", "render_topic"]

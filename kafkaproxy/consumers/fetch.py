@@ -7,18 +7,18 @@ from functools import lru_cache
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange, render_topic
-from kafkaproxy.consumers.http import Request, Responder
-from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.waiting import Waiting
 from kafkaproxy.core.etags import Validator, fingerprint, parse_if_none_match, record_etag
 from kafkaproxy.core.expressions import Context
 from kafkaproxy.core.fields import is_field_value
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.http.problems import Fields, Problem
+from kafkaproxy.http.request import Request, Responder
 from kafkaproxy.routing.table import Filter
-from kafkaproxy.worker.codec import decode_header
 from kafkaproxy.worker.filters import RecordFilter, passes
-from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.store.codec import decode_header
+from kafkaproxy.worker.store.reader import TopicState
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.worker import Worker
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote_plus
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.scrubbing import Scrubber
 from kafkaproxy.core.etags import parse_if_match
 from kafkaproxy.core.fields import HOP_BY_HOP, connection_fields
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import Gateway
 
 __all__ = ["forwarded", "forwarded_if_match", "without_credentials"]

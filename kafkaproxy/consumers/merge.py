@@ -15,12 +15,12 @@ from typing import IO, Final
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.fetch import Search, conditions, skip_body
-from kafkaproxy.consumers.http import Responder
-from kafkaproxy.consumers.problems import Fields, Problem
 from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.spool import Merged, Merging, known_etag
 from kafkaproxy.consumers.waiting import Waiting
 from kafkaproxy.core.etags import Validator
+from kafkaproxy.http.problems import Fields, Problem
+from kafkaproxy.http.request import Responder
 from kafkaproxy.metrics import MERGE_SKIPPED
 from kafkaproxy.worker.worker import Worker
 

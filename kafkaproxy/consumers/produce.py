@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange, render_topic
-from kafkaproxy.consumers.http import Responder
+from kafkaproxy.http.request import Responder
 from kafkaproxy.worker.types import Headers
 from kafkaproxy.worker.worker import Worker
 

@@ -18,18 +18,18 @@ from kafkaproxy.consumers.answer import answer
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import skip_body
 from kafkaproxy.consumers.forwarding import forwarded, forwarded_if_match, without_credentials
-from kafkaproxy.consumers.http import Request, Responder
-from kafkaproxy.consumers.problems import Fields, Problem, from_unavailable, retry_after
 from kafkaproxy.consumers.produce import record_key, rendered_overrides
 from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
 from kafkaproxy.futures import await_shared
+from kafkaproxy.http.problems import Fields, Problem, from_unavailable, retry_after
+from kafkaproxy.http.request import Request, Responder
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import ProduceError, TopicUnavailable, Unavailable
-from kafkaproxy.worker.mailbox import late
-from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.kafka.mailbox import late
+from kafkaproxy.worker.store.reader import TopicState
 from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
 

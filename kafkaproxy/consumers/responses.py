@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from kafkaproxy.consumers.problems import Fields
 from kafkaproxy.core.prefer import Preferences
+from kafkaproxy.http.problems import Fields
 from kafkaproxy.routing.table import Route
 
 __all__ = ["applied", "response_fields"]
 
 
 def response_fields(route: Route) -> Fields:
-    """Return ``cache-control``. What CORS and guards make of a response is added on its way (``kafkaproxy.serving``)."""
+    """Return ``cache-control``. What CORS and guards add comes later (``kafkaproxy.serving.dispatch``)."""
     return [(b"cache-control", route.cache_control.encode("latin-1", "replace"))]
 
 

@@ -9,10 +9,10 @@ from channels.consumer import AsyncConsumer
 from kafkaproxy.conf import get_settings
 from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.consumers.fetch import fetch
-from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.consumers.merge import fetch_merged
 from kafkaproxy.consumers.produce import oneway
 from kafkaproxy.consumers.reply import poll, request_reply
+from kafkaproxy.http.request import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.routing.table import Capability
 from kafkaproxy.worker.worker import Worker

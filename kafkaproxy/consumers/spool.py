@@ -16,13 +16,13 @@ from typing import IO, Final, Self
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.fetch import Search
-from kafkaproxy.consumers.problems import Problem, retry_after
 from kafkaproxy.consumers.waiting import waiting
 from kafkaproxy.core.etags import fingerprint, merge_etag
 from kafkaproxy.core.jsontext import is_json
+from kafkaproxy.http.problems import Problem, retry_after
 from kafkaproxy.metrics import Cell
-from kafkaproxy.worker.codec import decode_record
-from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.store.codec import decode_record
+from kafkaproxy.worker.store.reader import TopicState
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["Merged", "Merging", "known_etag"]

@@ -8,18 +8,18 @@ from contextlib import closing
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import Settings, get_settings
-from kafkaproxy.consumers.authorized import depended_on
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.fetch import render_filters
-from kafkaproxy.consumers.http import ClientGone, Receive, Request, Responder, Scope, Send
-from kafkaproxy.consumers.openstream import OpenStream
-from kafkaproxy.consumers.problems import Fields, Problem, retry_after
-from kafkaproxy.consumers.starting import last_position, resolve_start
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
+from kafkaproxy.http.problems import Fields, Problem, retry_after
+from kafkaproxy.http.request import ClientGone, Receive, Request, Responder, Scope, Send
 from kafkaproxy.routing.matching import Match, RolePrincipal
-from kafkaproxy.streams import Streams, retry_ms
-from kafkaproxy.worker.group import Framing
+from kafkaproxy.streaming.authorization import depended_on
+from kafkaproxy.streaming.broadcast import Framing
+from kafkaproxy.streaming.connection import OpenStream
+from kafkaproxy.streaming.registry import Streams, retry_ms
+from kafkaproxy.streaming.start_position import last_position, resolve_start
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["StreamConsumer"]

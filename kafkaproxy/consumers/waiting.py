@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from kafkaproxy.conf import Settings
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.problems import Problem, retry_after
+from kafkaproxy.http.problems import Problem, retry_after
+from kafkaproxy.http.request import Request
 from kafkaproxy.worker.worker import Worker
 
 __all__ = ["Waiting", "require_place", "waiting"]

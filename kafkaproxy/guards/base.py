@@ -19,10 +19,10 @@ from django.core.exceptions import ValidationError
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.credentials import NOWHERE, Places
 from kafkaproxy.guards.options import OptionError, nearest
 from kafkaproxy.guards.principals import Principals, Refusal
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import RolePrincipal
 from kafkaproxy.routing.table import Gateway, GuardConfig
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.guards.principals import ClientPrincipal, Principals
 from kafkaproxy.guards.renewals import RenewalsUnavailable
 from kafkaproxy.guards.sessions import CHALLENGE_RESPONSE, CHALLENGE_SESSION, AuthorizationSessions
+from kafkaproxy.http.problems import Problem
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, Refused
 
 __all__ = ["answer_challenge", "is_challenge_answer"]

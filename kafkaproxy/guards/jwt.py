@@ -21,7 +21,6 @@ from django.utils.translation import gettext as _
 from jwt import PyJWS, algorithms
 from jwt.exceptions import PyJWTError
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.claims import number_of, principal_of
 from kafkaproxy.guards.jwks import RemoteKeys, check_location, download
 from kafkaproxy.guards.keys import (
@@ -50,6 +49,7 @@ from kafkaproxy.guards.options import (
 )
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.verified import Verified
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
 __all__ = ["InvalidToken", "JwtGuard", "Verifier", "read_header"]

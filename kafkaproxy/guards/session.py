@@ -25,11 +25,11 @@ from django.http import QueryDict, parse_cookie
 from django.middleware.csrf import CSRF_SESSION_KEY, CsrfViewMiddleware
 from django.utils.translation import gettext as _
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.claims import attribute_text
 from kafkaproxy.guards.options import Option, OptionError, check_options, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.verified import Verified
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
 __all__ = ["SessionGuard"]

@@ -15,12 +15,12 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from django.utils.translation import gettext as _
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.claims import number_of, principal_of
 from kafkaproxy.guards.jwt import InvalidToken, read_header
 from kafkaproxy.guards.options import Option, OptionError, check_options, nullable, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.verified import Verified
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
 __all__ = ["SimpleJwtGuard"]

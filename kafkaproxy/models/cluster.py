@@ -82,7 +82,7 @@ class Cluster(Named):
 
     def _check_options(self) -> None:
         """Ask librdkafka, which connects to nothing for it. What the environment fills in is looked at when it is used."""
-        from kafkaproxy.worker.client import check_client
+        from kafkaproxy.worker.kafka.client import check_client
 
         fixed = {name: value for name, value in self.options.items() if not (isinstance(value, str) and env_names(value))}
         try:

@@ -15,22 +15,22 @@ from dataclasses import replace
 from threading import Thread
 from typing import Final
 
-from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
-from kafkaproxy.worker.embedded import embedded_servers
-from kafkaproxy.worker.errands import Errands
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.history import History
-from kafkaproxy.worker.ingest import Ingest
-from kafkaproxy.worker.lock import prepare
-from kafkaproxy.worker.mailbox import Sent
-from kafkaproxy.worker.offsets import LogOffsets
-from kafkaproxy.worker.producer import AckedProducer
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.ingest.coordinator import Ingest
+from kafkaproxy.worker.kafka.client import Limits, admin_config, check_client, consumer_config
+from kafkaproxy.worker.kafka.history_reader import History
+from kafkaproxy.worker.kafka.mailbox import Sent
+from kafkaproxy.worker.kafka.mock_cluster import embedded_servers
+from kafkaproxy.worker.kafka.offsets import LogOffsets
+from kafkaproxy.worker.kafka.producer import AckedProducer
+from kafkaproxy.worker.notify.hub import Hub
+from kafkaproxy.worker.notify.wake_socket import WakeSocket
+from kafkaproxy.worker.store.errands import Errands
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.watch import StoreWatch
+from kafkaproxy.worker.store.writer import doubt
+from kafkaproxy.worker.store.writer_lock import prepare
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
-from kafkaproxy.worker.waiters import Hub
-from kafkaproxy.worker.wake import WakeSocket
-from kafkaproxy.worker.watch_store import StoreWatch
-from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
 

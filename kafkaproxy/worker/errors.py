@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kafkaproxy.worker.mailbox import Sent
+    from kafkaproxy.worker.kafka.mailbox import Sent
 
 __all__ = ["ProduceError", "ProduceFailure", "TopicUnavailable", "Unavailable", "WorkerError"]
 

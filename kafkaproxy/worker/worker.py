@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.types import ClusterConfig
 
 __all__ = ["Worker"]

@@ -15,7 +15,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from playwright.async_api import Page, expect
 
-from kafkaproxy import models, runtime
+from kafkaproxy import models
+from kafkaproxy.serving import runtime
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import make_route

@@ -13,7 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.async_api import Page, expect
 
-from kafkaproxy import models, runtime
+from kafkaproxy import models
+from kafkaproxy.serving import runtime
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import make_route

@@ -15,9 +15,9 @@ import httpx
 import jwt
 import pytest
 
-from kafkaproxy.consumers.cursor import Cursor
 from kafkaproxy.routing.table import GuardConfig
-from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.streaming.catch_up import Cursor
+from kafkaproxy.streaming.tail import StreamTail
 from tests.conftest import TopicFactory
 from tests.guarded import EVERYWHERE
 from tests.kafka import Cluster

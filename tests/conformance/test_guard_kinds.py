@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards import base
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 from tests.conformance.conftest import Begin
 from tests.guarded import EVERYWHERE, bearer

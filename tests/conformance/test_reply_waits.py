@@ -14,8 +14,8 @@ import pytest
 
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
-from kafkaproxy.worker.offsets import LogOffsets
-from kafkaproxy.worker.reading import Reading
+from kafkaproxy.worker.ingest.reading import Reading
+from kafkaproxy.worker.kafka.offsets import LogOffsets
 from kafkaproxy.worker.types import Role
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
@@ -229,7 +229,7 @@ async def test_a_reply_in_a_partition_that_is_new_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit(METADATA_SECONDS=60, RETENTION_SECONDS=60)
-    monkeypatch.setattr("kafkaproxy.worker.offsets._COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("kafkaproxy.worker.kafka.offsets._COUNT_SECONDS", 0.0)
     proxy = start(route)
     assert (await ended(ask(proxy, KEY, ASYNC))).status == 202
     [record] = kcat_consume(names[0])

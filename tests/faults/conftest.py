@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.worker import offsets, outage, watcher
+from kafkaproxy.worker.ingest import metadata_poller as watcher
+from kafkaproxy.worker.kafka import offsets
+from kafkaproxy.worker.kafka import reachability as outage
 from tests.conftest import start_broker
 from tests.faults.processes import StartServer
 from tests.kafka import Broker, Cluster

@@ -18,7 +18,7 @@ settings.KAFKAPROXY = {**settings.KAFKAPROXY, **json.loads(os.environ.get("INSTA
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.faults.asking import items  # noqa: E402
 from tests.proxy import configuration, gateway, site, stream  # noqa: E402
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from kafkaproxy.worker.lock import writer_pid
-from kafkaproxy.worker.store import current_path
+from kafkaproxy.worker.store.reader import current_path
+from kafkaproxy.worker.store.writer_lock import writer_pid
 from tests.kafka import Cluster
 from tests.servers import Site
 

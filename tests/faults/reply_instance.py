@@ -16,7 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
-from kafkaproxy.runtime import Runtime  # noqa: E402
+from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.proxy import configuration, gateway, produce  # noqa: E402
 
 route = produce(

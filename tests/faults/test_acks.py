@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
-from kafkaproxy.consumers.problems import from_produce_error
-from kafkaproxy.worker.client import Limits
+from kafkaproxy.http.problems import from_produce_error
 from kafkaproxy.worker.errors import ProduceError
-from kafkaproxy.worker.producer import AckedProducer
+from kafkaproxy.worker.kafka.client import Limits
+from kafkaproxy.worker.kafka.producer import AckedProducer
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery
 from tests.conftest import TopicFactory
 from tests.faults.asking import assert_unavailable, unique, until_put

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
 from kafkaproxy.worker.worker import Worker
 from tests.conftest import TopicFactory

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kafkaproxy.worker.lock import writer_pid
-from kafkaproxy.worker.store import current_path
+from kafkaproxy.worker.store.reader import current_path
+from kafkaproxy.worker.store.writer_lock import writer_pid
 from tests.conftest import TopicFactory
 from tests.faults.processes import Producing, StartServer, freeze, kill, thaw, writer_of
 from tests.kafka import Cluster

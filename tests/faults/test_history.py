@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.consumers.openstream import OpenStream
-from kafkaproxy.worker.history import _READERS, History
+from kafkaproxy.streaming.connection import OpenStream
+from kafkaproxy.worker.kafka.history_reader import _READERS, History
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.exchange import until

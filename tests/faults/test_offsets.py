@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from kafkaproxy.worker import offsets
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.offsets import LogOffsets
+from kafkaproxy.worker.kafka import offsets
+from kafkaproxy.worker.kafka.offsets import LogOffsets
 from tests.conftest import TopicFactory
 from tests.faults.asking import unique
 from tests.kafka import Broker, Cluster

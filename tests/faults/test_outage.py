@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kafkaproxy.metrics import BROKER_UP
-from kafkaproxy.worker import outage
 from kafkaproxy.worker.errors import ProduceFailure
-from kafkaproxy.worker.outage import Reachability
+from kafkaproxy.worker.kafka import reachability as outage
+from kafkaproxy.worker.kafka.reachability import Reachability
 from tests.exchange import until
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, unique, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kafkaproxy.worker.store import FORMAT
+from kafkaproxy.worker.store.reader import FORMAT
 from tests.conftest import TopicFactory
 from tests.faults.processes import Producing, StartServer, kill, writer_of
 from tests.kafka import Cluster

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kafkaproxy.worker import mailbox
+from kafkaproxy.worker.kafka import mailbox
 from kafkaproxy.worker.types import Acks
 from tests.conftest import start_broker
 from tests.exchange import Exchange, until

@@ -12,7 +12,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from kafkaproxy.worker import store as store_module
+from kafkaproxy.worker.store import reader as store_module
 from tests.conftest import TopicFactory
 from tests.faults.asking import assert_unavailable, get, items, until_body, until_status
 from tests.faults.conftest import StartProxy

@@ -12,8 +12,8 @@ import pytest
 
 from kafkaproxy.admin.live_snapshot import snapshot
 from kafkaproxy.metrics import STORE_BYTES, TOPICS_STOPPED
+from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role
-from kafkaproxy.worker.writing import StoreWriter
 from tests.conftest import TopicFactory
 from tests.faults.asking import PATIENCE, assert_unavailable, get, until_body, until_status
 from tests.faults.conftest import StartProxy

@@ -13,9 +13,9 @@ import pytest
 
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
-from kafkaproxy.worker import tail as tail_module
+from kafkaproxy.streaming import tail as tail_module
 from kafkaproxy.worker.filters import RecordFilter
-from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.store.reader import Store
 from kafkaproxy.worker.types import Record
 from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy

@@ -13,9 +13,9 @@ import pytest
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker.ingest.metadata_poller import Watcher
+from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role, TopicSettings
-from kafkaproxy.worker.watcher import Watcher
-from kafkaproxy.worker.writing import StoreWriter
 from tests.conftest import TopicFactory
 from tests.exchange import until
 from tests.faults.asking import unique

@@ -14,7 +14,7 @@ import pytest
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.worker import history as history_module
+from kafkaproxy.worker.kafka import history_reader as history_module
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.faults.asking import unique

@@ -13,9 +13,10 @@ from django.db import connections
 from django.test import AsyncClient
 from django.urls import reverse
 
-from kafkaproxy import metrics, runtime
+from kafkaproxy import metrics
 from kafkaproxy.admin import live
 from kafkaproxy.metrics import BROKER_UP, RECORDS, RESPONSES
+from kafkaproxy.serving import runtime
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site
 from tests.kafka import Cluster

@@ -11,7 +11,7 @@ import pytest
 
 from kafkaproxy import models
 from kafkaproxy.admin.browse_records import show
-from kafkaproxy.worker.lock import WriterLock, writer_pid
+from kafkaproxy.worker.store.writer_lock import WriterLock, writer_pid
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site, make_route
 from tests.kafka import Cluster

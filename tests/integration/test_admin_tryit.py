@@ -16,9 +16,10 @@ from django.contrib.auth.models import Group, User
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from kafkaproxy import models, runtime
+from kafkaproxy import models
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import Configuration, EntryCondition, GuardConfig
+from kafkaproxy.serving import runtime
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site, make_gateway, make_route
 from tests.kafka import Cluster

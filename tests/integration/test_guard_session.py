@@ -18,10 +18,10 @@ from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from kafkaproxy.consumers.forwarding import forwarded
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.base import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.conftest import TopicFactory

@@ -19,7 +19,7 @@ from kafkaproxy.asgi import KafkaProxy
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
-from kafkaproxy.runtime import Table
+from kafkaproxy.serving.runtime import Table
 from tests.proxy import site
 from tests.zilla_apis import COMPOSITES, PETS
 from tests.zilla_samples import edited, line_of

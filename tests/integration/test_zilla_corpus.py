@@ -24,7 +24,7 @@ from kafkaproxy.models import Cluster, Gateway, Route, Topic
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.runtime import Runtime, Table
+from kafkaproxy.serving.runtime import Runtime, Table
 from kafkaproxy.zilla.apply import apply_plan
 from kafkaproxy.zilla.export import export_gateway
 from kafkaproxy.zilla.export_compare import differences

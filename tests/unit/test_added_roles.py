@@ -10,10 +10,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.worker.budget import held_bytes, shrink
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.store.quota import held_bytes, shrink
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import Batch, StoreWriter
 from tests.unit.trimming import trim
 
 CORRELATION = "zilla:correlation-id"

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 from confluent_kafka import KafkaError
 
-from kafkaproxy.worker.assignment import Assignment
+from kafkaproxy.worker.ingest.assignment import Assignment
 
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET
 

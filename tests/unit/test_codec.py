@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.worker.codec import (
+from kafkaproxy.worker.store.codec import (
     decode_header,
     decode_key,
     decode_record,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kafkaproxy.conf import Settings
-from kafkaproxy.connections import make_room
+from kafkaproxy.serving.connections import make_room
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "deploy.md"
 SMALL = Settings(max_streams=100, max_waiting_requests=50)  # 1,150 are wanted

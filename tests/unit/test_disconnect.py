@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.consumers.http import ClientGone, Request
+from kafkaproxy.http.request import ClientGone, Request
 
 
 class Client:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.consumers.http import Request
-from kafkaproxy.consumers.starting import last_position
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import BadEventId, make_event_id, parse_event_id
+from kafkaproxy.http.request import Request
+from kafkaproxy.streaming.start_position import last_position
 
 OFFSETS = st.integers(min_value=0, max_value=2**63 - 1)
 POSITIONS = st.dictionaries(st.integers(min_value=0, max_value=2**31 - 1), OFFSETS, max_size=40)

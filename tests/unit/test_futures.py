@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.futures import abandon, await_shared
-from kafkaproxy.worker.pages import Page, Pages
+from kafkaproxy.http.request import Request
+from kafkaproxy.streaming.pages import Page, Pages
 from tests.unit.unretrieved import no_unretrieved_error
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.worker.generations import current, hold, remove_unused, replace, try_replace
+from kafkaproxy.worker.store.generations import current, hold, remove_unused, replace, try_replace
 
 _HOLDING = """
 import sys
 from pathlib import Path
-from kafkaproxy.worker.generations import hold
+from kafkaproxy.worker.store.generations import hold
 print(hold(Path(sys.argv[1])) is not None, flush=True)
 sys.stdin.read()
 """

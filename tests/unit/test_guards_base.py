@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards import base
 from kafkaproxy.guards.base import Guards, check_guard, kinds, register
 from kafkaproxy.guards.options import OptionError
 from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
+from kafkaproxy.http.request import Request
 from kafkaproxy.models import Guard
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.proxy import gateway

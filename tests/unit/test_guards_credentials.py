@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.credentials import AMBIGUOUS, MAX_CREDENTIAL, NOWHERE, Places
+from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import Credentials
 
 PLAIN = "{credentials}"

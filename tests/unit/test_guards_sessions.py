@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.consumers.http import Request
 from kafkaproxy.guards.challenges import is_challenge_answer
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
+from kafkaproxy.http.request import Request
 from tests.sessions import HTTP1, HTTP2, NOW, OTHER_CONNECTION, Process, challenge, who
 
 

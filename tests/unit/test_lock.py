@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.worker import lock
-from kafkaproxy.worker.lock import mark, prepare
+from kafkaproxy.worker.store import writer_lock as lock
+from kafkaproxy.worker.store.writer_lock import mark, prepare
 
 _OTHER = """
 import sys
 from pathlib import Path
-from kafkaproxy.worker import lock
+from kafkaproxy.worker.store import writer_lock as lock
 lock._BOOT_ID = Path("/there is no such file")
 lock.prepare(Path(sys.argv[1]))
 print("ready", flush=True)

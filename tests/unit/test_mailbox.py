@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from kafkaproxy.worker import mailbox as module
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
-from kafkaproxy.worker.mailbox import Mailbox, Outcome, Overdue, Sent, late
+from kafkaproxy.worker.kafka import mailbox as module
+from kafkaproxy.worker.kafka.mailbox import Mailbox, Outcome, Overdue, Sent, late
 from kafkaproxy.worker.types import Delivery
 
 DELIVERY = Delivery("t", 0, 7)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from kafkaproxy.worker import offsets
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.offsets import Log, LogOffsets
+from kafkaproxy.worker.kafka import offsets
+from kafkaproxy.worker.kafka.offsets import Log, LogOffsets
 from tests.unit.unretrieved import no_unretrieved_error
 
 

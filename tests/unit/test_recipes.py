@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from django.urls import resolve
 
-from kafkaproxy import connections
 from kafkaproxy.conf import Settings
+from kafkaproxy.serving import connections
 from tests.recipes import COMMANDS, DOCKERFILE, PAGE, RECIPES, UNIT, kubernetes, option, read_compose, without_address
 from tests.servers import SERVERS
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.worker import repeats
-from kafkaproxy.worker.repeats import Repeats, librdkafka_log
+from kafkaproxy.worker.kafka import log_rate_limit as repeats
+from kafkaproxy.worker.kafka.log_rate_limit import Repeats, librdkafka_log
 
 
 @pytest.fixture

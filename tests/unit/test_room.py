@@ -8,11 +8,11 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from kafkaproxy.worker.budget import held_bytes, shrink, total_bytes
-from kafkaproxy.worker.room import StoreFull, is_full, is_of_disk, used_bytes
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.store.capacity import StoreFull, is_full, is_of_disk, used_bytes
+from kafkaproxy.worker.store.quota import held_bytes, shrink, total_bytes
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import Batch, StoreWriter
 from tests.unit.trimming import trim
 
 LIMIT = 4 << 20

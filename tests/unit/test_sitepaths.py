@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.sitepaths import is_certain
+from kafkaproxy.serving.site_paths import is_certain
 from tests.proxy import Proxy
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.consumers import cursor as cursor_module
-from kafkaproxy.consumers.cursor import Cursor
-from kafkaproxy.worker.group import Framing
-from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.streaming import catch_up as cursor_module
+from kafkaproxy.streaming.broadcast import Framing
+from kafkaproxy.streaming.catch_up import Cursor
+from kafkaproxy.streaming.tail import StreamTail
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import StoreWriter
 from tests.streams import parse_events
 
 STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=1, roles=frozenset({Role.STREAM}), ready=True)

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafkaproxy.core import progress
-from kafkaproxy.worker import group as group_module
+from kafkaproxy.streaming import broadcast as group_module
+from kafkaproxy.streaming.broadcast import Framing, Group
+from kafkaproxy.streaming.pages import Page, Pages
+from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
-from kafkaproxy.worker.group import Framing, Group
-from kafkaproxy.worker.pages import Page, Pages
-from kafkaproxy.worker.rings import Rings
-from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import Batch, StoreWriter
 from tests.streams import parse_events
 from tests.unit.trimming import trim
 

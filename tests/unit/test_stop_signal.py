@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kafkaproxy.streams import Streams
+from kafkaproxy.streaming.registry import Streams
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.worker import writing
-from kafkaproxy.worker.lock import WriterLock
-from kafkaproxy.worker.store import Store, TopicState, current_path
+from kafkaproxy.worker.store import writer as writing
+from kafkaproxy.worker.store.reader import Store, TopicState, current_path
+from kafkaproxy.worker.store.writer import Batch, StoreWriter, doubt
+from kafkaproxy.worker.store.writer_lock import WriterLock
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.writing import Batch, StoreWriter, doubt
 from tests.unit.trimming import trim
 
 ID = "0123456789abcdef" * 2
@@ -410,7 +410,7 @@ def test_opening_a_store_while_a_thread_writes_to_it_stops_nobody(tmp_path: Path
     # In a process of its own: where this fails, the interpreter stands still and no time-out inside of it fires.
     code = """
 import sys, threading, pathlib
-from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.store.reader import Store
 folder = pathlib.Path(sys.argv[1])
 store = Store(folder, 1 << 26)
 stop = threading.Event()
@@ -434,7 +434,7 @@ store.close()
 def test_another_process_sees_what_was_written(tmp_path: Path, store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     code = (
-        "import sys, pathlib; from kafkaproxy.worker.store import Store;"
+        "import sys, pathlib; from kafkaproxy.worker.store.reader import Store;"
         "s = Store(pathlib.Path(sys.argv[1]), 1 << 26); print(*s.topics()); s.close()"
     )
     shown = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from kafkaproxy.worker.positions import ReadPositions
-from kafkaproxy.worker.targets import Targets
+from kafkaproxy.worker.ingest.positions import ReadPositions
+from kafkaproxy.worker.ingest.targets import Targets
 
 
 def test_a_topic_is_ready_when_every_partition_has_reached_where_it_ended_once() -> None:

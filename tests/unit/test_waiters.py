@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure, TopicUnavailable, Unavailable
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.notify.hub import Hub
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from kafkaproxy.worker.waiters import Hub
-from kafkaproxy.worker.writing import Batch, StoreWriter
 
 TOPIC = "replies"
 HEADER = "zilla:correlation-id"

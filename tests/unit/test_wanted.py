@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.worker.client import Limits
-from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.ingest.topic_interest import wanted_topics
+from kafkaproxy.worker.kafka.client import Limits
+from kafkaproxy.worker.store.reader import Store
+from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role
-from kafkaproxy.worker.wanted import wanted_topics
-from kafkaproxy.worker.writing import StoreWriter
 
 IDLE, LONGEST_WAIT = 600, 300
 

@@ -17,16 +17,17 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.worker import environments, watch_store
-from kafkaproxy.worker.client import Limits
-from kafkaproxy.worker.environments import Blocked
-from kafkaproxy.worker.errands import Errands
-from kafkaproxy.worker.generations import current, remove_unused
-from kafkaproxy.worker.lock import WriterLock
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.kafka.client import Limits
+from kafkaproxy.worker.store import environment as environments
+from kafkaproxy.worker.store import watch as watch_store
+from kafkaproxy.worker.store.environment import Blocked
+from kafkaproxy.worker.store.errands import Errands
+from kafkaproxy.worker.store.generations import current, remove_unused
+from kafkaproxy.worker.store.reader import Store, TopicState
+from kafkaproxy.worker.store.watch import StoreWatch
+from kafkaproxy.worker.store.writer import StoreWriter
+from kafkaproxy.worker.store.writer_lock import WriterLock
 from kafkaproxy.worker.types import Role
-from kafkaproxy.worker.watch_store import StoreWatch
-from kafkaproxy.worker.writing import StoreWriter
 
 MEGABYTE = 1 << 20
 PATIENCE = 40.0
@@ -35,9 +36,9 @@ TOPIC = TopicState(name="t", id="0123456789abcdef" * 2, partitions=1, roles=froz
 _WRITING = """
 import sys, time
 from pathlib import Path
-from kafkaproxy.worker.lock import WriterLock
-from kafkaproxy.worker.store import Store
-from kafkaproxy.worker.writing import StoreWriter
+from kafkaproxy.worker.store.writer_lock import WriterLock
+from kafkaproxy.worker.store.reader import Store
+from kafkaproxy.worker.store.writer import StoreWriter
 store = Store(Path(sys.argv[1]), 64 << 20)
 assert WriterLock(store.path).acquire()
 StoreWriter(store, frozenset()).beat("localhost:9092")
@@ -99,7 +100,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(watch_store, "time", made)
-    monkeypatch.setattr("kafkaproxy.worker.writing.time", made)
+    monkeypatch.setattr("kafkaproxy.worker.store.writer.time", made)
     return made
 
 
@@ -407,8 +408,8 @@ class TestErrands:
         code = """
 import sys
 from pathlib import Path
-from kafkaproxy.worker.errands import Errands
-from kafkaproxy.worker.store import Store
+from kafkaproxy.worker.store.errands import Errands
+from kafkaproxy.worker.store.reader import Store
 store = Store(Path(sys.argv[1]), 64 << 20)
 print("open", flush=True)
 sys.stdin.readline()

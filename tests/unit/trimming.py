@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kafkaproxy.worker.store import TopicState
-from kafkaproxy.worker.writing import StoreWriter
+from kafkaproxy.worker.store.reader import TopicState
+from kafkaproxy.worker.store.writer import StoreWriter
 
 
 def trim(writer: StoreWriter, state: TopicState, partition: int, log_start: int) -> int:

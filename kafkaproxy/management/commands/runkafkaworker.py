@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.conf import get_settings
 from kafkaproxy.routing.live import live
-from kafkaproxy.runtime import limits
+from kafkaproxy.serving.runtime import limits
 from kafkaproxy.worker.worker import Worker
 
 

@@ -79,7 +79,7 @@ def _respond(bootstrap: str, stop: threading.Event) -> None:
 
 
 def _serve(host: str, port: int) -> None:
-    from kafkaproxy.runtime import runtime
+    from kafkaproxy.serving.runtime import runtime
     from project.asgi import application
 
     runtime().start()  # now, and not with the first request: daphne has no lifespan

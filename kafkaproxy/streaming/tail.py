@@ -1,0 +1,163 @@
+"""The live end of a topic, for streams: read and decoded once for a process, framed once for each way of framing.
+
+Streams that filter alike share a :class:`Group` and walk its ring of frames, each at its own pace. A stream that falls behind
+the ring is a cursor in the store again (:mod:`kafkaproxy.streaming.catch_up`); nothing is queued for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kafkaproxy.core.progress import Encoder
+from kafkaproxy.streaming.broadcast import Framing, Group, View, frame_of, release
+from kafkaproxy.streaming.pages import Pages
+from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.worker.filters import FilterIndex
+from kafkaproxy.worker.store.reader import Progress, Store
+from kafkaproxy.worker.types import Record
+
+__all__ = ["StreamTail", "in_turn"]
+
+_PER_STEP: Final = 100
+_BYTES_PER_STEP: Final = 4 << 20
+
+
+def in_turn(partitions: Iterable[int], last: int) -> list[int]:
+    """Return the partitions, first those after the one that was read last: a busy one does not hold up the others."""
+    return sorted(partitions, key=lambda each: (each <= last, each))
+
+
+class StreamTail:
+    """The live end of one topic in one event loop."""
+
+    def __init__(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
+        self.users = 0
+        """How many streams follow, at the end or on their way to it."""
+        self.ended = False
+        """Whether the topic is not read any more: streams end."""
+        self.waiters: set[asyncio.Future[None]] = set()
+        """The streams that wait for the end to move, without a place in a ring."""
+        self._last = -1
+        """The partition that was read last."""
+        self._groups: dict[View, Group] = {}
+        self._rings = Rings()
+        self._begin(topic_id, positions)
+
+    def _begin(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
+        self.topic_id = topic_id
+        self.positions = dict(positions)
+        """Partition → next offset: everything before is in the groups' rings, or was never needed there."""
+        self.epoch = object()
+        """Replaced when offsets lose their meaning: the topic was re-created, or its log cut short."""
+        self.pages = Pages()
+        self._encoder = Encoder(positions)
+        self._index: FilterIndex[Group] = FilterIndex()
+
+    @property
+    def position(self) -> str:
+        """The encoded progress."""
+        return self._encoder.text()
+
+    def join(self, view: View) -> Group:
+        """Return the group of that view, with one member more."""
+        group = self._groups.get(view)
+        if group is None:
+            group = self._groups[view] = Group(view, self._rings)
+            self._index.add(view[0], group)
+        group.members += 1
+        return group
+
+    def leave(self, group: Group) -> None:
+        """Give a membership back."""
+        group.members -= 1
+        if group.members:
+            return
+        group.let_go()
+        if self._groups.get(group.view) is group:
+            del self._groups[group.view]
+            self._index.remove(group.view[0], group)
+
+    def look_again(self) -> None:
+        """Let those who wait without a place look again: the store has changed, though the end need not have moved."""
+        release(self.waiters)
+
+    def reset(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
+        """Begin anew. Streams find out by the epoch, after what is left in their rings."""
+        self._begin(topic_id, positions)
+        self._send_back()
+
+    def end(self) -> None:
+        """End every stream."""
+        self.ended = True
+        self._send_back()
+
+    def advance(self, store: Store, deadline: float = math.inf) -> bool:
+        """Read what is new and frame it for the groups; return True if there is more.
+
+        ``deadline``: when to stop, by the performance counter.
+        """
+        behind = moved = False
+        touched: set[Group] = set()
+        known = store.progress(self.topic_id)
+        for partition in in_turn(known, self._last):
+            progress = known[partition]
+            if moved and time.perf_counter() > deadline:
+                behind = True
+                break
+            # A partition that the topic grew by is read from its beginning.
+            start = self.positions.get(partition, progress.log_start)
+            if start < progress.next_offset or partition not in self.positions:
+                behind |= self._advance_partition(store, partition, start, progress, touched)
+                moved, self._last = True, partition
+        for group in touched:
+            group.wake()
+        if moved:
+            release(self.waiters)
+        return behind
+
+    def _advance_partition(self, store: Store, partition: int, start: int, known: Progress, touched: set[Group]) -> bool:
+        if not self._groups:  # nobody is here to see it; cursors read for themselves
+            self._move(partition, known.next_offset)
+            return False
+        read = store.read_log(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
+        if read is None:  # the store let go of records before they were read here
+            self._move(partition, known.next_offset)
+            self._send_back()
+            return False
+        records, reached = read
+        for record in records:
+            self._encoder.set(partition, record.offset + 1)
+            self._frame(record, touched)
+        self._move(partition, reached)
+        return reached < known.next_offset
+
+    def _move(self, partition: int, offset: int) -> None:
+        self.positions[partition] = offset
+        self._encoder.set(partition, offset)
+
+    def _frame(self, record: Record, touched: set[Group]) -> None:
+        position = ""
+        frames: dict[Framing, bytes] = {}
+        groups = list(self._index.find(record))
+        for group in groups:
+            if group not in touched:
+                touched.add(group)
+                group.let_go()
+            position = position or self._encoder.text()
+            framing = group.view[1]
+            if framing not in frames:
+                frames[framing] = frame_of(record, position, framing)
+            group.append(frames[framing], position, len(groups))
+        self._rings.make_room()
+
+    def _send_back(self) -> None:
+        """Close the rings: every stream reads on as a cursor from where it is."""
+        groups, self._groups = self._groups, {}
+        self._index = FilterIndex()
+        for group in groups.values():
+            group.close()
+        release(self.waiters)

@@ -1,0 +1,4 @@
+"""Notification: requests and streams that wait for replies, changes and new records.
+
+Imports ``worker.store``.
+"""

@@ -1,0 +1,53 @@
+"""Room in the store: one topic must not take it all.
+
+Up to seven eighths of the limit every topic may grow; beyond that only those that hold no more than the average; at the limit
+none. LMDB's map is larger than the limit by a reserve, so that states, progress and removals find room whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import lmdb
+
+from kafkaproxy.worker.store.quota import held_bytes, total_bytes
+from kafkaproxy.worker.store.reader import DATABASES, Store, TopicState
+
+__all__ = ["StoreFull", "crowded_from", "is_full", "is_of_disk", "require_room", "used_bytes"]
+
+
+class StoreFull(Exception):
+    """The store has no room for more of a topic."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether writing failed because there is no room: by our limit, in LMDB's map, or on the disk."""
+    return isinstance(error, (StoreFull, lmdb.MapFullError)) or is_of_disk(error)
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Whether the disk refused: LMDB has a class for each error of its own, and tells of a short write as of a failed one."""
+    return isinstance(error, lmdb.DiskError) or type(error) is lmdb.Error
+
+
+def require_room(txn: lmdb.Transaction, store: Store, growing: Iterable[TopicState], topics: int) -> None:
+    """Raise :class:`StoreFull` where one of these topics may not grow as it did in this transaction."""
+    used = used_bytes(txn, store)
+    if used <= crowded_from(store):
+        return
+    average = total_bytes(txn, store) / max(topics, 1)
+    if used > store.max_bytes or any(held_bytes(txn, store, each.key) > average for each in growing):
+        raise StoreFull
+
+
+def used_bytes(txn: lmdb.Transaction, store: Store) -> int:
+    """Return the bytes of all pages in use."""
+    pages = 0
+    for stat in (txn.stat(store.db(name)) for name in DATABASES):
+        pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return pages * int(stat["psize"])
+
+
+def crowded_from(store: Store) -> int:
+    """Return how many bytes make the store crowded."""
+    return store.max_bytes * 7 // 8
