@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.admin.drafts import entry_text, route_text, stored_rows
+from kafkaproxy.admin.drafts import ENTRY_PREFETCH, ROUTE_PREFETCH, draft_entry, draft_route
 from kafkaproxy.models import Entry, Gateway, Route
+from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.review import review_precedence
 from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
-from kafkaproxy.routing.texts import Issue, Severity
 
-__all__ = ["ENTRY_PREFETCH", "ROUTE_PREFETCH", "entry_issues", "hidden_entries", "hidden_routes", "route_warnings"]
-
-ROUTE_PREFETCH: Final = ("conditions", "overrides", "filters", "async_fields", "guarded__guard")
-ENTRY_PREFETCH: Final = ("conditions", "guarded__guard")
+__all__ = ["entry_issues", "hidden_entries", "hidden_routes", "route_warnings"]
 
 
 def hidden_entries(gateways: Iterable[Gateway]) -> Iterator[str]:
@@ -38,22 +34,21 @@ def _hidden_by_order(names: Collection[str]) -> Iterator[str]:
 
 def entry_issues(entries: Iterable[Entry]) -> list[Issue]:
     """Return a warning for each of a gateway's entries, in order, that an earlier one hides."""
-    return shadowed_entries([entry_text(entry, stored_rows(entry)) for entry in entries if entry.enabled])
+    return shadowed_entries([draft_entry(entry) for entry in entries if entry.enabled])
 
 
 def hidden_routes(entries: Iterable[Entry]) -> Iterator[str]:
     """Warn of the routes of these entries that are never reached."""
     for entry in entries:
         routes = entry.routes.filter(enabled=True).prefetch_related(*ROUTE_PREFETCH)
-        texts = [route_text(route, stored_rows(route)) for route in routes]
-        for issue in shadowed_routes(texts):
+        for issue in shadowed_routes([draft_route(route) for route in routes]):
             yield _named(_("Route “%(name)s”: %(message)s"), issue.subject, issue.message)
 
 
 def route_warnings(changed: Sequence[Route]) -> Iterator[str]:
     """Warn of what the rules find odd in these routes and in the order of their entries."""
     for route in Route.objects.filter(pk__in=[route.pk for route in changed]).prefetch_related(*ROUTE_PREFETCH):
-        for issue in validate_route(route_text(route, stored_rows(route))):
+        for issue in validate_route(draft_route(route)):
             if issue.severity is Severity.WARNING:
                 yield _named(_("Route “%(name)s”: %(message)s"), route.name, issue.message)
     yield from hidden_routes(Entry.objects.filter(pk__in={route.entry_id for route in changed}))

@@ -17,6 +17,7 @@ from kafkaproxy.conf import get_settings
 from kafkaproxy.core.env import resolve_env
 from kafkaproxy.models import Cluster
 from kafkaproxy.routing.clusters import client_options
+from kafkaproxy.specs.from_rows import cluster_spec
 from kafkaproxy.worker.client import admin_config, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
 from kafkaproxy.worker.lock import prepare, writer_pid
@@ -113,7 +114,7 @@ def reader_config(row: Cluster) -> dict[str, Any]:
 
 def _where(row: Cluster) -> tuple[ClusterConfig, str]:
     """Return how to reach a cluster, and its servers."""
-    options = client_options(row, lambda text: resolve_env(text, os.environ))
+    options = client_options(cluster_spec(row), lambda text: resolve_env(text, os.environ))
     config = ClusterConfig(name=row.name, client=options)
     folder = get_settings().store_dir / row.name
     return config, _embedded(folder) if config.embedded else str(options["bootstrap.servers"])

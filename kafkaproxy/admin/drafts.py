@@ -1,59 +1,50 @@
-"""Routes and entries, as stored or as they stand in a form, in the words of the rules."""
+"""Specs of routes and entries as stored, or as they stand in a form that may not be valid yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 
 from kafkaproxy.models import Entry, Route
-from kafkaproxy.routing import rows as routing_rows
-from kafkaproxy.routing.texts import EntryText, RouteText
+from kafkaproxy.specs import from_rows
+from kafkaproxy.specs.types import EntrySpec, RouteSpec
 from kafkaproxy.validators import validate_field_map, validate_string_list
 
-__all__ = ["ENTRY_ROWS", "ROUTE_ROWS", "Rows", "entry_text", "route_text", "stored_rows"]
+__all__ = ["ENTRY_PREFETCH", "ENTRY_ROWS", "ROUTE_PREFETCH", "ROUTE_ROWS", "Rows", "draft_entry", "draft_route"]
 
 Rows = Mapping[str, Sequence[Any]]
 """The rows of one parent by related name, in order."""
 
-ROUTE_ROWS: Final = ("conditions", "overrides", "filters", "async_fields", "guarded")
-ENTRY_ROWS: Final = ("conditions", "guarded")
+ROUTE_ROWS: Final = (*from_rows.ROUTE_ROWS, "guarded")
+ENTRY_ROWS: Final = (*from_rows.ENTRY_ROWS, "guarded")
+ROUTE_PREFETCH: Final = (*from_rows.ROUTE_ROWS, "guarded__guard", "cluster")
+"""What to prefetch where there are many routes."""
+ENTRY_PREFETCH: Final = (*from_rows.ENTRY_ROWS, "guarded__guard")
+"""What to prefetch where there are many entries."""
 
 
-def stored_rows(parent: Route | Entry) -> Rows:
-    """Return the rows of the database; prefetch them where there are many parents."""
-    names = ROUTE_ROWS if isinstance(parent, Route) else ENTRY_ROWS
-    return {name: list(getattr(parent, name).all()) for name in names}
+def draft_route(route: Route, rows: Rows | None = None) -> RouteSpec:
+    """Return the spec of a route. ``rows`` are those of the form; None takes those of the database."""
+    rows = _readable(route, ROUTE_ROWS, rows)
+    return from_rows.route_spec(route, rows, _guarded(rows), None if route.cluster is None else route.cluster.name)
 
 
-def route_text(route: Route, rows: Rows) -> RouteText:
-    """Return the route as the rules read it."""
-    return routing_rows.route_text(_only(route.pk, rows, {"guarded": "route_guards"}), route)
+def draft_entry(entry: Entry, rows: Rows | None = None) -> EntrySpec:
+    """Return the spec of an entry, without its routes. ``rows`` are those of the form; None takes those of the database."""
+    rows = _readable(entry, ENTRY_ROWS, rows)
+    return from_rows.entry_spec(entry, rows, _guarded(rows))
 
 
-def entry_text(entry: Entry, rows: Rows) -> EntryText:
-    """Return the entry as the rules read it."""
-    names = {"conditions": "entry_conditions", "guarded": "entry_guards"}
-    return routing_rows.entry_text(_only(entry.pk, rows, names), entry)
+def _readable(parent: Route | Entry, names: Sequence[str], rows: Rows | None) -> Rows:
+    found = {name: getattr(parent, name).all() for name in names} if rows is None else rows
+    return {name: [_mended(row) for row in each] for name, each in found.items()}
 
 
-def _only(pk: int | None, rows: Rows, names: Mapping[str, str]) -> routing_rows.Rows:
-    """Return the rows of one parent as if they were the whole database; ``pk`` is None for a parent that is not saved."""
-    every: dict[str, Any] = {name: {} for name in routing_rows.Rows.__dataclass_fields__}
-    chosen = {name: [_readable(row) for row in found if not _lacks_guard(row)] for name, found in rows.items()}
-    every |= {names.get(name, name): {pk: found} for name, found in chosen.items()}
-    every["guards"] = _guards(chosen.get("guarded", ()))
-    return routing_rows.Rows(**every)
-
-
-def _lacks_guard(row: Any) -> bool:
-    return hasattr(row, "guard_id") and row.guard_id is None
-
-
-def _readable(row: Any) -> Any:
-    """Leave out what no form would have saved (a fixture may have): it must not keep the page from showing, and mending, it."""
+def _mended(row: Any) -> Any:
+    """Empty what no form would have saved (a fixture may have): it must not keep the page from showing, and mending, it."""
     for name, check, empty in (("headers", validate_field_map, {}), ("roles", validate_string_list, [])):
         try:
             check(getattr(row, name, empty))
@@ -63,5 +54,6 @@ def _readable(row: Any) -> Any:
     return row
 
 
-def _guards(required: Iterable[Any]) -> dict[int, Any]:
-    return {row.guard_id: row.guard for row in required}
+def _guarded(rows: Rows) -> dict[str, tuple[str, ...]]:
+    """Return the roles by guard; a row of a form in which no guard is chosen yet says nothing."""
+    return {row.guard.name: tuple(row.roles or ()) for row in rows.get("guarded", ()) if row.guard_id is not None}

@@ -10,9 +10,9 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, hidden_entries, hidden_routes
+from kafkaproxy.admin.advice import hidden_entries, hidden_routes
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ENTRY_ROWS, stored_rows
+from kafkaproxy.admin.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
 from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
@@ -78,7 +78,7 @@ class EntryAdmin(LiveAdmin):
     @admin.display(description=_("matches"))
     def matches(self, entry: Entry) -> str:
         """Return which requests it takes."""
-        return entry_sentence(entry, stored_rows(entry))
+        return entry_sentence(draft_entry(entry))
 
     @admin.display(description=_("routes"), ordering="route_total")
     def route_count(self, entry: Any) -> int:
@@ -88,11 +88,11 @@ class EntryAdmin(LiveAdmin):
     @admin.display(description=_("matches"))
     def sentence(self, entry: Entry) -> str:
         """Return the sentence that follows the form."""
-        return self.sentence_output(entry, entry_sentence(entry, stored_rows(entry)) if entry.pk else "")
+        return self.sentence_output(entry, entry_sentence(draft_entry(entry)) if entry.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
         """Say in words what was entered."""
-        return entry_sentence(form.instance, form.rows)
+        return entry_sentence(draft_entry(form.instance, form.rows))
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the routes."""

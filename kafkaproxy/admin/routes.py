@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import ROUTE_PREFETCH, route_warnings
+from kafkaproxy.admin.advice import route_warnings
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ROUTE_ROWS, route_text, stored_rows
+from kafkaproxy.admin.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
 from kafkaproxy.admin.generic import ModelForm
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
@@ -22,8 +22,8 @@ from kafkaproxy.admin.sentences import route_sentence
 from kafkaproxy.admin.topics import check_topic_template
 from kafkaproxy.admin.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
+from kafkaproxy.routing.issues import Issue
 from kafkaproxy.routing.rules import validate_route
-from kafkaproxy.routing.texts import Issue
 from kafkaproxy.validators import TemplateValidator
 
 __all__ = ["RouteAdmin"]
@@ -50,7 +50,7 @@ class RouteForm(LinkedForm):
             return
         paths_wrong = self.has_row_error("conditions", "path")
         guards = list(Guard.objects.values_list("name", flat=True))
-        for issue in validate_route(route_text(self.instance, self.rows), guards=guards):
+        for issue in validate_route(draft_route(self.instance, self.rows), guards=guards):
             if not (issue.code == "param" and paths_wrong):  # which parameters there are is not known then
                 yield issue
 
@@ -170,16 +170,16 @@ class RouteAdmin(TryItMixin, LiveAdmin):
     @admin.display(description=_("what it does"))
     def does(self, route: Route) -> str:
         """Return the sentence."""
-        return route_sentence(route, stored_rows(route))
+        return route_sentence(draft_route(route))
 
     @admin.display(description=_("in words"))
     def sentence(self, route: Route) -> str:
         """Return the sentence that follows the form."""
-        return self.sentence_output(route, route_sentence(route, stored_rows(route)) if route.pk else "")
+        return self.sentence_output(route, route_sentence(draft_route(route)) if route.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
         """Say in words what was entered."""
-        return route_sentence(form.instance, form.rows)
+        return route_sentence(draft_route(form.instance, form.rows))
 
     def find_warnings(self, changed: Sequence[Route]) -> Iterable[str]:
         """Warn of routes that are never reached, and of what else is odd."""

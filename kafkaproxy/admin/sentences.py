@@ -9,16 +9,16 @@ from typing import Final
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 
-from kafkaproxy.admin.drafts import Rows, entry_text, route_text, stored_rows
+from kafkaproxy.admin.drafts import draft_route
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.models import Entry, Route
+from kafkaproxy.models import Route
 from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.routing.rules import shadowed_routes
 from kafkaproxy.routing.table import Capability
-from kafkaproxy.routing.texts import ConditionText, FilterText, RouteText
+from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilterSpec, RouteSpec
 
 __all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]
 
@@ -28,45 +28,43 @@ MOST_ROUTES: Final = 200
 _METHOD_ORDER: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def route_sentence(route: Route, rows: Rows) -> str:
+def route_sentence(route: RouteSpec) -> str:
     """Say what the route does; an empty text while its capability is not chosen."""
-    if route.capability not in Route.Capability:
-        return ""
-    text = route_text(route, rows)
-    match Capability(route.capability):
+    match route.capability:
         case Capability.PRODUCE:
-            does = _produce(text)
+            does = _produce(route)
         case Capability.FETCH:
-            does = _fetch(route, text)
+            does = _fetch(route)
         case Capability.STREAM:
-            does = _stream(route, text)
-    sentence = f"{_requests(text)} → {', '.join(does)}"
-    return f"{sentence}{_for_whom(text.guarded)}"
+            does = _stream(route)
+        case _:
+            return ""
+    sentence = f"{_requests(route)} → {', '.join(does)}"
+    return f"{sentence}{_for_whom(route.guarded)}"
 
 
 def described_routes(routes: Iterable[Route]) -> list[tuple[Route, str, str]]:
     """Return routes, which are in order, with their sentences; the third is a warning where an earlier route hides one."""
-    found = [(route, stored_rows(route)) for route in routes]
-    texts: defaultdict[int, list[RouteText]] = defaultdict(list)
-    for route, rows in found:
+    found = [(route, draft_route(route)) for route in routes]
+    enabled: defaultdict[int, list[RouteSpec]] = defaultdict(list)
+    for route, spec in found:
         if route.enabled:
-            texts[route.entry_id].append(route_text(route, rows))
-    issues = ((entry, issue) for entry, each in texts.items() for issue in shadowed_routes(each))
+            enabled[route.entry_id].append(spec)
+    issues = ((entry, issue) for entry, each in enabled.items() for issue in shadowed_routes(each))
     hidden = {(entry, issue.subject): issue.message for entry, issue in issues}
-    return [(route, route_sentence(route, rows), hidden.get((route.entry_id, route.name), "")) for route, rows in found]
+    return [(route, route_sentence(spec), hidden.get((route.entry_id, route.name), "")) for route, spec in found]
 
 
-def entry_sentence(entry: Entry, rows: Rows) -> str:
+def entry_sentence(entry: EntrySpec) -> str:
     """Say which requests the entry takes."""
-    text = entry_text(entry, rows)
     levels: dict[int, list[str]] = {}
-    for condition in text.conditions:
+    for condition in entry.conditions:
         origin = f"{condition.scheme}://{condition.authority or '*'}" if condition.scheme else condition.authority
         parts = [condition.method, f"{origin}{condition.path}" or "*"]
         parts += [f"{name}: {value}" for name, value in condition.headers.items()]
         levels.setdefault(condition.level, []).append(" ".join(part for part in parts if part))
     requests = _(" and ").join(_any_of(alternatives) for alternatives in levels.values()) or _("every request")
-    return f"{requests}{_for_whom(text.guarded)}"
+    return f"{requests}{_for_whom(entry.guarded)}"
 
 
 def template_words(text: str, place: Place) -> str:
@@ -105,64 +103,60 @@ def _any_of(alternatives: Iterable[str]) -> str:
     return get_text_list(list(dict.fromkeys(alternatives)), _("or"))
 
 
-def _requests(text: RouteText) -> str:
-    conditions = [each for each in text.conditions if not _asks_for_outcome(text, each)] or [ConditionText()]
-    return _any_of(f"{_methods(text, each)} {each.path or _('any path')}" for each in conditions)
+def _requests(route: RouteSpec) -> str:
+    conditions = [each for each in route.conditions if not _asks_for_outcome(route, each)] or [ConditionSpec()]
+    return _any_of(f"{_methods(route, each)} {each.path or _('any path')}" for each in conditions)
 
 
-def _asks_for_outcome(text: RouteText, condition: ConditionText) -> bool:
+def _asks_for_outcome(route: RouteSpec, condition: ConditionSpec) -> bool:
     try:
-        return bool(text.async_fields) and is_poll(condition.method, PathTemplate.parse(mask_env(condition.path)))
+        return bool(route.async_fields) and is_poll(condition.method, PathTemplate.parse(mask_env(condition.path)))
     except TemplateError:
         return False
 
 
-def _methods(text: RouteText, condition: ConditionText) -> str:
+def _methods(route: RouteSpec, condition: ConditionSpec) -> str:
     written = condition.method if condition.method != "*" else ""
-    methods = served_methods(Capability(text.capability), written or None) - {"HEAD"}  # which comes along with GET
+    methods = served_methods(Capability(route.capability), written or None) - {"HEAD"}  # which comes along with GET
     return "/".join(sorted(methods, key=lambda name: _METHOD_ORDER.index(name) if name in _METHOD_ORDER else 99)) or "HEAD"
 
 
-def _produce(text: RouteText) -> list[str]:
-    words = [_("topic %(topic)s") % {"topic": _topic(text.topic)}]
-    key = _("no key") if text.key is None else _("key = %(key)s") % {"key": template_words(text.key, Place.KEY)}
+def _produce(route: RouteSpec) -> list[str]:
+    words = [_("topic %(topic)s") % {"topic": _topic(route.topic)}]
+    key = _("no key") if route.key is None else _("key = %(key)s") % {"key": template_words(route.key, Place.KEY)}
     words.append(key)
-    if not text.reply_to:
+    if not route.reply_to:
         return [*words, _("answers 204 once Kafka has it")]
-    topic = {"topic": _topic(text.reply_to, Place.REPLY_TO)}
-    if text.async_fields:
-        return [*words, _("waits for %(topic)s, or answers 202 to clients that ask for it") % topic, *_outcome(text)]
+    topic = {"topic": _topic(route.reply_to, Place.REPLY_TO)}
+    if route.async_fields:
+        return [*words, _("waits for %(topic)s, or answers 202 to clients that ask for it") % topic, *_outcome(route)]
     return [*words, _("waits for %(topic)s") % topic]
 
 
-def _outcome(text: RouteText) -> list[str]:
+def _outcome(route: RouteSpec) -> list[str]:
     try:
-        poll = poll_template(text)
+        poll = poll_template(route)
     except TemplateError:
         poll = None
     return [] if poll is None else [_("outcome at GET %(path)s") % {"path": poll.text}]
 
 
-def _fetch(route: Route, text: RouteText) -> list[str]:
+def _fetch(route: RouteSpec) -> list[str]:
     kind = _("all records of %(topic)s as one JSON array") if route.merge else _("the newest record of %(topic)s")
-    return [kind % {"topic": _topic(text.topic)} + _where(text)]
+    return [kind % {"topic": _topic(route.topic)} + _where(route)]
 
 
-def _stream(route: Route, text: RouteText) -> list[str]:
-    start = {
-        Route.Start.EARLIEST: _("from the earliest"),
-        Route.Start.LATEST: _("from the latest"),
-        Route.Start.TIMESTAMP: _("from a point in time"),
-    }.get(Route.Start(route.start) if route.start in Route.Start else Route.Start.EARLIEST)
-    return [_("event stream of %(topic)s") % {"topic": _topic(text.topic)} + _where(text), str(start)]
+def _stream(route: RouteSpec) -> list[str]:
+    start = {"latest": _("from the latest"), "timestamp": _("from a point in time")}.get(route.start, _("from the earliest"))
+    return [_("event stream of %(topic)s") % {"topic": _topic(route.topic)} + _where(route), start]
 
 
-def _where(text: RouteText) -> str:
-    tests = [_filter_words(each) for each in text.filters]
+def _where(route: RouteSpec) -> str:
+    tests = [_filter_words(each) for each in route.filters]
     return _(" with %(tests)s") % {"tests": _any_of(tests)} if tests else ""
 
 
-def _filter_words(each: FilterText) -> str:
+def _filter_words(each: FilterSpec) -> str:
     tests = [] if each.key is None else [_("key = %(key)s") % {"key": template_words(each.key, Place.FILTER)}]
     tests += [f"{name} = {template_words(value, Place.FILTER)}" for name, value in each.headers.items()]
     return _(" and ").join(tests)

@@ -13,20 +13,13 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.covering import Coverers, apart, covers
 from kafkaproxy.core.paths import TemplateError
+from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.shadows import Alternative, Claim, Gate, claims, level_hides
-from kafkaproxy.routing.texts import EntryText, Issue, RouteText, Severity
+from kafkaproxy.specs.types import GatewaySpec
 
-__all__ = ["GatewayText", "HiddenRoute", "shadowed_by_gateways"]
+__all__ = ["HiddenRoute", "shadowed_by_gateways"]
 
 Levels = tuple[tuple[Alternative, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayText:
-    """A gateway's entries and their routes as written, in order, without those that are disabled."""
-
-    name: str
-    entries: Sequence[tuple[EntryText, Sequence[RouteText]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class _Reach:
         )
 
 
-def shadowed_by_gateways(gateways: Sequence[GatewayText]) -> list[HiddenRoute]:
+def shadowed_by_gateways(gateways: Sequence[GatewaySpec]) -> list[HiddenRoute]:
     """Return each condition, of gateways in order, that an earlier gateway hides."""
     hidden: list[HiddenRoute] = []
     earlier: Coverers[_Reach] = Coverers()
@@ -73,18 +66,18 @@ def shadowed_by_gateways(gateways: Sequence[GatewayText]) -> list[HiddenRoute]:
 def _hiding(reach: _Reach, earlier: Coverers[_Reach]) -> Iterator[HiddenRoute]:
     by = next((each for each in earlier.find(reach.claim.template) if each.hides(reach)), None)
     if by is not None:
-        yield HiddenRoute(reach.gateway, reach.gate.text.name, by.gateway, _issue(reach.claim, by))
+        yield HiddenRoute(reach.gateway, reach.gate.entry.name, by.gateway, _issue(reach.claim, by))
 
 
-def _reaches(gateway: GatewayText) -> Iterator[_Reach]:
+def _reaches(gateway: GatewaySpec) -> Iterator[_Reach]:
     rivals: list[Gate] = []
-    for entry, routes in gateway.entries:
+    for entry in gateway.entries:
         try:
             gate = Gate.parse(entry)
         except TemplateError:  # reported by the field's own validator; what it lets through nobody knows
             return
         before = tuple(rivals)
-        for claim in (claim for route in routes for claim in claims(route)):
+        for claim in (claim for route in entry.routes for claim in claims(route)):
             if levels := _narrowed(gate.levels, claim):
                 yield _Reach(gateway.name, gate, before, claim, levels)
         rivals.append(gate)
@@ -127,7 +120,7 @@ def _issue(claim: Claim, by: _Reach) -> Issue:
     message = _(
         "“%(condition)s” is never reached: the gateway “%(gateway)s” comes first, and its route “%(route)s” takes “%(wider)s”."
     )
-    names = {"condition": claim.text, "gateway": by.gateway, "route": by.claim.route.name, "wider": by.claim.text}
+    names = {"condition": claim.condition, "gateway": by.gateway, "route": by.claim.route.name, "wider": by.claim.condition}
     return Issue(
         field=claim.field,
         index=claim.index,

@@ -15,10 +15,11 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.covering import Coverers, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
+from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.polling import poll_template
 from kafkaproxy.routing.table import Capability
-from kafkaproxy.routing.texts import ConditionText, EntryConditionText, EntryText, Issue, RouteText, Severity
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, RouteSpec
 
 __all__ = ["Alternative", "Claim", "Gate", "claims", "level_hides", "shadowed_entries", "shadowed_routes"]
 
@@ -29,10 +30,10 @@ Roles = Mapping[str, Collection[str]]
 class Claim:
     """What one condition of a route serves."""
 
-    route: RouteText
+    route: RouteSpec
     field: str
     index: int | None
-    text: ConditionText
+    condition: ConditionSpec
     template: PathTemplate | None
     methods: frozenset[str]
 
@@ -45,7 +46,7 @@ class Claim:
         return self.methods >= other.methods and covers(self.template, other.template)
 
 
-def shadowed_routes(routes: Sequence[RouteText]) -> list[Issue]:
+def shadowed_routes(routes: Sequence[RouteSpec]) -> list[Issue]:
     """Return a warning for each condition of an entry's routes, in order, that an earlier route hides.
 
     ``subject`` is the route's name. Leave disabled routes out.
@@ -65,7 +66,7 @@ def _hiding(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
     return islice((each for each in earlier.find(claim.template) if each.hides(claim)), 1)
 
 
-def shadowed_entries(entries: Sequence[EntryText]) -> list[Issue]:
+def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
     """Return a warning for each entry of a gateway, in order, that an earlier one hides. Leave disabled entries out."""
     issues: list[Issue] = []
     earlier: Coverers[Gate] = Coverers()
@@ -87,7 +88,7 @@ def _lets_in(wide: Roles, narrow: Roles) -> bool:
     return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
 
 
-def claims(route: RouteText) -> Iterator[Claim]:
+def claims(route: RouteSpec) -> Iterator[Claim]:
     """Yield what a route serves, in order."""
     try:
         capability = Capability(route.capability)
@@ -98,9 +99,9 @@ def claims(route: RouteText) -> Iterator[Claim]:
     except TemplateError:
         poll = None
     if poll is not None:
-        text = ConditionText("GET", poll.text)
+        text = ConditionSpec("GET", poll.text)
         yield Claim(route, "async_fields", None, text, poll, frozenset({"GET"}))
-    for index, text in enumerate(route.conditions or [ConditionText()]):
+    for index, text in enumerate(route.conditions or [ConditionSpec()]):
         methods = served_methods(capability, _any_if_blank(text.method))
         if poll is not None:
             methods -= {"GET"}
@@ -124,7 +125,7 @@ def _hidden_condition(claim: Claim, hiding: Claim) -> Issue:
         field=claim.field,
         index=claim.index,
         part="path" if claim.index is not None else "",
-        message=message % {"condition": claim.text, "route": hiding.route.name, "wider": hiding.text},
+        message=message % {"condition": claim.condition, "route": hiding.route.name, "wider": hiding.condition},
         code="shadowed",
         severity=Severity.WARNING,
         subject=claim.route.name,
@@ -159,11 +160,11 @@ _ANY = Alternative()
 class Gate:
     """What an entry lets through: every level, by any of its alternatives."""
 
-    text: EntryText
+    entry: EntrySpec
     levels: tuple[tuple[Alternative, ...], ...]
 
     @classmethod
-    def parse(cls, text: EntryText) -> Gate:
+    def parse(cls, text: EntrySpec) -> Gate:
         """Parse an entry; raise ``TemplateError`` for a pattern that is none."""
         levels: dict[int, list[Alternative]] = {}
         for condition in text.conditions:
@@ -172,7 +173,7 @@ class Gate:
 
     def hides(self, other: Gate) -> bool:
         """Whether each level lets through all that some level of ``other`` does."""
-        return _lets_in(self.text.guarded, other.text.guarded) and all(
+        return _lets_in(self.entry.guarded, other.entry.guarded) and all(
             any(level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
         )
 
@@ -182,7 +183,7 @@ def level_hides(mine: Sequence[Alternative], theirs: Sequence[Alternative]) -> b
     return all(any(wide.hides(narrow) for wide in mine) for narrow in theirs)
 
 
-def _parse_alternative(text: EntryConditionText) -> Alternative:
+def _parse_alternative(text: EntryConditionSpec) -> Alternative:
     return Alternative(
         scheme=_pattern(text.scheme),
         authority=_pattern(text.authority),
@@ -200,8 +201,8 @@ def _hidden_entry(gate: Gate, hiding: Gate) -> Issue:
     message = _("This entry is never reached: the earlier entry “%(entry)s” takes every request that it would take.")
     return Issue(
         field="position",
-        message=message % {"entry": hiding.text.name},
+        message=message % {"entry": hiding.entry.name},
         code="shadowed",
         severity=Severity.WARNING,
-        subject=gate.text.name,
+        subject=gate.entry.name,
     )

@@ -23,21 +23,13 @@ from kafkaproxy.models import (
     Route,
     Topic,
 )
-from kafkaproxy.routing.rules import (
-    ConditionText,
-    EntryConditionText,
-    EntryText,
-    FilterText,
-    Issue,
-    RouteText,
-    Severity,
-    shadowed_entries,
-    shadowed_routes,
-    validate_route,
-)
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec, RouteSpec
+from kafkaproxy.routing.issues import Issue, Severity
+from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.fallthrough import warn_of_fallthrough
 from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, Plan, RoutePlan
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.report import Report
 
 __all__ = ["check_plan"]
 
@@ -132,26 +124,26 @@ def _place_in(entries: Iterable[EntryPlan]) -> Callable[[Issue], Place]:
     return lambda issue: places[issue.subject]
 
 
-def _route_text(route: RoutePlan) -> RouteText:
-    return RouteText(
+def _route_text(route: RoutePlan) -> RouteSpec:
+    return RouteSpec(
         name=route.name,
         capability=route.capability,
         topic=route.topic,
-        conditions=[ConditionText(each.method, each.path) for each in route.conditions],
+        conditions=[ConditionSpec(each.method, each.path) for each in route.conditions],
         key=route.key,
         reply_to=route.reply_to,
         overrides=route.overrides,
-        filters=[FilterText(each.key, dict(each.headers)) for each in route.filters],
+        filters=[FilterSpec(each.key, dict(each.headers)) for each in route.filters],
         async_fields=route.async_fields,
         guarded=route.guarded,
     )
 
 
-def _entry_text(entry: EntryPlan) -> EntryText:
-    return EntryText(name=entry.name, conditions=list(_condition_texts(entry)), guarded=entry.guarded)
+def _entry_text(entry: EntryPlan) -> EntrySpec:
+    return EntrySpec(name=entry.name, conditions=list(_condition_texts(entry)), guarded=entry.guarded)
 
 
-def _condition_texts(entry: EntryPlan) -> Iterator[EntryConditionText]:
+def _condition_texts(entry: EntryPlan) -> Iterator[EntryConditionSpec]:
     for row in entry.conditions:
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("level", "scheme", "authority", "path", "method")}
-        yield EntryConditionText(**fields, headers=dict(row.headers))
+        yield EntryConditionSpec(**fields, headers=dict(row.headers))

@@ -12,6 +12,7 @@ from typing import Final
 
 from django.utils.translation import gettext
 
+from kafkaproxy.specs.places import Line
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.checks import Checks
@@ -27,7 +28,7 @@ from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.grammar import COMPOSITES
 from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.report import Line, Report
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.read import ReadError, read_text
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node
 
 __all__ = ["Document", "find_documents"]

@@ -12,6 +12,7 @@ from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Entry, Gateway, Guard, Route, Topic
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.items import CLUSTER_FIELDS, CREDENTIAL_FIELDS, GATEWAY_FIELDS, ROUTE_FIELDS
 from kafkaproxy.zilla.plan import (
     AccessControlPlan,
@@ -26,7 +27,6 @@ from kafkaproxy.zilla.plan import (
     RoutePlan,
     TopicPlan,
 )
-from kafkaproxy.zilla.report import Place
 
 __all__ = ["NOWHERE", "guard_names", "plan_of"]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.check import check_plan
 from kafkaproxy.zilla.composites import expand_composites
 from kafkaproxy.zilla.context import Context
@@ -15,7 +16,7 @@ from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.flatten import flatten
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.read import ReadError, read_file
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.resolve import build_graph
 from kafkaproxy.zilla.variables import Variables
 

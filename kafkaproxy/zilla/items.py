@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, Plan, RoutePlan
-from kafkaproxy.zilla.report import Place
 
 __all__ = [
     "CLUSTER_FIELDS",

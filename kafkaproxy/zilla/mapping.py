@@ -13,12 +13,12 @@ from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.kafka import Destination, destination
 from kafkaproxy.zilla.names import Names, route_name
 from kafkaproxy.zilla.patterns import is_checked, methods
 from kafkaproxy.zilla.plan import ConditionPlan, FilterPlan, Pairs, RoutePlan
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.security import guarded, merge_guards, require_guard
 from kafkaproxy.zilla.tree import Branch, Leaf

@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Leaf
 
 __all__ = ["entry_pattern", "is_any_address", "is_checked", "methods"]

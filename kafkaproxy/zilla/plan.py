@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafkaproxy.zilla.report import Place
+from kafkaproxy.specs.places import Place
 
 __all__ = ["AccessControlPlan", "ClusterPlan", "ConditionPlan", "EntryConditionPlan", "EntryPlan", "FilterPlan"]
 __all__ += ["GatewayPlan", "GuardPlan", "Pairs", "Plan", "RoutePlan", "TopicPlan"]

@@ -12,9 +12,10 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.grammar import BINDINGS, COMPOSITES, MAPPINGS, TOP
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Row
 

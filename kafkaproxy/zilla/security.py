@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import JWT_OPTIONS
 from kafkaproxy.zilla.plan import AccessControlPlan, GuardPlan, Pairs
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.resolve import Binding, Exit, Named
 from kafkaproxy.zilla.shape import has_expression, nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, plain_data

@@ -10,8 +10,8 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.context import Context
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.resolve import Binding, Named
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import MissingVariable, env_names, mask_env, resolve_env
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["Variables"]

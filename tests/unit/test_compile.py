@@ -12,7 +12,6 @@ from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models import Cluster, Condition, Entry, Gateway, Guard, Override, Route, RouteGuard, Topic
 from kafkaproxy.routing import compile as compiling
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, load_configuration
-from kafkaproxy.routing.rows import read_rows
 from kafkaproxy.routing.table import (
     AccessControl,
     Capability,
@@ -22,6 +21,7 @@ from kafkaproxy.routing.table import (
     GuardRequirement,
 )
 from kafkaproxy.signals import touch
+from kafkaproxy.specs.from_rows import read_rows
 from kafkaproxy.worker.types import EMBEDDED, Acks, Role, TopicSettings
 from tests.unit.build import add_route, everything, gateway, many_routes
 

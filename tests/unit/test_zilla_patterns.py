@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafkaproxy.core.paths import PathTemplate
+from kafkaproxy.specs.places import Place
 from kafkaproxy.validators import NAME_PATTERN
 from kafkaproxy.zilla.fallthrough import may_overlap
 from kafkaproxy.zilla.names import Names, entry_name, route_name
 from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.plan import ConditionPlan, EntryConditionPlan
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.tree import Leaf
 
 _PLACE = Place("zilla.yaml", 1)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.expand.nodes import mapping, row
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.tree import Branch, Leaf
 
 __all__ = ["Guard", "Guards"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kafkaproxy.zilla.report import Line
+from kafkaproxy.specs.places import Line
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["located", "mapping", "row", "text"]

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from django.utils.translation import gettext, gettext_noop
 
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
 from kafkaproxy.zilla.shape import nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 

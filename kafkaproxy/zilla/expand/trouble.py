@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kafkaproxy.zilla.report import Place, Report
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.report import Report
 
 __all__ = ["Trouble", "reported"]
 
