@@ -12,13 +12,13 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.to_rows import find_row
 from kafkaproxy.zilla.apply import Refused, apply_plan, preview
 from kafkaproxy.zilla.changes import Action, Change, Changes, digest
 from kafkaproxy.zilla.describe import describe
 from kafkaproxy.zilla.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Report, Verdict
-from kafkaproxy.zilla.rows import find
 
 __all__ = ["Outcome", "apply_seen", "prepare"]
 
@@ -117,7 +117,7 @@ def apply_seen(outcome: Outcome, user: Any, *, overwrite: bool) -> int:
         if outcome.changes is None or found.changes != outcome.changes.changes:
             raise Refused(_("Somebody changed the configuration meanwhile: look at the changes again."))
         noted = [each for each in found.visible if each.action in _FLAGS]
-        gone = {(each.kind, each.key): find(each.kind, each.key) for each in noted if each.action is Action.DELETE}
+        gone = {(each.kind, each.key): find_row(each.kind, each.key) for each in noted if each.action is Action.DELETE}
         doomed = {key: (row, row.pk, str(row)) for key, row in gone.items() if row is not None}
         apply_plan(outcome.plan, overwrite=overwrite)
         for change in noted:
@@ -127,7 +127,7 @@ def apply_seen(outcome: Outcome, user: Any, *, overwrite: bool) -> int:
 
 
 def _found(change: Change) -> tuple[Any, Any, str]:
-    row = find(change.kind, change.key)
+    row = find_row(change.kind, change.key)
     return row, row.pk, str(row)
 
 

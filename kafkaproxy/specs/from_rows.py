@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
@@ -30,6 +30,7 @@ from kafkaproxy.specs.types import (
     RouteSpec,
     TopicSpec,
 )
+from kafkaproxy.specs.values import column_names
 
 __all__ = [
     "ENTRY_ROWS",
@@ -41,7 +42,6 @@ __all__ = [
     "entry_spec",
     "read_rows",
     "route_spec",
-    "value_names",
 ]
 
 T = TypeVar("T", bound=Model)
@@ -61,16 +61,6 @@ ROUTE_ROWS: Final[Mapping[str, type[Any]]] = {
     "filters": FilterSpec,
 }
 """The rows of a route by related name, and what each is read into."""
-
-_OTHER: Final = frozenset({*ENTRY_ROWS, *ROUTE_ROWS, "access_control", "cluster", "entries", "guard", "guarded", "routes"})
-"""Fields of specs that are no column of the model: rows of other models, and names of other objects."""
-_NOT_READ: Final = frozenset({"place", "places"})
-
-
-def value_names(spec: type[Any]) -> tuple[str, ...]:
-    """Return the fields of a kind of spec that are columns of its model."""
-    names = spec._fields if issubclass(spec, tuple) else [each.name for each in fields(spec)]
-    return tuple(name for name in names if name not in _OTHER | _NOT_READ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +170,7 @@ def _guarded(rows: Rows, required: Iterable[models.EntryGuard | models.RouteGuar
     return {rows.guards[each.guard_id].name: _frozen(each.roles) for each in required}
 
 
-def _child_specs(children: Children, kinds: Mapping[str, type[Any]]) -> dict[str, tuple[Any, ...]]:
+def _child_specs(children: Children, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return {name: tuple(kind(**_values(row, kind)) for row in children.get(name, ())) for name, kind in kinds.items()}
 
 
@@ -190,7 +180,7 @@ def _values(row: Any, spec: type[Any]) -> dict[str, Any]:
 
 
 def _columns(spec: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    names = value_names(spec)
+    names = column_names(spec)
     if len(names) == 1:  # an attrgetter of one name returns no tuple
         return names, lambda row: (getattr(row, names[0]),)
     return names, attrgetter(*names)

@@ -8,11 +8,11 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from kafkaproxy.models import ImportedObject
+from kafkaproxy.specs.to_rows import delete_row, write_row
 from kafkaproxy.zilla.changes import Action, Change, Changes, compare, digest
 from kafkaproxy.zilla.clusters import missing_clusters
 from kafkaproxy.zilla.items import Item
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.rows import delete, write
 
 __all__ = ["Refused", "apply_plan", "preview"]
 
@@ -52,13 +52,10 @@ def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
 
 
 def _make(change: Change) -> None:
-    match change.action:
-        case Action.CREATE | Action.RESET:
-            write(change.kind, change.key, change.fields)
-        case Action.UPDATE:
-            write(change.kind, change.key, change.fields)
-        case Action.DELETE:
-            delete(change.kind, change.key)
+    if change.action is Action.DELETE:
+        delete_row(change.kind, change.key)
+    elif change.writes is not None:
+        write_row(change.kind, change.key, change.writes.spec, change.fields, change.writes.position)
 
 
 def _remember(changes: Changes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,10 +17,10 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
 from kafkaproxy.models import ImportedObject
+from kafkaproxy.specs.types import TopicSpec
 from kafkaproxy.zilla.clusters import name_clusters
-from kafkaproxy.zilla.items import KINDS, Fields, Item, cluster_items, items_of
-from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.rows import read_rows, topic_defaults
+from kafkaproxy.zilla.items import KINDS, Fields, Item, Key, Stored, cluster_items, items_of, stored_objects
+from kafkaproxy.zilla.plan import SAID, Plan
 
 __all__ = ["Action", "Change", "Changes", "compare", "digest"]
 
@@ -29,8 +29,6 @@ _SECRET: Final = frozenset({"sasl_password", "sasl_username", "ssl_ca", "options
 _SALT: Final = "kafkaproxy.zilla.imported"
 
 _PARENT: Final = {"entry": "gateway", "route": "entry"}
-
-Key = tuple[str, str]
 
 
 class Action(StrEnum):
@@ -56,7 +54,9 @@ class Change:
     key: str
     source: str
     fields: Fields = field(default_factory=dict, repr=False)
-    """What is written."""
+    """The fields that are written, by name."""
+    writes: Stored | None = field(default=None, repr=False)
+    """The object that the fields are taken from."""
     new: Fields = field(default_factory=dict, repr=False)
     old: Fields = field(default_factory=dict, repr=False)
     conflict: str = ""
@@ -104,16 +104,12 @@ def compare(plan: Plan) -> Changes:
     items: list[tuple[Item, bool]] = []
     for item, name, owned in name_clusters(cluster_items(plan)):
         clusters[item.origin] = name
-        items.append((_renamed(item, name), owned))
+        items.append((replace(item, key=name), owned))
     items += [(item, True) for item in items_of(plan, clusters)]
     comparison = _Comparison.of(plan, [item for item, _ in items])
     changes = [change for item, owned in items if (change := comparison.change(item, owned=owned)) is not None]
     changes += comparison.removals()
     return Changes(changes=tuple(sorted(changes, key=_order)), items=tuple(items))
-
-
-def _renamed(item: Item, name: str) -> Item:
-    return Item(kind=item.kind, key=name, source=item.source, fields=item.fields, place=item.place, origin=item.origin)
 
 
 def _order(change: Change) -> tuple[int, int]:
@@ -129,7 +125,7 @@ class _Comparison:
     sources: tuple[str, ...]
     wanted: frozenset[Key]
     records: Mapping[Key, list[ImportedObject]]
-    rows: Mapping[Key, Fields]
+    stored: Mapping[Key, Stored]
 
     @classmethod
     def of(cls, plan: Plan, items: Iterable[Item]) -> _Comparison:
@@ -139,16 +135,17 @@ class _Comparison:
             records.setdefault((record.kind, record.key), []).append(record)
         wanted = frozenset((item.kind, item.key) for item in items)
         gateways = {key for kind, key in {*wanted, *records} if kind == "gateway"}
-        return cls(plan.sources, wanted, records, read_rows(gateways))
+        return cls(plan.sources, wanted, records, stored_objects(gateways))
 
     def change(self, item: Item, *, owned: bool) -> Change | None:
         """Return what has to be done for one object of the file."""
         known = self.records.get((item.kind, item.key), [])
         own = next((record for record in known if record.source == item.source), None)
-        current = self.rows.get((item.kind, item.key))
-        if current is None:
+        stored = self.stored.get((item.kind, item.key))
+        if stored is None:
             conflict = _("It was removed by hand.") if own is not None and own.digests else ""
             return _made(Action.CREATE, item, {}, {}, conflict)
+        current = stored.fields(item.names)
         new = {name: value for name, value in item.fields.items() if current[name] != value}
         if not new or not owned:
             return None
@@ -162,8 +159,8 @@ class _Comparison:
             for record in known:
                 if record.source in self.sources and key not in self.wanted:
                     gone.add(key)
-                    yield _removal(record, self.rows.get(key), shared=len(known) > 1)
-        for kind, name in self.rows:
+                    yield _removal(record, self.stored.get(key), shared=len(known) > 1)
+        for kind, name in self.stored:
             parent = (_PARENT.get(kind, ""), name.rpartition("/")[0])
             if (parent in self.wanted or parent in gone) and (kind, name) not in self.wanted and (kind, name) not in gone:
                 yield Change(action=Action.DELETE, kind=kind, key=name, source="", conflict=_("It was added by hand."))
@@ -176,6 +173,7 @@ def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -
         key=item.key,
         source=item.source,
         fields=item.fields,
+        writes=Stored(item.spec, item.position),
         new=new,
         old=old,
         conflict=conflict,
@@ -185,7 +183,7 @@ def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -
 def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: ImportedObject | None) -> str:
     """Return why a change is not only the file's business."""
     if item.kind == "topic":
-        defaults = topic_defaults()
+        defaults = _unsaid_topic(item.key).fields(SAID["topic"])
         old = {name: value for name, value in old.items() if value != defaults[name]}
         if not old:
             return ""
@@ -202,20 +200,27 @@ def _changed(names: list[str]) -> str:
     return _("Changed by hand: %(names)s.") % {"names": ", ".join(names)} if names else ""
 
 
-def _removal(record: ImportedObject, current: Fields | None, *, shared: bool) -> Change:
+def _removal(record: ImportedObject, stored: Stored | None, *, shared: bool) -> Change:
     """Return what becomes of an object that the file no longer has."""
-    action = _removing(record, exists=current is not None, shared=shared)
-    known = {name: value for name, value in (current or {}).items() if name in record.digests}
+    action = _removing(record, exists=stored is not None, shared=shared)
+    known = {} if stored is None else stored.fields(record.digests)
     by_hand = sorted(name for name, value in known.items() if not _is_as_imported(record, name, value))
-    reset = {name: value for name, value in topic_defaults().items() if name in record.digests}
+    reset = _unsaid_topic(record.key) if action is Action.RESET else None
     return Change(
         action=action,
         kind=record.kind,
         key=record.key,
         source=record.source,
-        fields=reset if action is Action.RESET else {},
+        fields={} if reset is None else reset.fields(record.digests),
+        writes=reset,
         conflict=_changed(by_hand) if action in (Action.DELETE, Action.RESET) else "",
     )
+
+
+def _unsaid_topic(key: str) -> Stored:
+    """Return a topic of which nothing was said: every field has its default."""
+    cluster, _, name = key.rpartition("/")
+    return Stored(TopicSpec(cluster=cluster, name=name))
 
 
 def _removing(record: ImportedObject, *, exists: bool, shared: bool) -> Action:

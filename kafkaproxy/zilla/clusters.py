@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kafkaproxy.models import Cluster, Gateway, ImportedObject, Route
-from kafkaproxy.zilla.items import Item
+from kafkaproxy.specs.from_rows import cluster_spec
+from kafkaproxy.zilla.items import Fields, Item, cluster_fields
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.rows import read_cluster
 
 __all__ = ["missing_clusters", "name_clusters"]
 
@@ -41,12 +41,16 @@ def _name(item: Item, taken: Iterable[str]) -> tuple[str, bool]:
     cluster = Cluster.objects.filter(name=record.key).first() if record is not None else None
     if record is not None and cluster is not None:
         owned = bool(record.digests)
-        if read_cluster(cluster) == item.fields or (owned and not _is_shared(cluster, item.source)):
+        if _fields(cluster) == item.fields or (owned and not _is_shared(cluster, item.source)):
             return cluster.name, owned
     for other in Cluster.objects.filter(**_UNTOUCHED, bootstrap_servers=item.fields["bootstrap_servers"]):
-        if read_cluster(other) == item.fields:
+        if _fields(other) == item.fields:
             return other.name, False
     return _free_name(item, taken), True
+
+
+def _fields(row: Cluster) -> Fields:
+    return cluster_fields(cluster_spec(row))
 
 
 def _is_shared(cluster: Cluster, source: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
-from kafkaproxy.zilla.plan import AccessControlPlan, EntryPlan, GatewayPlan, Plan, RoutePlan
+from kafkaproxy.specs.types import AccessControlSpec, EntrySpec, GatewaySpec, RouteSpec
+from kafkaproxy.zilla.plan import GATEWAY_FIELDS, GatewayPlan, Plan
 
 __all__ = ["describe"]
 
@@ -19,7 +19,7 @@ def describe(plan: Plan) -> Iterator[str]:
         yield f"cluster {cluster.name}: {cluster.bootstrap_servers or 'an existing one'} {security}"
     for topic in plan.topics:
         said = ["bootstrap"] if topic.bootstrap else []
-        said += [f"default offset {topic.default_offset}"] if topic.default_offset else []
+        said += [f"default offset {topic.default_offset}"] if "default_offset" in topic.said else []
         yield f"topic {topic.name}: {', '.join(said)}"
     servers = {cluster.origin: cluster.bootstrap_servers or cluster.name for cluster in plan.clusters}
     for gateway in plan.gateways:
@@ -34,11 +34,11 @@ def _gateway(plan: GatewayPlan, servers: Mapping[str, str]) -> Iterator[str]:
         if not entry.routes:
             yield "     nothing is served: a barrier"
         for place, route in enumerate(entry.routes, start=1):
-            at = f", at {servers[route.cluster]}" if servers else ""
+            at = f", at {servers[plan.cluster_of(route)]}" if servers else ""
             yield f"     {place}. route {route.name} ({route.place}): {_route(route)}{at}"
 
 
-def _access(plan: AccessControlPlan) -> str:
+def _access(plan: AccessControlSpec) -> str:
     listed = {"origins": plan.allow_origins, "methods": plan.allow_methods, "headers": plan.allow_headers}
     listed |= {"exposed": plan.expose_headers}
     parts = [f"{name} {' '.join(values)}" for name, values in listed.items() if values is not None]
@@ -49,13 +49,12 @@ def _access(plan: AccessControlPlan) -> str:
 
 def _names(plan: GatewayPlan) -> str:
     """Return the names of fields that are not the reference's own."""
-    names = ("idempotency_header", "reply_to_header", "correlation_header")
-    defaults = {field.name: field.default for field in fields(GatewayPlan)}
-    changed = [name for name in names if getattr(plan, name) != defaults[name]]
+    plain = GatewaySpec(name=plan.name, cluster=plan.cluster)
+    changed = [name for name in GATEWAY_FIELDS if getattr(plan, name) != getattr(plain, name)]
     return "".join(f", {name.replace('_', ' ')} {getattr(plan, name)}" for name in changed)
 
 
-def _conditions(entry: EntryPlan) -> str:
+def _conditions(entry: EntrySpec) -> str:
     levels = sorted({row.level for row in entry.conditions})
     texts = [" or ".join(str(row) for row in entry.conditions if row.level == level) for level in levels]
     return " and ".join(f"({text})" if len(texts) > 1 else text for text in texts) or "*"
@@ -66,12 +65,12 @@ def _guards(guarded: Mapping[str, tuple[str, ...]]) -> str:
     return f", guarded by {' and '.join(texts)}" if texts else ""
 
 
-def _route(plan: RoutePlan) -> str:
+def _route(plan: RouteSpec) -> str:
     conditions = " or ".join(str(row) for row in plan.conditions) or "*"
     return f"{conditions} → {plan.capability} {plan.topic}{_details(plan)}{_guards(plan.guarded)}"
 
 
-def _details(plan: RoutePlan) -> str:
+def _details(plan: RouteSpec) -> str:
     parts = [f"key {plan.key}"] if plan.key is not None else []
     parts += [f"acks {plan.acks}"] if plan.acks != "in_sync_replicas" else []
     parts += [f"reply-to {plan.reply_to}"] if plan.reply_to else []
@@ -81,7 +80,7 @@ def _details(plan: RoutePlan) -> str:
     parts += ["merge"] if plan.merge else []
     for each in plan.filters:
         tests = [f"key {each.key}"] if each.key is not None else []
-        tests += [f"{name}: {value}" for name, value in each.headers]
+        tests += [f"{name}: {value}" for name, value in each.headers.items()]
         parts.append(f"filter {' and '.join(tests)}")
     parts += ["event id with key"] if plan.event_id == "key_and_etag" else []
     return "".join(f", {part}" for part in parts)

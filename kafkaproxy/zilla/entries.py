@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec, RouteSpec
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import MAPPINGS
 from kafkaproxy.zilla.mapping import routes
 from kafkaproxy.zilla.names import Names, entry_name
 from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
-from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, RoutePlan
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.security import guarded, merge_guards
 from kafkaproxy.zilla.tree import Branch, Leaf
@@ -28,10 +28,10 @@ __all__ = ["entries_of_http", "entries_of_mapping", "entries_of_sse"]
 _PSEUDO: Final = {":scheme": "scheme", ":authority": "authority", ":path": "path", ":method": "method"}
 _EVERY_PATH: Final = ("*", "/*")
 
-Rows = tuple[EntryConditionPlan, ...]
+Rows = tuple[EntryConditionSpec, ...]
 
 
-def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[EntryPlan, ...]:
+def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[EntrySpec, ...]:
     """Return the entries of an http server. ``listener`` is what the ways to it test, as a level of its own."""
     names = Names()
     _refuse_rewrites(http, context)
@@ -39,19 +39,19 @@ def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[En
     return tuple(_finished(entry, listener, names) for entry in found)
 
 
-def entries_of_sse(sse: Binding, context: Context) -> tuple[EntryPlan, ...]:
+def entries_of_sse(sse: Binding, context: Context) -> tuple[EntrySpec, ...]:
     """Return the entries of an sse server that stands alone, in a fragment."""
     names = Names()
-    whole = EntryPlan(name=sse.name, place=sse.place)
+    whole = EntrySpec(name=sse.name, place=sse.place)
     return tuple(_finished(entry, (), names) for entry in _of_sse(whole, sse, context))
 
 
-def entries_of_mapping(mapping: Binding, context: Context) -> tuple[EntryPlan, ...]:
+def entries_of_mapping(mapping: Binding, context: Context) -> tuple[EntrySpec, ...]:
     """Return the one entry of a mapping that stands alone, in a fragment."""
-    return (_finished(EntryPlan(name="", routes=routes(mapping, context), place=mapping.place), (), Names()),)
+    return (_finished(EntrySpec(name="", routes=routes(mapping, context), place=mapping.place), (), Names()),)
 
 
-def _finished(entry: EntryPlan, listener: Rows, names: Names) -> EntryPlan:
+def _finished(entry: EntrySpec, listener: Rows, names: Names) -> EntrySpec:
     """Give the entry its name, and its levels their numbers."""
     name = names.take(entry_name(entry.conditions, entry.name))
     levels = {level: number for number, level in enumerate(sorted({row.level for row in entry.conditions}))}
@@ -60,8 +60,8 @@ def _finished(entry: EntryPlan, listener: Rows, names: Names) -> EntryPlan:
     return replace(entry, name=name, conditions=tuple(conditions))
 
 
-def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryPlan]:
-    entry = EntryPlan(
+def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntrySpec]:
+    entry = EntrySpec(
         name=exit_.target.replace(":", "-"),
         conditions=tuple(_conditions(http, exit_, context)),
         guarded=guarded(exit_, http, context),
@@ -81,7 +81,7 @@ def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryPla
         yield entry
 
 
-def _of_sse(outer: EntryPlan, sse: Binding, context: Context) -> Iterator[EntryPlan]:
+def _of_sse(outer: EntrySpec, sse: Binding, context: Context) -> Iterator[EntrySpec]:
     """Return an entry for each route of an sse server, and a barrier where none of them may take the request."""
     _read_sse_options(sse, context)
     for exit_ in sse.exits:
@@ -98,7 +98,7 @@ def _of_sse(outer: EntryPlan, sse: Binding, context: Context) -> Iterator[EntryP
     yield outer
 
 
-def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RoutePlan, ...]:
+def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RouteSpec, ...]:
     target = context.graph.target(sse, exit_)
     if target is not None and target.type == "sse-kafka":
         return routes(target, context)
@@ -141,14 +141,14 @@ def _refuse_rewrites(http: Binding, context: Context) -> None:
             context.report.ignore(place, _("affinity: any process of kafkaproxy serves any client."))
 
 
-def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
+def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionSpec]:
     """Return the alternatives of a route; one that tests nothing makes them all needless."""
     rows = [row for when in exit_.when for row in _alternatives(http, when.branch("headers"), context)]
-    if EntryConditionPlan() not in rows:
+    if EntryConditionSpec() not in rows:
         yield from rows
 
 
-def _alternatives(http: Binding, headers: Branch | None, context: Context) -> Iterator[EntryConditionPlan]:
+def _alternatives(http: Binding, headers: Branch | None, context: Context) -> Iterator[EntryConditionSpec]:
     """Return one condition, or one for each of several methods."""
     parts: dict[str, Any] = {}
     fields: list[tuple[str, str]] = []
@@ -167,7 +167,7 @@ def _alternatives(http: Binding, headers: Branch | None, context: Context) -> It
             fields.append((_field(http, name, fields, context), entry_pattern(value.text)))
         _check_authority(http, name, value, context)
     for method in wanted:
-        yield EntryConditionPlan(method=method, headers=tuple(fields), **parts)
+        yield EntryConditionSpec(method=method, headers=dict(fields), **parts)
 
 
 def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context: Context) -> str:
@@ -199,14 +199,14 @@ def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -
         context.report.warn(http.at(value.line), message, _("Write %(value)s:443, or %(value)s:*.") % {"value": value.text})
 
 
-def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionPlan]:
-    rows: list[EntryConditionPlan] = []
+def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionSpec]:
+    rows: list[EntryConditionSpec] = []
     for when in exit_.when:
         path = when.get("path")
         if isinstance(path, Leaf) and is_checked(path, sse.at(path.line), context.report) and "{" in path.text:
             message = _("%(path)r: an sse server knows no parameters.") % {"path": path.text}
             context.report.refuse(sse.at(path.line), message, _("Write * here, and the parameter in the sse-kafka route."))
         text = path.text if isinstance(path, Leaf) and path.text not in _EVERY_PATH else ""
-        rows.append(EntryConditionPlan(level=1, path=text))
+        rows.append(EntryConditionSpec(level=1, path=text))
     if all(row.path for row in rows):
         yield from rows

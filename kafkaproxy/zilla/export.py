@@ -14,7 +14,7 @@ from kafkaproxy.zilla.export_compare import differences, renamed
 from kafkaproxy.zilla.export_document import document_of
 from kafkaproxy.zilla.export_limits import DIALECTS, limited
 from kafkaproxy.zilla.export_losses import report_losses
-from kafkaproxy.zilla.export_plan import NOWHERE, guard_names, plan_of
+from kafkaproxy.zilla.export_plan import guard_names, plan_of, read_gateway
 from kafkaproxy.zilla.export_remarks import Remark, Remarks, Severity
 from kafkaproxy.zilla.export_text import to_yaml
 from kafkaproxy.zilla.importing import Options, plan_text
@@ -50,8 +50,9 @@ class Export:
 def export_gateway(gateway: Gateway, dialect: int = 1) -> Export:
     """Return the zilla.yaml of a gateway for Zilla 1.x or 2.x. Nothing is written anywhere."""
     remarks = Remarks()
-    plan = plan_of(gateway)
-    report_losses(gateway, plan, remarks)
+    spec = read_gateway(gateway.name)
+    plan = plan_of(spec)
+    report_losses(gateway, spec, plan, remarks)
     return export_plan(plan, dialect, remarks)
 
 
@@ -100,7 +101,7 @@ def _importable(plan: Plan) -> Plan:
     known = {guard.name for guard in plan.guards}
     options = {"issuer": "https://example.com", "audience": "example"}
     closed = [
-        GuardPlan(source=source, name=name, kind="jwt", options=options, place=NOWHERE)
+        GuardPlan(source=source, name=name, kind="jwt", options=options)
         for name in guard_names(plan.gateways[0])
         if name not in known
     ]

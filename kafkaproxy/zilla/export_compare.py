@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
+from kafkaproxy.specs.types import ConditionSpec, EntrySpec, RouteSpec
 from kafkaproxy.zilla.export_entries import levels_of
 from kafkaproxy.zilla.export_kafka import servers_of
-from kafkaproxy.zilla.items import CLUSTER_FIELDS
-from kafkaproxy.zilla.plan import ConditionPlan, EntryPlan, GatewayPlan, Plan, RoutePlan
+from kafkaproxy.zilla.plan import SAID, GatewayPlan, Plan
 
 __all__ = ["differences", "renamed"]
 
@@ -47,12 +46,12 @@ def _facts(plan: Plan) -> Facts:
     clusters = {cluster.origin: cluster.name for cluster in plan.clusters}
     facts: Facts = {}
     for cluster in plan.clusters:
-        facts |= {(f"cluster {cluster.name}", name): getattr(cluster, name) for name in CLUSTER_FIELDS}
+        facts |= {(f"cluster {cluster.name}", name): getattr(cluster, name) for name in SAID["cluster"]}
         facts[f"cluster {cluster.name}", "bootstrap_servers"] = servers_of(cluster.bootstrap_servers)
     for topic in plan.topics:
         subject = f"topic {clusters[topic.cluster]}/{topic.name}"
-        facts[subject, "bootstrap"] = bool(topic.bootstrap)
-        facts[subject, "default_offset"] = topic.default_offset or "historical"
+        facts[subject, "bootstrap"] = topic.bootstrap
+        facts[subject, "default_offset"] = topic.default_offset
     for guard in plan.guards:
         options = {name: value for name, value in guard.options.items() if name != "allow_http"}
         facts[f"guard {guard.name}", "options"] = (guard.kind, options)
@@ -60,28 +59,21 @@ def _facts(plan: Plan) -> Facts:
     for number, entry in enumerate(plan.gateways[0].entries):
         facts |= _entry(entry, number)
         for index, route in enumerate(entry.routes):
-            facts |= _route(route, f"route {number}/{index}", clusters)
+            facts |= _route(route, f"route {number}/{index}", plan.gateways[0], clusters)
     return facts
 
 
 def _gateway(plan: GatewayPlan) -> Facts:
-    left_out = {"source", "cluster", "entries", "place"}
-    return {
-        (f"gateway {plan.name}", name): value
-        for name, value in asdict(replace(plan, entries=())).items()
-        if name not in left_out
-    }
+    return {(f"gateway {plan.name}", name): getattr(plan, name) for name in SAID["gateway"] if name != "cluster"}
 
 
-def _entry(plan: EntryPlan, number: int) -> Facts:
+def _entry(plan: EntrySpec, number: int) -> Facts:
     subject = f"entry {number}"
-    return {(subject, "conditions"): levels_of(plan), (subject, "guarded"): dict(plan.guarded)}
+    return {(subject, "conditions"): levels_of(plan), (subject, "guarded"): plan.guarded}
 
 
-def _route(plan: RoutePlan, subject: str, clusters: Mapping[str, str]) -> Facts:
-    left_out = {"name", "place", "places", "cluster", "conditions", "guarded"}
-    facts = {(subject, name): getattr(plan, name) for name in RoutePlan.__slots__ if name not in left_out}
-    facts[subject, "cluster"] = clusters[plan.cluster]
-    facts[subject, "conditions"] = () if plan.conditions == (ConditionPlan(),) else plan.conditions
-    facts[subject, "guarded"] = dict(plan.guarded)
+def _route(plan: RouteSpec, subject: str, gateway: GatewayPlan, clusters: Mapping[str, str]) -> Facts:
+    facts = {(subject, name): getattr(plan, name) for name in SAID["route"]}
+    facts[subject, "cluster"] = clusters[gateway.cluster_of(plan)]
+    facts[subject, "conditions"] = () if plan.conditions == (ConditionSpec(),) else plan.conditions
     return facts

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kafkaproxy.specs.types import AccessControlSpec
 from kafkaproxy.zilla.export_entries import HttpSide
 from kafkaproxy.zilla.export_kafka import kafka_side
 from kafkaproxy.zilla.export_remarks import Remarks
 from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.plan import AccessControlPlan, GatewayPlan, Plan
+from kafkaproxy.zilla.plan import GatewayPlan, Plan
 
 __all__ = ["document_of"]
 
@@ -51,7 +52,7 @@ def _http_options(gateway: GatewayPlan) -> Tree:
     return options
 
 
-def _access_control(plan: AccessControlPlan) -> Tree:
+def _access_control(plan: AccessControlSpec) -> Tree:
     lists = {"origins": plan.allow_origins, "methods": plan.allow_methods, "headers": plan.allow_headers}
     allow: Tree = {name: list(each) for name, each in lists.items() if each is not None}
     if plan.allow_credentials:

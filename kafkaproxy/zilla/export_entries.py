@@ -12,10 +12,11 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
+from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec
 from kafkaproxy.zilla.export_remarks import Remarks
 from kafkaproxy.zilla.export_routes import guarded_of, mapping_binding
 from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, GatewayPlan
+from kafkaproxy.zilla.plan import GatewayPlan
 from kafkaproxy.zilla.security import merge_guards
 
 __all__ = ["HttpSide", "is_every_path", "levels_of"]
@@ -25,7 +26,7 @@ _SEGMENT: Final = re.compile(r"(?<!\$)(\{[A-Za-z_][A-Za-z0-9_]*\})(?!\*)")
 _PARTS: Final = ("scheme", "authority", "path", "method")
 _EVERY_PATH: Final = frozenset({"*", "/*"})
 
-Rows = tuple[EntryConditionPlan, ...]
+Rows = tuple[EntryConditionSpec, ...]
 Tree = dict[str, Any]
 
 
@@ -34,19 +35,19 @@ def is_every_path(path: str) -> bool:
     return path in _EVERY_PATH
 
 
-def levels_of(entry: EntryPlan) -> list[Rows]:
+def levels_of(entry: EntrySpec) -> list[Rows]:
     """Return the levels that test something, outermost first, each in its simplest form."""
-    levels: dict[int, list[EntryConditionPlan]] = {}
+    levels: dict[int, list[EntryConditionSpec]] = {}
     for row in entry.conditions:
         levels.setdefault(row.level, []).append(_simple(row))
-    plain = EntryConditionPlan()
+    plain = EntryConditionSpec()
     return [tuple(rows) for _, rows in sorted(levels.items()) if plain not in rows]
 
 
-def _simple(row: EntryConditionPlan) -> EntryConditionPlan:
+def _simple(row: EntryConditionSpec) -> EntryConditionSpec:
     path = "" if is_every_path(row.path) else row.path
     method = "" if row.method == "*" else row.method
-    headers = tuple((name.lower(), value) for name, value in row.headers)
+    headers = {name.lower(): value for name, value in row.headers.items()}
     return replace(row, level=0, path=path, method=method, headers=headers)
 
 
@@ -72,11 +73,11 @@ class HttpSide:
             start = end
         return written
 
-    def _entry(self, entry: EntryPlan) -> Tree:
+    def _entry(self, entry: EntrySpec) -> Tree:
         when = self._when(self._one_level(entry), entry)
         return {**when, **guarded_of(entry.guarded), "exit": self._target(entry)}
 
-    def _target(self, entry: EntryPlan) -> str:
+    def _target(self, entry: EntrySpec) -> str:
         if not entry.routes:
             return self._barrier()
         if entry.routes[0].capability != "stream":
@@ -86,7 +87,7 @@ class HttpSide:
         self.bindings[sse] = {"type": "sse", "kind": "server", "exit": self._mapping(entry)}
         return sse
 
-    def _mapping(self, entry: EntryPlan) -> str:
+    def _mapping(self, entry: EntrySpec) -> str:
         streams = entry.routes[0].capability == "stream"
         name = self._names.take(f"{entry.name}_streams" if streams else entry.name)
         self.bindings[name] = mapping_binding(entry, self._gateway, self._exits)
@@ -99,7 +100,7 @@ class HttpSide:
             self.bindings[self._unserved] = {"type": "http-filesystem", "kind": "proxy", "routes": []}
         return self._unserved
 
-    def _group(self, group: Sequence[EntryPlan]) -> Tree:
+    def _group(self, group: Sequence[EntrySpec]) -> Tree:
         """Return one route to an sse server, whose routes are the entries of the group."""
         last = group[-1]
         sse = self._names.take(last.name)
@@ -111,13 +112,13 @@ class HttpSide:
         when = self._when(base[0] if base else (), last)
         return {**when, **guarded_of(last.guarded), "exit": sse}
 
-    def _sse_route(self, entry: EntryPlan, last: EntryPlan) -> Tree:
+    def _sse_route(self, entry: EntrySpec, last: EntrySpec) -> Tree:
         levels = levels_of(entry)
         when = {"when": [{"path": row.path} for row in levels[1]]} if len(levels) > 1 else {}
         guarded = {} if entry is last else guarded_of(entry.guarded)
         return {**when, **guarded, "exit": self._mapping(entry) if entry.routes else self._barrier()}
 
-    def _one_level(self, entry: EntryPlan) -> Rows:
+    def _one_level(self, entry: EntrySpec) -> Rows:
         levels = levels_of(entry)
         if not levels:
             return ()
@@ -130,25 +131,25 @@ class HttpSide:
                 self._remarks.refuse(self._subject(entry), message, "Write conditions of one level.")
         return rows
 
-    def _when(self, rows: Rows, entry: EntryPlan) -> Tree:
+    def _when(self, rows: Rows, entry: EntrySpec) -> Tree:
         return {"when": [{"headers": self._headers(row, entry)} for row in rows]} if rows else {}
 
-    def _headers(self, row: EntryConditionPlan, entry: EntryPlan) -> Tree:
+    def _headers(self, row: EntryConditionSpec, entry: EntrySpec) -> Tree:
         values = {f":{name}": getattr(row, name) for name in _PARTS if getattr(row, name)}
         return {name: self._pattern(value, entry) for name, value in (values | dict(row.headers)).items()}
 
-    def _pattern(self, pattern: str, entry: EntryPlan) -> str:
+    def _pattern(self, pattern: str, entry: EntrySpec) -> str:
         if found := _SEGMENT.search(pattern):
             message = f"{pattern!r}: {found[1]} is one segment here, and anything in Zilla's http server."
             advice = f"Write {found[1]}* in the entry, and {found[1]} in the conditions of its routes."
             self._remarks.refuse(self._subject(entry), message, advice)
         return _OPEN_PARAM.sub(r"\1", pattern)
 
-    def _subject(self, entry: EntryPlan) -> str:
+    def _subject(self, entry: EntrySpec) -> str:
         return f"entry {self._gateway.name}/{entry.name}"
 
 
-def _both(one: EntryConditionPlan, other: EntryConditionPlan) -> EntryConditionPlan | None:
+def _both(one: EntryConditionSpec, other: EntryConditionSpec) -> EntryConditionSpec | None:
     """Return the condition that tests both; None where a part has two patterns."""
     parts: dict[str, Any] = {}
     for name in _PARTS:
@@ -157,12 +158,12 @@ def _both(one: EntryConditionPlan, other: EntryConditionPlan) -> EntryConditionP
             return None
         parts[name] = values.pop() if values else ""
     headers = dict(one.headers)
-    if any(headers.setdefault(name, value) != value for name, value in other.headers):
+    if any(headers.setdefault(name, value) != value for name, value in other.headers.items()):
         return None
-    return EntryConditionPlan(headers=tuple(headers.items()), **parts)
+    return EntryConditionSpec(headers=headers, **parts)
 
 
-def _end_of_group(entries: Sequence[EntryPlan], start: int) -> int:
+def _end_of_group(entries: Sequence[EntrySpec], start: int) -> int:
     """Return where the entries end that one sse server makes: those with a path of its own, and one for the rest."""
     first = levels_of(entries[start])
     if len(first) != 2:
@@ -178,12 +179,12 @@ def _end_of_group(entries: Sequence[EntryPlan], start: int) -> int:
     return end + 1 if serves and exact else start + 1
 
 
-def _is_behind_sse(entry: EntryPlan, outer: Rows) -> bool:
+def _is_behind_sse(entry: EntrySpec, outer: Rows) -> bool:
     levels = levels_of(entry)
     if len(levels) != 2 or levels[0] != outer or not _is_stream_or_barrier(entry):
         return False
-    return all(row == EntryConditionPlan(path=row.path) and row.path and "{" not in row.path for row in levels[1])
+    return all(row == EntryConditionSpec(path=row.path) and row.path and "{" not in row.path for row in levels[1])
 
 
-def _is_stream_or_barrier(entry: EntryPlan) -> bool:
+def _is_stream_or_barrier(entry: EntrySpec) -> bool:
     return all(route.capability == "stream" for route in entry.routes)

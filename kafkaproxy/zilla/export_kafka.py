@@ -63,8 +63,8 @@ def _topic_options(topics: Iterable[TopicPlan]) -> Iterator[tuple[str, Any]]:
     said = list(topics)
     if bootstrap := [topic.name for topic in said if topic.bootstrap]:
         yield "bootstrap", bootstrap
-    if offsets := [{"name": topic.name, "defaultOffset": topic.default_offset} for topic in said if topic.default_offset]:
-        yield "topics", offsets
+    if offsets := [topic for topic in said if "default_offset" in topic.said]:
+        yield "topics", [{"name": topic.name, "defaultOffset": topic.default_offset} for topic in offsets]
 
 
 def _sasl(plan: ClusterPlan, side: KafkaSide, guards: Names, dialect: int) -> Tree:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kafkaproxy.core.env import env_names
+from kafkaproxy.specs.types import AccessControlSpec, EntrySpec, RouteSpec
 from kafkaproxy.zilla.export_remarks import Remarks
-from kafkaproxy.zilla.items import CREDENTIAL_FIELDS
-from kafkaproxy.zilla.plan import AccessControlPlan, ClusterPlan, EntryPlan, GatewayPlan, GuardPlan, Plan, RoutePlan
+from kafkaproxy.zilla.plan import CREDENTIAL_FIELDS, ClusterPlan, GatewayPlan, GuardPlan, Plan
 
 __all__ = ["DIALECTS", "limited"]
 
@@ -47,23 +47,29 @@ def _gateway(plan: GatewayPlan, dialect: int, remarks: Remarks) -> GatewayPlan:
     entries = tuple(_entry(each, plan.name, dialect, remarks) for each in plan.entries)
     fields: dict[str, Any] = {}
     for name in CREDENTIAL_FIELDS:
-        pairs = getattr(plan, name)
+        pairs = list(getattr(plan, name).items())
         if len(pairs) > 1:
             left = ", ".join(each for each, _ in pairs[1:])
             remarks.lose(subject, f"{name}: Zilla reads only one place of a kind, so {left} is left out.")
-        fields[name] = pairs[:1]
+        fields[name] = dict(pairs[:1])
     guard: str | None = plan.guard
     if guard is not None and not any(fields.values()):
         remarks.lose(subject, f"The guard {guard} finds credentials by itself, and Zilla has to be told where they are.")
         guard = None
     elif guard is None and any(fields.values()):
         remarks.lose(subject, "Credentials that belong to no guard are left out.", "Choose a guard, or remove them.")
-        fields = dict.fromkeys(fields, ())
-    return replace(plan, entries=entries, guard=guard, access_control=_access(plan.access_control, subject, remarks), **fields)
+        fields = {name: {} for name in fields}
+    return replace(
+        plan,
+        entries=entries,
+        guard=guard,
+        access_control=_access(plan.access_control, subject, remarks),
+        **fields,
+    )
 
 
-def _access(plan: AccessControlPlan, subject: str, remarks: Remarks) -> AccessControlPlan:
-    plain = AccessControlPlan()
+def _access(plan: AccessControlSpec, subject: str, remarks: Remarks) -> AccessControlSpec:
+    plain = AccessControlSpec()
     if plan.policy == plain.policy:
         if plan != plain:
             remarks.lose(subject, "What is allowed to other origins is left out: the policy same-origin allows nothing.")
@@ -74,7 +80,7 @@ def _access(plan: AccessControlPlan, subject: str, remarks: Remarks) -> AccessCo
     return plan
 
 
-def _entry(plan: EntryPlan, gateway: str, dialect: int, remarks: Remarks) -> EntryPlan:
+def _entry(plan: EntrySpec, gateway: str, dialect: int, remarks: Remarks) -> EntrySpec:
     subject = f"entry {gateway}/{plan.name}"
     if len({route.capability == "stream" for route in plan.routes}) > 1:
         message = "It has streams and other routes, and a route of Zilla's http server leads to one kind of them."
@@ -83,7 +89,7 @@ def _entry(plan: EntryPlan, gateway: str, dialect: int, remarks: Remarks) -> Ent
     return replace(plan, routes=routes)
 
 
-def _route(plan: RoutePlan, subject: str, dialect: int, remarks: Remarks) -> RoutePlan:
+def _route(plan: RouteSpec, subject: str, dialect: int, remarks: Remarks) -> RouteSpec:
     if "${guarded" in plan.reply_to:
         message = "reply-to names who the client is; Zilla fills in only parameters there."
         remarks.refuse(subject, message, "Use a topic that is the same for everybody, and an override for the identity.")

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, RoutePlan
+from kafkaproxy.specs.types import EntrySpec, GatewaySpec, RouteSpec
 from kafkaproxy.zilla.report import Report
 
 __all__ = ["may_overlap", "warn_of_fallthrough"]
@@ -29,7 +29,7 @@ _MOST: Final = 500
 Roles = Mapping[str, tuple[str, ...]]
 
 
-def warn_of_fallthrough(gateway: GatewayPlan, report: Report) -> None:
+def warn_of_fallthrough(gateway: GatewaySpec, report: Report) -> None:
     """Warn of each rule that serves to more people what an earlier one guards."""
     for first, second in combinations(gateway.entries[:_MOST], 2):
         if second.routes and _is_laxer(first.guarded, second.guarded) and _entries_overlap(first, second):
@@ -53,15 +53,15 @@ def _is_laxer(first: Roles, second: Roles) -> bool:
     return any(guard not in second or not set(roles) <= set(second[guard]) for guard, roles in first.items())
 
 
-def _entries_overlap(first: EntryPlan, second: EntryPlan) -> bool:
+def _entries_overlap(first: EntrySpec, second: EntrySpec) -> bool:
     return any(may_overlap(one, other) for one in _outer_paths(first) for other in _outer_paths(second))
 
 
-def _outer_paths(entry: EntryPlan) -> Iterable[str]:
+def _outer_paths(entry: EntrySpec) -> Iterable[str]:
     return [row.path for row in entry.conditions if row.level == 0] or [""]
 
 
-def _routes_overlap(first: RoutePlan, second: RoutePlan) -> bool:
+def _routes_overlap(first: RouteSpec, second: RouteSpec) -> bool:
     return any(
         one_methods & other_methods and may_overlap(one_path, other_path)
         for one_methods, one_path in _served(first)
@@ -69,7 +69,7 @@ def _routes_overlap(first: RoutePlan, second: RoutePlan) -> bool:
     )
 
 
-def _served(route: RoutePlan) -> Iterator[tuple[frozenset[str], str]]:
+def _served(route: RouteSpec) -> Iterator[tuple[frozenset[str], str]]:
     for each in route.conditions:
         yield frozenset({each.method}) if each.method else _METHODS[route.capability], each.path
     if not route.conditions:

@@ -9,11 +9,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.entries import entries_of_http, entries_of_mapping, entries_of_sse
 from kafkaproxy.zilla.listeners import Way, ways_to_servers
 from kafkaproxy.zilla.mapping import gateway_fields
-from kafkaproxy.zilla.plan import EntryConditionPlan, EntryPlan, GatewayPlan, Plan
+from kafkaproxy.zilla.plan import GatewayPlan, Plan
 from kafkaproxy.zilla.resolve import Binding
 from kafkaproxy.zilla.security import access_control, credentials
 from kafkaproxy.zilla.shape import has_expression
@@ -89,7 +90,7 @@ def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
             context.report.warn(root.binding.place, message, _("If one is private, add an :authority condition or a guard."))
 
 
-def _warn_of_plain_http(root: _Root, entries: Iterable[EntryPlan], context: Context) -> None:
+def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: Context) -> None:
     """Say that what was served over TLS only is served as Django is."""
     if not root.ways or not all(way.tls for way in root.ways):
         return
@@ -139,7 +140,7 @@ def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], contex
     )
 
 
-def _entries(root: _Root, context: Context) -> tuple[EntryPlan, ...]:
+def _entries(root: _Root, context: Context) -> tuple[EntrySpec, ...]:
     match root.binding.type:
         case "http":
             return entries_of_http(root.binding, _listener(root.ways), context)
@@ -149,20 +150,28 @@ def _entries(root: _Root, context: Context) -> tuple[EntryPlan, ...]:
             return entries_of_mapping(root.binding, context)
 
 
-def _listener(ways: Iterable[Way]) -> tuple[EntryConditionPlan, ...]:
+def _listener(ways: Iterable[Way]) -> tuple[EntryConditionSpec, ...]:
     """Return what the ways test; one that tests nothing lets everything in."""
     conditions = [way.condition(0) for way in ways]
     found = [each for each in conditions if each is not None]
-    return tuple(dict.fromkeys(found)) if len(found) == len(conditions) else ()
+    return _distinct(found) if len(found) == len(conditions) else ()
 
 
-def _cluster(entries: Iterable[EntryPlan]) -> str:
+def _distinct(rows: Iterable[EntryConditionSpec]) -> tuple[EntryConditionSpec, ...]:
+    distinct: list[EntryConditionSpec] = []
+    for row in rows:
+        if row not in distinct:
+            distinct.append(row)
+    return tuple(distinct)
+
+
+def _cluster(entries: Iterable[EntrySpec]) -> str:
     """Return the cluster that most routes use, the first of equals."""
-    counted = Counter(route.cluster for entry in entries for route in entry.routes)
+    counted = Counter(route.cluster or "" for entry in entries for route in entry.routes)
     return counted.most_common(1)[0][0] if counted else ""
 
 
-def _credentials(http: Binding | None, entries: Iterable[EntryPlan], context: Context) -> dict[str, Any]:
+def _credentials(http: Binding | None, entries: Iterable[EntrySpec], context: Context) -> dict[str, Any]:
     if http is None:
         return {}
     fields = credentials(http, context)

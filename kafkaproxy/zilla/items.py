@@ -1,116 +1,129 @@
-"""A plan as a flat list of objects with comparable fields, which the database can be compared with."""
+"""A plan, and what is stored, as flat lists of objects whose fields can be compared one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from kafkaproxy.specs.from_rows import configuration_spec, read_rows
 from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.plan import EntryPlan, GatewayPlan, Plan, RoutePlan
+from kafkaproxy.specs.to_rows import Spec
+from kafkaproxy.specs.types import ConfigurationSpec
+from kafkaproxy.specs.values import plain
+from kafkaproxy.zilla.plan import SAID, GatewayPlan, Plan
 
-__all__ = [
-    "CLUSTER_FIELDS",
-    "CREDENTIAL_FIELDS",
-    "GATEWAY_FIELDS",
-    "KINDS",
-    "ROUTE_FIELDS",
-    "Fields",
-    "Item",
-    "cluster_items",
-    "items_of",
-]
+__all__ = ["KINDS", "Fields", "Item", "Key", "Stored", "cluster_fields", "cluster_items", "items_of", "stored_objects"]
 
 Fields = dict[str, Any]
-"""Field values as JSON has them, so that what is read, planned and digested compares equal."""
+"""Field values as JSON has them, so that what is stored, planned and digested compares equal."""
+
+Key = tuple[str, str]
+"""A kind, and the names by which the object is found, joined with '/', which no name has."""
 
 KINDS: Final = ("cluster", "guard", "topic", "gateway", "entry", "route")
 """In the order in which they are made; they are removed the other way round."""
-CLUSTER_FIELDS: Final = ("bootstrap_servers", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca")
-GATEWAY_FIELDS: Final = ("idempotency_header", "reply_to_header", "correlation_header")
-CREDENTIAL_FIELDS: Final = ("credentials_cookies", "credentials_headers", "credentials_query")
-ROUTE_FIELDS: Final = ("capability", "topic", "key", "acks", "reply_to", "correlation_header", "merge", "event_id")
+
+_ORDERED: Final = {kind: ("position", *SAID[kind]) for kind in ("entry", "route")}
+"""Fields of what has a place among its siblings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of the database, and its place among its siblings, where that counts."""
+
+    spec: Spec = field(repr=False)
+    position: int | None = None
+
+    def fields(self, names: Iterable[str]) -> Fields:
+        """Return the values of these fields."""
+        return {name: self.position if name == "position" else plain(getattr(self.spec, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One object of the plan. ``key`` joins the names it is found by with '/', which no name has."""
+    """One object of the plan. ``names`` are the fields that the file says; clusters have their real names."""
 
     kind: str
     key: str
     source: str
-    fields: Fields = field(repr=False)
+    spec: Spec = field(repr=False)
+    names: tuple[str, ...]
     place: Place
     origin: str = ""
+    position: int | None = None
 
     @property
-    def names(self) -> list[str]:
-        """The names that it is found by, outermost first."""
-        return self.key.split("/")
+    def fields(self) -> Fields:
+        """The values of the fields that the file says."""
+        return Stored(self.spec, self.position).fields(self.names)
+
+
+def cluster_fields(spec: Spec) -> Fields:
+    """Return the fields of a cluster that a file can say."""
+    return Stored(spec).fields(SAID["cluster"])
 
 
 def cluster_items(plan: Plan) -> Iterator[Item]:
     """Return the clusters by the names they wish for; ``clusters.py`` decides on the real ones."""
     for cluster in plan.clusters:
         if not cluster.existing:
-            fields = {name: getattr(cluster, name) for name in CLUSTER_FIELDS}
-            place, source = cluster.place, cluster.source
-            yield Item(kind="cluster", key=cluster.name, source=source, fields=fields, place=place, origin=cluster.origin)
+            place, source, names = cluster.place, cluster.source, SAID["cluster"]
+            key, origin = cluster.name, cluster.origin
+            yield Item(kind="cluster", key=key, source=source, spec=cluster, names=names, place=place, origin=origin)
 
 
 def items_of(plan: Plan, clusters: Mapping[str, str]) -> Iterator[Item]:
     """Return everything but the clusters, given the names that these have."""
     for guard in plan.guards:
-        fields: Fields = {"kind": guard.kind, "options": dict(guard.options)}
-        yield Item(kind="guard", key=guard.name, source=guard.source, fields=fields, place=guard.place)
+        yield Item(kind="guard", key=guard.name, source=guard.source, spec=guard, names=SAID["guard"], place=guard.place)
     for topic in plan.topics:
-        stated = {"bootstrap": topic.bootstrap, "default_offset": topic.default_offset}
-        fields = {name: value for name, value in stated.items() if value is not None}
+        names = tuple(name for name in SAID["topic"] if name in topic.said)
         key = f"{clusters[topic.cluster]}/{topic.name}"
-        yield Item(kind="topic", key=key, source=topic.source, fields=fields, place=topic.place)
+        yield Item(kind="topic", key=key, source=topic.source, spec=topic, names=names, place=topic.place)
     for gateway in plan.gateways:
         yield from _gateway(gateway, clusters)
 
 
 def _gateway(plan: GatewayPlan, clusters: Mapping[str, str]) -> Iterator[Item]:
-    fields: Fields = {
-        **{name: getattr(plan, name) for name in GATEWAY_FIELDS},
-        **{name: dict(getattr(plan, name)) for name in CREDENTIAL_FIELDS},
-        "cluster": clusters[plan.cluster],
-        "guard": plan.guard,
-        "access_control": {name: _listed(value) for name, value in asdict(plan.access_control).items()},
-    }
-    yield Item(kind="gateway", key=plan.name, source=plan.source, fields=fields, place=plan.place)
+    named = replace(plan, cluster=clusters[plan.cluster])
+    names = SAID["gateway"]
+    yield Item(kind="gateway", key=plan.name, source=plan.source, spec=named, names=names, place=plan.place)
     for position, entry in enumerate(plan.entries):
-        yield from _entry(plan, entry, position, clusters)
+        key, names = f"{plan.name}/{entry.name}", _ORDERED["entry"]
+        place = entry.place
+        yield Item(kind="entry", key=key, source=plan.source, spec=entry, names=names, place=place, position=position)
+        for number, route in enumerate(entry.routes):
+            cluster = clusters[plan.cluster_of(route)]
+            yield Item(
+                kind="route",
+                key=f"{key}/{route.name}",
+                source=plan.source,
+                spec=replace(route, cluster=None if cluster == named.cluster else cluster),
+                names=_ORDERED["route"],
+                place=route.place,
+                position=number,
+            )
 
 
-def _entry(gateway: GatewayPlan, plan: EntryPlan, position: int, clusters: Mapping[str, str]) -> Iterator[Item]:
-    key = f"{gateway.name}/{plan.name}"
-    fields: Fields = {
-        "position": position,
-        "conditions": [{**asdict(row), "headers": dict(row.headers)} for row in plan.conditions],
-        "guarded": {guard: list(roles) for guard, roles in plan.guarded.items()},
-    }
-    yield Item(kind="entry", key=key, source=gateway.source, fields=fields, place=plan.place)
-    for number, route in enumerate(plan.routes):
-        cluster = clusters[route.cluster]
-        fields = _route_fields(route, number, None if cluster == clusters[gateway.cluster] else cluster)
-        yield Item(kind="route", key=f"{key}/{route.name}", source=gateway.source, fields=fields, place=route.place)
+def stored_objects(gateways: Iterable[str]) -> dict[Key, Stored]:
+    """Read the gateways named, enabled or not, and all that may be shared.
+
+    The number of queries does not depend on the number of rows.
+    """
+    rows = read_rows(list(gateways), enabled=False)
+    spec = configuration_spec(rows)
+    found = dict(_shared(spec))
+    for gateway, gateway_spec in zip(rows.gateways, spec.gateways, strict=True):
+        found["gateway", gateway.name] = Stored(gateway_spec)
+        for entry, entry_spec in zip(rows.entries.get(gateway.pk, ()), gateway_spec.entries, strict=True):
+            found["entry", f"{gateway.name}/{entry.name}"] = Stored(entry_spec, entry.position)
+            for route, route_spec in zip(rows.routes.get(entry.pk, ()), entry_spec.routes, strict=True):
+                found["route", f"{gateway.name}/{entry.name}/{route.name}"] = Stored(route_spec, route.position)
+    return found
 
 
-def _route_fields(plan: RoutePlan, position: int, cluster: str | None) -> Fields:
-    return {
-        **{name: getattr(plan, name) for name in ROUTE_FIELDS},
-        "position": position,
-        "cluster": cluster,
-        "conditions": [asdict(row) for row in plan.conditions],
-        "overrides": [{"name": name, "value": value} for name, value in plan.overrides],
-        "async_fields": [{"name": name, "value": value} for name, value in plan.async_fields],
-        "filters": [{"key": row.key, "headers": dict(row.headers)} for row in plan.filters],
-        "guarded": {guard: list(roles) for guard, roles in plan.guarded.items()},
-    }
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _shared(spec: ConfigurationSpec) -> Iterator[tuple[Key, Stored]]:
+    yield from ((("cluster", name), Stored(each)) for name, each in spec.clusters.items())
+    yield from ((("guard", name), Stored(each)) for name, each in spec.guards.items())
+    yield from ((("topic", f"{each.cluster}/{each.name}"), Stored(each)) for each in spec.topics)

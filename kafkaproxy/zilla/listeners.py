@@ -13,9 +13,9 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.types import EntryConditionSpec
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.patterns import entry_pattern, is_any_address, is_checked
-from kafkaproxy.zilla.plan import EntryConditionPlan
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.shape import has_expression
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
@@ -35,11 +35,11 @@ class Way:
     tls: bool
     name: str = ""
 
-    def condition(self, level: int) -> EntryConditionPlan | None:
+    def condition(self, level: int) -> EntryConditionSpec | None:
         """Return what the way tests, as far as a request shows it."""
         if not self.name:
             return None
-        return EntryConditionPlan(level=level, scheme="https", authority=f"{entry_pattern(self.name)}:*")
+        return EntryConditionSpec(level=level, scheme="https", authority=f"{entry_pattern(self.name)}:*")
 
 
 def ways_to_servers(context: Context) -> list[Way]:

@@ -14,11 +14,11 @@ from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilterSpec, RouteSpec
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.kafka import Destination, destination
 from kafkaproxy.zilla.names import Names, route_name
 from kafkaproxy.zilla.patterns import is_checked, methods
-from kafkaproxy.zilla.plan import ConditionPlan, FilterPlan, Pairs, RoutePlan
 from kafkaproxy.zilla.resolve import Binding, Exit
 from kafkaproxy.zilla.security import guarded, merge_guards, require_guard
 from kafkaproxy.zilla.tree import Branch, Leaf
@@ -34,7 +34,7 @@ _TOPICS: Final = (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO)
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
 
-def routes(mapping: Binding, context: Context) -> tuple[RoutePlan, ...]:
+def routes(mapping: Binding, context: Context) -> tuple[RouteSpec, ...]:
     """Return the routes of a mapping, in order; what is refused is in the report, and left out."""
     names = Names()
     found = (_route(mapping, exit_, names, context) for exit_ in mapping.exits)
@@ -54,7 +54,7 @@ def gateway_fields(mapping: Binding) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> RoutePlan | None:
+def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> RouteSpec | None:
     with_ = exit_.options
     if with_ is None:
         return None
@@ -65,7 +65,7 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
     conditions = tuple(_conditions(mapping, exit_, context))
     capability = with_.text("capability", "stream")
     _warn_of_methods(mapping, exit_, capability, conditions, context)
-    return RoutePlan(
+    return RouteSpec(
         name=names.take(route_name(capability, conditions, with_.text("topic"))),
         capability=capability,
         cluster=where.cluster,
@@ -94,7 +94,7 @@ def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: Context)
 
 
 def _warn_of_methods(
-    mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionPlan, ...], context: Context
+    mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionSpec, ...], context: Context
 ) -> None:
     """Say which methods a route without one serves: the reference takes any (divergence D3)."""
     served = _METHODS.get(capability)
@@ -114,8 +114,8 @@ def _capability_fields(mapping: Binding, with_: Branch, capability: str, context
             "acks": with_.text("acks", "in_sync_replicas"),
             "reply_to": with_.text("reply-to"),
             "correlation_header": with_.text("correlation-id"),
-            "overrides": _pairs(with_, "overrides"),
-            "async_fields": _pairs(with_, "async"),
+            "overrides": _fields(with_, "overrides"),
+            "async_fields": _fields(with_, "async"),
         }
     if capability == "fetch":
         _check_patch(mapping, with_.branch("merge"), context)
@@ -137,9 +137,9 @@ def _check_patch(mapping: Binding, merge: Branch | None, context: Context) -> No
         context.report.refuse(place, _("Only one merge.patch is known."), _('Write initial: "[]" and path: /-, or remove it.'))
 
 
-def _pairs(branch: Branch, name: str) -> Pairs:
+def _fields(branch: Branch, name: str) -> tuple[FieldSpec, ...]:
     inner = branch.branch(name)
-    return tuple((key.text, value.text) for key, value in inner.text_items()) if inner is not None else ()
+    return tuple(FieldSpec(key.text, value.text) for key, value in inner.text_items()) if inner is not None else ()
 
 
 def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, Place]:
@@ -151,7 +151,7 @@ def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, Place]
     return found
 
 
-def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[ConditionPlan]:
+def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[ConditionSpec]:
     """Return the conditions; a single one that tests nothing is none."""
     for when in exit_.when:
         path, method = when.get("path"), when.get("method")
@@ -161,15 +161,15 @@ def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[Con
         found = methods(method, mapping.at(method.line), context.report) if isinstance(method, Leaf) else iter([""])
         for each in found:
             if text or each or len(exit_.when) > 1:
-                yield ConditionPlan(method=each, path=text)
+                yield ConditionSpec(method=each, path=text)
 
 
-def _filters(mapping: Binding, with_: Branch, context: Context) -> Iterator[FilterPlan]:
+def _filters(mapping: Binding, with_: Branch, context: Context) -> Iterator[FilterSpec]:
     for each in with_.branches("filters"):
         if not each.pairs:
             message = _("An empty filter matches every record.")
             context.report.refuse(mapping.at(each.line), message, _("Give it a key or headers, or remove all filters."))
-        yield FilterPlan(key=each.text("key") if "key" in each else None, headers=_pairs(each, "headers"))
+        yield FilterSpec(key=each.text("key") if "key" in each else None, headers=dict(_fields(each, "headers")))
 
 
 def _templates(with_: Branch) -> Iterator[tuple[Leaf, TemplatePlace]]:

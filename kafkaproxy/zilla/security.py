@@ -9,9 +9,10 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.types import AccessControlSpec
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import JWT_OPTIONS
-from kafkaproxy.zilla.plan import AccessControlPlan, GuardPlan, Pairs
+from kafkaproxy.zilla.plan import GuardPlan
 from kafkaproxy.zilla.resolve import Binding, Exit, Named
 from kafkaproxy.zilla.shape import has_expression, nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, plain_data
@@ -144,7 +145,7 @@ _USERS: Final = re.compile(r"[^{}]*\{username\}[^{}]*\{password\}[^{}]*")
 """What a header may have instead of ``{credentials}``: ``Basic {username}:{password}``."""
 
 
-def _patterns(place: str, branch: Branch | None, http: Binding, context: Context) -> Pairs:
+def _patterns(place: str, branch: Branch | None, http: Binding, context: Context) -> Mapping[str, str]:
     pairs = list(branch.text_items()) if branch is not None else []
     for name, pattern in pairs[1:]:
         message = _("%(name)r: the reference reads only the first place of a kind, %(pairs)r.") % {
@@ -165,20 +166,20 @@ def _patterns(place: str, branch: Branch | None, http: Binding, context: Context
             if place == "headers":
                 advice += _(" Only Basic may have {username} and {password} instead.")
             context.report.refuse(http.at(pattern.line), message, advice)
-    return tuple((name.text, pattern.text) for name, pattern in pairs[:1])
+    return {name.text: pattern.text for name, pattern in pairs[:1]}
 
 
-def access_control(http: Binding | None, context: Context) -> AccessControlPlan:
+def access_control(http: Binding | None, context: Context) -> AccessControlSpec:
     """Return the CORS policy of an http server; without one, the reference's default."""
     section = http.options.branch("access-control") if http is not None else None
     if http is None or section is None:
-        return AccessControlPlan()
+        return AccessControlSpec()
     allow, expose = section.branch("allow") or _NOTHING, section.branch("expose") or _NOTHING
     with_credentials = allow.text("credentials") == "true"
     if with_credentials and "origins" not in allow:
         message = _("Credentials are allowed to every origin: any site can act as its visitor.")
         context.report.warn(http.at(allow.line_of("credentials")), message, _("List the origins."))
-    return AccessControlPlan(
+    return AccessControlSpec(
         policy=section.text("policy"),
         allow_origins=_texts(allow, "origins"),
         allow_methods=_texts(allow, "methods"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
@@ -94,16 +95,9 @@ def _concerns(name: Node | None, topics: Iterable[str]) -> bool:
     return any(topic.startswith(prefix) or "$" in topic for topic in topics)
 
 
-def _add_topic(
-    cache: Binding, name: Leaf, context: Context, *, bootstrap: bool | None = None, default_offset: str | None = None
-) -> None:
+def _add_topic(cache: Binding, name: Leaf, context: Context, **said: Any) -> None:
     for cluster in clusters_behind(cache, name.text, context):
-        known = context.topics.get((cluster, name.text))
-        context.topics[cluster, name.text] = TopicPlan(
-            source=context.source,
-            cluster=cluster,
-            name=name.text,
-            bootstrap=bootstrap if bootstrap is not None else known.bootstrap if known else None,
-            default_offset=default_offset or (known.default_offset if known else None),
-            place=known.place if known else cache.at(name.line),
+        known = context.topics.get((cluster, name.text)) or TopicPlan(
+            source=context.source, cluster=cluster, name=name.text, said=frozenset(), place=cache.at(name.line)
         )
+        context.topics[cluster, name.text] = replace(known, source=context.source, said=known.said | said.keys(), **said)

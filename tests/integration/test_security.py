@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
 )
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
 
+from kafkaproxy.models import Cluster as ClusterRow
 from kafkaproxy.models import Filter
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import load_configuration

@@ -25,11 +25,16 @@ FORBIDDEN = {
         "kafkaproxy.conf",
     ),
     "routing": ("kafkaproxy.consumers", "kafkaproxy.guards", "kafkaproxy.admin", "channels"),
-    "models": ("kafkaproxy.routing", "kafkaproxy.consumers", "kafkaproxy.admin", "channels", *KAFKA),
+    "models": ("kafkaproxy.specs", "kafkaproxy.routing", "kafkaproxy.consumers", "kafkaproxy.admin", "channels", *KAFKA),
+    "specs": (
+        *("kafkaproxy.routing", "kafkaproxy.consumers", "kafkaproxy.admin", "kafkaproxy.zilla", "kafkaproxy.guards"),
+        *("kafkaproxy.worker", "channels"),
+        *KAFKA,
+    ),
     "guards": ("kafkaproxy.models", "kafkaproxy.worker", "kafkaproxy.admin", *KAFKA),
     "consumers": ("kafkaproxy.models", "kafkaproxy.admin", "django.db"),
 }
-ALLOWED = {"core": ("kafkaproxy.core",), "worker": (), "routing": (), "models": (), "guards": (), "consumers": ()}
+ALLOWED = {"core": ("kafkaproxy.core",), "worker": (), "routing": (), "specs": (), "models": (), "guards": (), "consumers": ()}
 
 
 def imports(path: Path) -> Iterator[str]:
