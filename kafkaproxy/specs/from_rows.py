@@ -148,9 +148,9 @@ def _gateway_spec(rows: Rows, row: models.Gateway) -> GatewaySpec:
     return GatewaySpec(
         cluster=rows.clusters[row.cluster_id].name,
         guard=None if row.guard_id is None else rows.guards[row.guard_id].name,
-        access_control=None if access is None else AccessControlSpec(**_values(access, AccessControlSpec)),
+        access_control=None if access is None else AccessControlSpec(**_frozen_values(access, AccessControlSpec)),
         entries=tuple(_entry_of(rows, each) for each in rows.entries.get(row.pk, ())),
-        **_values(row, GatewaySpec),
+        **_frozen_values(row, GatewaySpec),
     )
 
 
@@ -176,7 +176,12 @@ def _child_specs(children: Children, kinds: Mapping[str, type[Any]]) -> dict[str
 
 def _values(row: Any, spec: type[Any]) -> dict[str, Any]:
     names, values = _COLUMNS[spec]
-    return dict(zip(names, map(_frozen, values(row)), strict=True))
+    return dict(zip(names, values(row), strict=True))
+
+
+def _frozen_values(row: Any, spec: type[Any]) -> dict[str, Any]:
+    """Return the values of a row that has lists."""
+    return {name: _frozen(value) for name, value in _values(row, spec).items()}
 
 
 def _columns(spec: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
