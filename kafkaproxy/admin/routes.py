@@ -19,7 +19,6 @@ from kafkaproxy.admin.generic import ModelForm
 from kafkaproxy.admin.linked import LinkedForm
 from kafkaproxy.admin.livecheck import LiveAdmin
 from kafkaproxy.admin.sentences import route_sentence
-from kafkaproxy.admin.topics import check_topic_template
 from kafkaproxy.admin.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
 from kafkaproxy.routing.issues import Issue
@@ -33,16 +32,6 @@ class RouteForm(LinkedForm):
     """A route, checked together with its conditions, overrides, filters, async fields and guards."""
 
     row_names = ROUTE_ROWS
-
-    def clean_topic(self) -> str:
-        """Refuse what Kafka would refuse with each request."""
-        check_topic_template(self.cleaned_data["topic"])
-        return str(self.cleaned_data["topic"])
-
-    def clean_reply_to(self) -> str:
-        """Refuse what Kafka would never have replies in."""
-        check_topic_template(self.cleaned_data["reply_to"])
-        return str(self.cleaned_data["reply_to"])
 
     def find_issues(self) -> Iterator[Issue]:
         """Ask the rules, once it is known what the route is to do."""

@@ -10,14 +10,13 @@ from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 
 from kafkaproxy.admin.drafts import draft_route
+from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.models import Route
-from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.routing.rules import shadowed_routes
-from kafkaproxy.routing.table import Capability
 from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilterSpec, RouteSpec
 
 __all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]

@@ -5,29 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
-from kafkaproxy.core.env import env_names, mask_env
+from kafkaproxy.core.env import env_names
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Route, Topic
 
-__all__ = ["check_topic_template", "fixed_topics", "unused_topics"]
-
-
-def check_topic_template(text: str) -> None:
-    """Raise ``ValidationError`` for a template whose fixed parts no name of a topic can hold."""
-    try:
-        parts = Template.parse(mask_env(text), Place.TOPIC).parts
-    except TemplateError:
-        return
-    fixed = "".join(part for part in parts if isinstance(part, str))
-    if wrong := re.sub(r"[a-zA-Z0-9._-]", "", fixed):
-        message = gettext_lazy("A topic has letters, digits, '.', '_' and '-' in its name, and no “%(wrong)s”.")
-        raise ValidationError(message, code="topic", params={"wrong": wrong[0]})
+__all__ = ["fixed_topics", "unused_topics"]
 
 
 def unused_topics(topics: Iterable[Topic]) -> Iterator[str]:

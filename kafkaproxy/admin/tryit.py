@@ -24,9 +24,8 @@ from kafkaproxy.admin.pages import page_context
 from kafkaproxy.admin.tryit_form import TrialForm
 from kafkaproxy.admin.tryit_run import Asked, Sent, Trial, run_trial, session_guards
 from kafkaproxy.admin.tryit_steps import Explainer
+from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.models import Route
-from kafkaproxy.routing.matching import served_methods
-from kafkaproxy.routing.table import Capability
 from kafkaproxy.runtime import runtime
 
 __all__ = ["TryItMixin"]

@@ -13,12 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.tryit_run import Asked
+from kafkaproxy.core.names import is_token
 from kafkaproxy.guards.principals import ClientPrincipal
 
 __all__ = ["TrialForm"]
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_FIELD: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*)")
 _PARAMETER: Final = re.compile(r"\{[^/{}]*\}")
 _CLIENTS: Final = [
     ("anonymous", gettext_lazy("nobody: no credential")),
@@ -95,7 +95,7 @@ class TrialForm(forms.Form):
     def clean_method(self) -> str:
         """Methods are tokens, and case counts."""
         method: str = self.cleaned_data["method"]
-        if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", method):
+        if not is_token(method):
             raise ValidationError(_("Write a method, such as GET."))
         return method
 
@@ -113,11 +113,12 @@ class TrialForm(forms.Form):
         """Read the lines."""
         fields = []
         for number, line in enumerate(self.cleaned_data["fields_text"].splitlines(), 1):
-            found = _FIELD.fullmatch(line.strip())
-            if line.strip() and (found is None or not _is_latin(found[2])):
+            if not line.strip():
+                continue
+            name, colon, value = line.strip().partition(":")
+            if not colon or not is_token(name) or not _is_latin(value):
                 raise ValidationError(_("Line %(number)d: write name: value, in Latin-1.") % {"number": number})
-            if found is not None:
-                fields.append((found[1], found[2]))
+            fields.append((name, value.lstrip(" \t")))
         return tuple(fields)
 
     def clean(self) -> dict[str, Any]:

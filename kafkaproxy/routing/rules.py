@@ -19,6 +19,7 @@ from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.routing.shadows import shadowed_entries, shadowed_routes
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
+from kafkaproxy.validators import topic_problem
 
 __all__ = ["shadowed_entries", "shadowed_routes", "validate_route"]
 
@@ -82,9 +83,14 @@ def _uses(route: RouteSpec) -> Iterator[_Use]:
 def _parse_templates(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:
     for use in _uses(route):
         try:
-            yield use, Template.parse(mask_env(use.text), use.place)
+            template = Template.parse(mask_env(use.text), use.place)
         except TemplateError as error:
             malformed.append(use.issue(str(error), "template"))
+            continue
+        if problem := topic_problem(template, use.place):
+            malformed.append(use.issue(problem, "template"))
+        else:
+            yield use, template
 
 
 def _parse_conditions(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[ConditionSpec, PathTemplate]]:

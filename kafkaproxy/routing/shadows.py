@@ -12,13 +12,12 @@ from itertools import islice
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import Coverers, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.matching import served_methods
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.table import Capability
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, RouteSpec
 
 __all__ = ["Alternative", "Claim", "Gate", "claims", "level_hides", "shadowed_entries", "shadowed_routes"]

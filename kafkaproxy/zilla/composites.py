@@ -29,7 +29,7 @@ from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.grammar import COMPOSITES
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["expand_composites"]
@@ -113,14 +113,16 @@ class _Expansion:
             if composite.kind not in known:
                 place = composite.at(composite.node.line_of("kind"))
                 self.report.refuse(
-                    place, gettext("There is no %(composite)s.") % {"composite": composite}, nearest(composite.kind, known)
+                    place,
+                    gettext("There is no %(composite)s.") % {"composite": composite},
+                    suggest(composite.kind, known),
                 )
         for server in self._of(SERVER):
             for choice in server.choices():
                 if server.target(choice.exit.text) not in self.names:
                     known = [name for namespace, name in self.names if namespace == server.document.name]
                     message = gettext("There is no binding %(exit)r.") % {"exit": choice.exit.text}
-                    self.report.refuse(server.at(choice.exit.line), message, nearest(choice.exit.text, known))
+                    self.report.refuse(server.at(choice.exit.line), message, suggest(choice.exit.text, known))
 
     def _fits(self, composite: Composite) -> bool:
         """Check the properties of a binding that is about to be expanded."""

@@ -11,18 +11,14 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.specs.types import EntrySpec, GatewaySpec, RouteSpec
+from kafkaproxy.specs.types import ConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 from kafkaproxy.zilla.report import Report
 
 __all__ = ["may_overlap", "warn_of_fallthrough"]
 
-_METHODS: Final = {
-    "produce": frozenset({"POST", "PUT", "PATCH", "DELETE"}),
-    "fetch": frozenset({"GET", "HEAD"}),
-    "stream": frozenset({"GET"}),
-}
 _MOST: Final = 500
 """Rules of one parent that are compared pair by pair; more are not, for it takes too long."""
 
@@ -70,10 +66,8 @@ def _routes_overlap(first: RouteSpec, second: RouteSpec) -> bool:
 
 
 def _served(route: RouteSpec) -> Iterator[tuple[frozenset[str], str]]:
-    for each in route.conditions:
-        yield frozenset({each.method}) if each.method else _METHODS[route.capability], each.path
-    if not route.conditions:
-        yield _METHODS[route.capability], ""
+    for each in route.conditions or (ConditionSpec(),):
+        yield served_methods(Capability(route.capability), each.method or None), each.path
 
 
 def may_overlap(first: str, second: str) -> bool:

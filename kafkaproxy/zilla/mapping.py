@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from django.utils.translation import gettext_noop
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.names import may_name_topic
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilterSpec, RouteSpec
@@ -29,7 +29,6 @@ _KEYED_EVENT: Final = '["${base64(key)}","${etag}"]'
 _FIELDS: Final = {"reply-to": "reply_to", "async": "async_fields", "correlation-id": "correlation_header"}
 """Properties of ``with`` whose field has another name."""
 _METHODS: Final = {"produce": gettext_noop("POST, PUT, PATCH and DELETE"), "fetch": gettext_noop("GET and HEAD")}
-_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _TOPICS: Final = (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO)
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
@@ -192,16 +191,16 @@ def _templates(with_: Branch) -> Iterator[tuple[Leaf, TemplatePlace]]:
 def _check_templates(mapping: Binding, with_: Branch, context: Context) -> None:
     """Check each expression at its own line, and import the guards that they name."""
     for leaf, place in _templates(with_):
-        if place in _TOPICS and "$" not in leaf.text and not _TOPIC.fullmatch(leaf.text):
-            context.report.refuse(
-                mapping.at(leaf.line),
-                _("%(leaf)r is not the name of a topic.") % {"leaf": leaf.text},
-                _("Use up to 249 letters, digits, '.', '_' and '-'."),
-            )
         try:
             template = Template.parse(mask_env(leaf.text), place)
         except TemplateError as error:
             context.report.refuse(mapping.at(leaf.line), str(error))
             continue
+        if place in _TOPICS and not may_name_topic(template):
+            context.report.refuse(
+                mapping.at(leaf.line),
+                _("%(leaf)r is not the name of a topic.") % {"leaf": leaf.text},
+                _("Use up to 249 letters, digits, '.', '_' and '-'."),
+            )
         for guard in sorted(template.guard_names):
             require_guard(guard, mapping, mapping.at(leaf.line), context)

@@ -13,6 +13,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.names import is_method
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.report import Report
@@ -22,7 +23,6 @@ __all__ = ["entry_pattern", "is_any_address", "is_checked", "methods"]
 
 _SPECIAL: Final = re.compile(r"[\\^$|?+()\[\]]")
 _PARAM: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\*)")
-_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def is_checked(leaf: Leaf, place: Place, report: Report) -> bool:
@@ -63,7 +63,7 @@ def methods(leaf: Leaf, place: Place, report: Report) -> Iterator[str]:
         yield ""
         return
     for method in leaf.text.split("|"):
-        if _METHOD.fullmatch(method) and "*" not in method:
+        if is_method(method):
             yield method
         else:
             report.refuse(

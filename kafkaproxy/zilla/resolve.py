@@ -16,7 +16,7 @@ from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.documents import Document
 from kafkaproxy.zilla.grammar import BINDINGS, COMPOSITES, MAPPINGS, TOP
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Row
 
 __all__ = ["BUILT_INS", "Binding", "Exit", "Graph", "Named", "build_graph"]
@@ -248,13 +248,13 @@ def _refuse_unknown(binding: Binding, report: Report) -> None:
             "binding": binding.name,
             "binding_kind": binding.kind,
         }
-        report.refuse(binding.at(binding.node.line_of("kind")), message, nearest(binding.kind, kinds))
+        report.refuse(binding.at(binding.node.line_of("kind")), message, suggest(binding.kind, kinds))
         return
     message = _("The binding %(binding)r is on the way to a mapping, and its type %(binding_type)r is not understood.") % {
         "binding": binding.name,
         "binding_type": binding.type,
     }
-    advice = nearest(binding.type, {type_ for type_, _ in BINDINGS})
+    advice = suggest(binding.type, {type_ for type_, _ in BINDINGS})
     report.refuse(binding.at(binding.node.line_of("type")), message, _("%(advice)s Or lead around it.") % {"advice": advice})
 
 
@@ -263,7 +263,9 @@ def _check_exits(binding: Binding, graph: Graph, report: Report) -> None:
         if not _leads_somewhere(binding, exit_, graph):
             names = [name for namespace, name in graph.bindings if namespace == binding.namespace]
             report.refuse(
-                exit_.place, _("There is no binding %(target)r.") % {"target": exit_.target}, nearest(exit_.target, names)
+                exit_.place,
+                _("There is no binding %(target)r.") % {"target": exit_.target},
+                suggest(exit_.target, names),
             )
 
 
@@ -273,7 +275,7 @@ def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
         for guard, _roles in exit_.guarded:
             if graph.guard(guard.text, binding.namespace) is None:
                 names = [name for namespace, name in graph.guards if namespace == binding.namespace]
-                advice = nearest(guard.text, names) if names else _("Define it under guards.")
+                advice = suggest(guard.text, names) if names else _("Define it under guards.")
                 report.refuse(binding.at(guard.line), _("There is no guard %(guard)r.") % {"guard": guard.text}, advice)
 
 

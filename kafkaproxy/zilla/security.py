@@ -14,7 +14,7 @@ from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.grammar import JWT_OPTIONS
 from kafkaproxy.zilla.plan import GuardPlan
 from kafkaproxy.zilla.resolve import Binding, Exit, Named
-from kafkaproxy.zilla.shape import has_expression, nearest
+from kafkaproxy.zilla.shape import has_expression, suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, plain_data
 
 __all__ = ["STATIC_GUARDS", "access_control", "credentials", "guarded", "merge_guards", "own_name", "require_guard"]
@@ -31,7 +31,7 @@ def require_guard(name: str, binding: Binding, place: Place, context: Context) -
     if guard is None:
         names = [each for namespace, each in context.graph.guards if namespace == binding.namespace]
         context.report.refuse(
-            place, _("There is no guard %(name)r.") % {"name": name}, nearest(name, names) if names else _("Define it.")
+            place, _("There is no guard %(name)r.") % {"name": name}, suggest(name, names) if names else _("Define it.")
         )
         return
     known = context.guards.get(guard.name)

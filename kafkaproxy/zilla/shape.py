@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Final, Protocol
 
 from django.utils.translation import gettext as _
 
+from kafkaproxy.core.names import is_name, nearest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["ANYTHING", "Anything", "Flag", "Items", "Named", "Number", "OneOrMore", "Problem", "Properties", "Shape"]
-__all__ += ["Switch", "Text", "TextOrItems", "has_expression", "nearest"]
+__all__ += ["Switch", "Text", "TextOrItems", "has_expression", "suggest"]
 
 _EXPRESSION: Final = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
-_NAME: Final = re.compile(r"[a-zA-Z]+[a-zA-Z0-9._-]*")
 _INTEGER: Final = re.compile(r"[0-9]{1,9}")
 _FLAGS: Final = ("true", "false")
 
@@ -47,11 +46,11 @@ def has_expression(text: str) -> bool:
     return _EXPRESSION.search(text) is not None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """Return advice that names the nearest of what is known, and then all of it."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    hint = _("Did you mean %(name)r?") % {"name": close[0]} + " " if close else ""
+    close = nearest(name, names)
+    hint = _("Did you mean %(name)r?") % {"name": close} + " " if close else ""
     return hint + _("Known here: %(names)s.") % {"names": ", ".join(names)} if names else _("Remove it.")
 
 
@@ -90,7 +89,9 @@ class Text:
                 )
         elif self.choices and node.text not in self.choices:
             yield Problem(
-                node.line, _("%(path)s is %(text)r.") % {"path": path, "text": node.text}, nearest(node.text, self.choices)
+                node.line,
+                _("%(path)s is %(text)r.") % {"path": path, "text": node.text},
+                suggest(node.text, self.choices),
             )
         elif self.pattern is not None and not self.pattern.fullmatch(node.text):
             yield Problem(
@@ -187,7 +188,7 @@ class Named:
             )
         for key, value in node.pairs:
             name = key.text.partition(":")[2] if self.qualified and ":" in key.text else key.text
-            if not self.free and not _NAME.fullmatch(name):
+            if not self.free and not is_name(name):
                 advice = _("Use a letter, then letters, digits, '.', '_' or '-'.")
                 yield Problem(key.line, _("%(key)r in %(path)s is not a name.") % {"key": key.text, "path": path}, advice)
             yield from self.value.problems(value, f"{path}.{key.text}")
@@ -227,7 +228,7 @@ class Properties:
             yield Problem(
                 key.line,
                 _("%(path)s has an unknown property %(key)r.") % {"path": path, "key": key.text},
-                nearest(key.text, self.known),
+                suggest(key.text, self.known),
             )
         elif isinstance(value, Leaf) and value.is_null and shape is not ANYTHING:
             yield Problem(
@@ -252,6 +253,6 @@ class Switch:
         if isinstance(chosen, Leaf) and chosen.text in self.shapes:
             yield from self.shapes[chosen.text].problems(node, path)
         elif chosen is None:
-            yield Problem(node.line, _("%(path)s has no %(on)s.") % {"path": path, "on": self.on}, nearest("", self.shapes))
+            yield Problem(node.line, _("%(path)s has no %(on)s.") % {"path": path, "on": self.on}, suggest("", self.shapes))
         else:
             yield from Text(choices=tuple(self.shapes)).problems(chosen, f"{path}.{self.on}")

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop
 from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.context import Context
 from kafkaproxy.zilla.resolve import Binding, Named
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch
 from kafkaproxy.zilla.truststore import StoreError, read_certificates
 
@@ -95,7 +95,7 @@ def _certificates(tls: Binding, aliases: list[str], place: Place, context: Conte
     if vault is None:
         names = [each for namespace, each in context.graph.vaults if namespace == tls.namespace]
         message = _("There is no vault %(name)r.") % {"name": name} if name else _("trust needs a vault, and there is none.")
-        context.report.refuse(place, message, nearest(name, names) if names else _("Define it under vaults."))
+        context.report.refuse(place, message, suggest(name, names) if names else _("Define it under vaults."))
         return ""
     store = vault.options.branch("trust") if vault.type == "filesystem" and vault.options is not None else None
     if store is None or not store.text("store"):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
+from kafkaproxy.core.names import is_topic_name
 from kafkaproxy.zilla.context import Cache, Context
 from kafkaproxy.zilla.kafka import clusters_behind
 from kafkaproxy.zilla.plan import TopicPlan
@@ -23,7 +24,6 @@ from kafkaproxy.zilla.tree import Branch, Leaf, Node
 __all__ = ["read_topics"]
 
 _MODELS: Final = ("key", "value")
-_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*")
 _BYTES: Final = {"model": "bytes"}
 
@@ -42,7 +42,7 @@ def read_topics(context: Context) -> None:
 def _read_offset(cache: Binding, topic: Branch, context: Context) -> None:
     name = topic.get("name")
     offset = topic.text("defaultOffset")
-    if offset and not (isinstance(name, Leaf) and _TOPIC_NAME.fullmatch(mask_env(name.text))):
+    if offset and not (isinstance(name, Leaf) and is_topic_name(mask_env(name.text))):
         message = _("defaultOffset has no effect here: it is looked up by the exact name of a topic.")
         context.report.ignore(cache.at(topic.line_of("defaultOffset")), message)
     elif offset and isinstance(name, Leaf):

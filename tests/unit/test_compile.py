@@ -323,6 +323,8 @@ class TestErrors:
             ({"capability": "nonsense"}, "nonsense"),
             ({"acks": "some"}, "some"),
             ({"topic": "${{env.NOPE}}"}, "NOPE is not set"),
+            ({"topic": ".."}, "is not '.' or '..'"),
+            ({"topic": "it ems"}, "no “ ”"),
         ],
     )
     def test_what_no_form_would_save_is_blamed_on_its_route(self, change: dict[str, str], message: str) -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaproxy.core.names import is_name
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
-from kafkaproxy.validators import NAME_PATTERN
 from kafkaproxy.zilla.fallthrough import may_overlap
 from kafkaproxy.zilla.names import Names, entry_name, route_name
 from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
@@ -78,7 +78,7 @@ def test_names_are_valid_whatever_they_are_made_of(rows: list[tuple[str, str]], 
     route = route_name("produce", [ConditionSpec(method=method, path=path) for method, path in rows], topic)
     entry = entry_name([EntryConditionSpec(level=index, path=path) for index, (_, path) in enumerate(rows)], topic)
     for name in (route, entry):
-        assert NAME_PATTERN.fullmatch(name)
+        assert is_name(name)
         assert len(name) <= 91
 
 

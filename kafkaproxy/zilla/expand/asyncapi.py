@@ -15,7 +15,7 @@ from kafkaproxy.zilla.expand.operations import Alternative, Requirement, Source,
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch, Leaf
 
 __all__ = ["sources", "target", "target_names"]
@@ -80,7 +80,7 @@ def _check(specification: Specification, node: Branch, bindings: Branch | None) 
             raise Trouble(
                 specification.at(key.line),
                 gettext("There is no binding %(key)r.") % {"key": key.text},
-                nearest(key.text, EXTENSIONS),
+                suggest(key.text, EXTENSIONS),
             )
     for _, trait in specification.rows(node, "traits"):
         inner = specification.branch(trait, "bindings")

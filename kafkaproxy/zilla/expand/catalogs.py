@@ -15,7 +15,7 @@ from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble
 from kafkaproxy.zilla.read import ReadError, read_file, read_text
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import has_expression, nearest
+from kafkaproxy.zilla.shape import has_expression, suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Row
 from kafkaproxy.zilla.variables import Variables
 
@@ -82,7 +82,7 @@ class Catalogs:
                 "catalog": catalog.text,
                 "subject": subject.text,
             }
-            raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
+            raise Trouble(document.place(subject.line), message, suggest(subject.text, known))
         self.used.add(document.name)
         return found.text("type"), entry
 
@@ -91,7 +91,7 @@ class Catalogs:
         found = catalogs.branch(name.text) if catalogs is not None else None
         if catalogs is None or found is None:
             known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
-            advice = nearest(name.text, known) if known else gettext("Define it under catalogs.")
+            advice = suggest(name.text, known) if known else gettext("Define it under catalogs.")
             raise Trouble(document.place(name.line), gettext("There is no catalog %(name)r.") % {"name": name.text}, advice)
         if found.text("type") not in ("inline", "filesystem"):
             message = gettext("A catalog of type %(catalog_type)r is not read: %(name)r.") % {

@@ -9,7 +9,7 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Row
 
 __all__ = ["ASYNCAPI", "EXTENSIONS", "OPENAPI", "check_keys", "tag_names"]
@@ -32,7 +32,7 @@ def check_keys(specification: Specification, node: Branch, known: Iterable[str])
         ours = not key.text.startswith("x-") or key.text.startswith("x-zilla")
         if ours and key.text not in names:
             message = gettext("An operation has an unknown property %(key)r.") % {"key": key.text}
-            raise Trouble(specification.at(key.line), message, nearest(key.text, names))
+            raise Trouble(specification.at(key.line), message, suggest(key.text, names))
         if key.text == "security" and isinstance(value, Leaf):
             message = gettext("security is empty.")
             raise Trouble(specification.at(key.line), message, gettext("Name the schemes, or remove it."))

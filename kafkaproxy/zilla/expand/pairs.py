@@ -18,7 +18,7 @@ from kafkaproxy.zilla.expand.rules import later_path
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Leaf
 
 __all__ = ["Pair", "Proxy", "read_proxy", "read_sources"]
@@ -153,7 +153,7 @@ def _target(composite: Composite, with_: Selection, source: Source, specificatio
             "wanted": wanted.text,
             "specification": specification.label,
         }
-        raise Trouble(composite.at(wanted.line), message, nearest(wanted.text, asyncapi.target_names(specification)))
+        raise Trouble(composite.at(wanted.line), message, suggest(wanted.text, asyncapi.target_names(specification)))
     return found
 
 

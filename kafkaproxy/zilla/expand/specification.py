@@ -12,7 +12,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.shape import nearest
+from kafkaproxy.zilla.shape import suggest
 from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
 
 __all__ = ["Specification"]
@@ -99,7 +99,7 @@ class Specification:
                     "ref": ref.text,
                     "name": name,
                 }
-                raise Trouble(self.at(ref.line), message, nearest(name, known))
+                raise Trouble(self.at(ref.line), message, suggest(name, known))
             node = found
         return node
 
