@@ -19,6 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from kafkaproxy.admin.browse import is_sensitive
 from kafkaproxy.admin.browse_records import show, show_record
+from kafkaproxy.admin.drafts import draft_route
 from kafkaproxy.admin.generic import ModelAdmin
 from kafkaproxy.admin.pages import page_context
 from kafkaproxy.admin.tryit_form import TrialForm
@@ -27,6 +28,7 @@ from kafkaproxy.admin.tryit_steps import Explainer
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.models import Route
 from kafkaproxy.runtime import runtime
+from kafkaproxy.specs.types import ConditionSpec
 
 __all__ = ["TryItMixin"]
 
@@ -90,9 +92,9 @@ class TryItMixin(ModelAdmin):
 def _initial(request: HttpRequest, route: Route | None) -> dict[str, Any]:
     initial = {"method": "GET", "target": "/", "host": request.get_host(), "scheme": request.scheme, "client": "anonymous"}
     if route is not None:
-        condition = route.conditions.first()
-        methods = served_methods(Capability(route.capability), (condition and condition.method) or None)
-        initial["target"] = (condition and condition.path) or "/"
+        condition = next(iter(draft_route(route).conditions), ConditionSpec())
+        methods = served_methods(Capability(route.capability), condition.method or None)
+        initial["target"] = condition.path or "/"
         if route.capability == Capability.PRODUCE:
             initial["fields_text"] = "content-type: application/json"
         initial["method"] = next(each for each in ("GET", "POST", *sorted(methods)) if each in methods)
