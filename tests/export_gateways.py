@@ -17,7 +17,7 @@ from kafkaproxy.specs.types import (
     FilterSpec,
     RouteSpec,
 )
-from kafkaproxy.zilla.export_plan import guard_names
+from kafkaproxy.zilla.exporter.stored import guard_names
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.plan import ClusterPlan, GatewayPlan, GuardPlan, Plan, TopicPlan
 

@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from kafkaproxy.admin.fields import Check, LinesField, PairsField
-from kafkaproxy.admin.generic import ModelAdmin, StackedInline, TabularInline
-from kafkaproxy.admin.linked import LinkedFormSet
+from kafkaproxy.admin.forms.fields import Check, LinesField, PairsField
+from kafkaproxy.admin.forms.generic import ModelAdmin, StackedInline, TabularInline
+from kafkaproxy.admin.forms.linked import LinkedFormSet
 from kafkaproxy.routing.live import live
 from kafkaproxy.validators import validate_field_map, validate_string_list
 

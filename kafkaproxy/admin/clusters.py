@@ -18,9 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.base import ConfigAdmin, RowsInline
-from kafkaproxy.admin.browse import BrowseMixin, may_browse
-from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
-from kafkaproxy.admin.topics import unused_topics
+from kafkaproxy.admin.forms.advice import unused_topics
+from kafkaproxy.admin.forms.secrets import SecretsAdminMixin, SecretsForm
+from kafkaproxy.admin.pages.topics import BrowseMixin, may_browse
 from kafkaproxy.core.env import MissingVariable, env_names
 from kafkaproxy.models import Cluster, Topic
 

@@ -10,12 +10,12 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import hidden_entries, hidden_routes
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
-from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.livecheck import LiveAdmin
-from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
+from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.forms.advice import hidden_entries, hidden_routes
+from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
+from kafkaproxy.admin.forms.linked import LinkedForm
+from kafkaproxy.admin.forms.words import MOST_ROUTES, described_routes, entry_sentence
 from kafkaproxy.models import Entry, EntryCondition, EntryGuard, Gateway
 from kafkaproxy.validators import validate_pattern
 
@@ -47,7 +47,7 @@ class GuardInline(RowsInline):
 
 
 @admin.register(Entry)
-class EntryAdmin(LiveAdmin):
+class EntryAdmin(CheckedAdmin):
     """Entries."""
 
     form = EntryForm

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.base import ConfigAdmin
-from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
+from kafkaproxy.admin.forms.secrets import SecretsAdminMixin, SecretsForm
 from kafkaproxy.guards.base import kinds
 from kafkaproxy.models import Guard
 

@@ -12,14 +12,14 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import route_warnings
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
-from kafkaproxy.admin.generic import ModelForm
-from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.livecheck import LiveAdmin
-from kafkaproxy.admin.sentences import route_sentence
-from kafkaproxy.admin.tryit import TryItMixin
+from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.forms.advice import route_warnings
+from kafkaproxy.admin.forms.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
+from kafkaproxy.admin.forms.generic import ModelForm
+from kafkaproxy.admin.forms.linked import LinkedForm
+from kafkaproxy.admin.forms.words import route_sentence
+from kafkaproxy.admin.pages.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
 from kafkaproxy.routing.issues import Issue
 from kafkaproxy.routing.rules import validate_route
@@ -103,7 +103,7 @@ class GuardInline(RowsInline):
 
 
 @admin.register(Route)
-class RouteAdmin(TryItMixin, LiveAdmin):
+class RouteAdmin(TryItMixin, CheckedAdmin):
     """Routes."""
 
     form = RouteForm

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.admin.drafts import draft_entry, draft_route
-from kafkaproxy.admin.sentences import entry_sentence, route_sentence
+from kafkaproxy.admin.forms.drafts import draft_entry, draft_route
+from kafkaproxy.admin.forms.words import entry_sentence, route_sentence
 from kafkaproxy.models import (
     AsyncField,
     Condition,

@@ -13,12 +13,12 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 
 from kafkaproxy.models import AccessControl, Cluster, Gateway, Guard, ImportedObject, Topic
-from kafkaproxy.zilla.apply import apply_plan, preview
-from kafkaproxy.zilla.export import Export, export_gateway
-from kafkaproxy.zilla.export_compare import differences
-from kafkaproxy.zilla.export_plan import plan_of, read_gateway
-from kafkaproxy.zilla.export_remarks import Severity
+from kafkaproxy.zilla.exporter.compare import differences
+from kafkaproxy.zilla.exporter.exporting import Export, export_gateway
+from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.sync.apply import apply_plan, preview
 from tests.export_gateways import plans
 from tests.integration.admin_site import make_gateway, make_route
 from tests.zilla_samples import BASE, SSE, edited, planned

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.specs.types import EntrySpec
-from kafkaproxy.zilla.importing import Options, plan_text
+from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import PETS

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafkaproxy.specs.types import RouteSpec
-from kafkaproxy.zilla.importing import Options, plan_text
+from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import DESK, PETS

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.names import is_name
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
-from kafkaproxy.zilla.fallthrough import may_overlap
+from kafkaproxy.zilla.importer.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.names import Names, entry_name, route_name
-from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Leaf
+from kafkaproxy.zilla.yaml.tree import Leaf
 
 _PLACE = Place("zilla.yaml", 1)
 _PARTS = st.sampled_from(["/", "a", "b", ".", "*", "-", "1", "{x}", "{y}", ";cid="])

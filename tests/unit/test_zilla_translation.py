@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
-from kafkaproxy.zilla import composites
+from kafkaproxy.zilla.expand import composites
 from tests.zilla_samples import BASE, edited, refused
 
 _FOLDER = Path(composites.__file__).parent

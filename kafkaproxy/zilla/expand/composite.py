@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from django.utils.translation import gettext
 
 from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.documents import Document
+from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.shape import suggest
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.documents import Document
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 
 __all__ = ["Choice", "Composite", "Selection", "glob"]
 

@@ -10,7 +10,7 @@ from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.expand.nodes import mapping, row
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 
 __all__ = ["Guard", "Guards"]
 

@@ -17,7 +17,7 @@ from kafkaproxy.zilla.expand.rules import Condition, Rule, make_rule
 from kafkaproxy.zilla.expand.servers import Group, Server
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 
 __all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 

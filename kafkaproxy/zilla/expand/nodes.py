@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kafkaproxy.specs.places import Line
-from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
 __all__ = ["located", "mapping", "row", "text"]
 

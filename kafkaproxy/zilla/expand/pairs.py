@@ -9,6 +9,7 @@ from typing import Final
 
 from django.utils.translation import gettext
 
+from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand import asyncapi, openapi
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
@@ -18,8 +19,7 @@ from kafkaproxy.zilla.expand.rules import later_path
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import suggest
-from kafkaproxy.zilla.tree import Leaf
+from kafkaproxy.zilla.yaml.tree import Leaf
 
 __all__ = ["Pair", "Proxy", "read_proxy", "read_sources"]
 

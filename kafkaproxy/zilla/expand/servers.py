@@ -20,7 +20,7 @@ from kafkaproxy.zilla.expand.rules import Condition
 from kafkaproxy.zilla.expand.specification import Specification
 from kafkaproxy.zilla.expand.trouble import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Branch, Leaf, Node
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node
 
 __all__ = ["Group", "Server", "front_nodes", "http_node", "read_servers"]
 

@@ -11,9 +11,9 @@ from urllib.parse import unquote
 from django.utils.translation import gettext, gettext_noop
 
 from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.shape import suggest
-from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
 __all__ = ["Specification"]
 
