@@ -17,11 +17,10 @@ from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
-from kafkaproxy.routing.shadows import shadowed_entries, shadowed_routes
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 from kafkaproxy.validators import topic_problem
 
-__all__ = ["shadowed_entries", "shadowed_routes", "validate_route"]
+__all__ = ["validate_route"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

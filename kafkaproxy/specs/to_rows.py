@@ -32,6 +32,7 @@ _MODELS: Final[Mapping[str, type[Any]]] = {
     "gateway": models.Gateway,
     "entry": models.Entry,
     "route": models.Route,
+    "accesscontrol": models.AccessControl,
 }
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster": column_names(ClusterSpec),
@@ -40,6 +41,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": column_names(GatewaySpec),
     "entry": column_names(EntrySpec),
     "route": column_names(RouteSpec),
+    "accesscontrol": column_names(AccessControlSpec),
 }
 _PARENTS: Final = {"topic": "cluster", "entry": "gateway", "route": "entry"}
 _CHILDREN: Final[Mapping[str, Mapping[str, type[Any]]]] = {
@@ -95,7 +97,7 @@ def write_row(kind: str, key: str, spec: Spec, names: Collection[str], position:
         _write_access_control(row, spec.access_control)
 
 
-def unsaved_row(kind: str, spec: Spec) -> Any:
+def unsaved_row(kind: str, spec: Spec | AccessControlSpec) -> Any:
     """Return a row with every column that the spec has, to validate it: it refers to nothing."""
     return _MODELS[kind](**{name: plain(getattr(spec, name)) for name in _COLUMNS[kind]})
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kafkaproxy.core.covering import apart
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.matching import Match, Matcher
-from kafkaproxy.routing.precedence import shadowed_by_gateways
 from kafkaproxy.routing.table import Configuration, Entry, EntryCondition, Gateway
+from kafkaproxy.routing.unreachable import shadowed_by_gateways
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 from tests.proxy import fetch
 

@@ -8,7 +8,8 @@ import pytest
 
 from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
+from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec, RouteSpec
 
 PUT_ITEM = ConditionSpec("PUT", "/items/{id}")

@@ -16,7 +16,7 @@ from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, I
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.models import Route
 from kafkaproxy.routing.polling import is_poll, poll_template
-from kafkaproxy.routing.rules import shadowed_routes
+from kafkaproxy.routing.unreachable import shadowed_routes
 from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilterSpec, RouteSpec
 
 __all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]

@@ -9,7 +9,6 @@ from typing import Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.nodes import text
 from kafkaproxy.zilla.expand.operations import (
     ASYNCAPI,
     EXTENSIONS,
@@ -21,10 +20,9 @@ from kafkaproxy.zilla.expand.operations import (
     is_list,
     tag_names,
 )
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, text
 
 __all__ = ["sources", "target", "target_names"]
 

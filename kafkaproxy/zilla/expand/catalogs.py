@@ -10,13 +10,11 @@ from django.utils.translation import gettext, gettext_noop
 
 from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.bindings.shape import has_expression, suggest
-from kafkaproxy.zilla.expand.nodes import located
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
 from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.read import ReadError, read_file, read_text
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, located
 from kafkaproxy.zilla.yaml.variables import Variables
 
 __all__ = ["Catalogs"]

@@ -10,8 +10,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from kafkaproxy.zilla.expand.clients import topic_checks
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import reported
+from kafkaproxy.zilla.expand.specification import Specification, reported
 from kafkaproxy.zilla.report import Report
 
 __all__ = ["Checks"]

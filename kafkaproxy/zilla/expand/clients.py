@@ -9,11 +9,9 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.addresses import Address, addresses
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
 from kafkaproxy.zilla.expand.operations import stored_otherwise
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, row, text
 
 __all__ = ["client_nodes", "topic_checks"]
 

@@ -11,8 +11,7 @@ from django.utils.translation import gettext
 from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.catalogs import Catalogs
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 

@@ -20,17 +20,15 @@ from kafkaproxy.zilla.expand.checks import Checks
 from kafkaproxy.zilla.expand.clients import client_nodes
 from kafkaproxy.zilla.expand.composite import Composite, Key
 from kafkaproxy.zilla.expand.mappings import check_answers, mapping_node, proxy_rules, rules_of_group
-from kafkaproxy.zilla.expand.nodes import mapping, text
 from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
 from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
 from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.yaml.documents import Document
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, text
 
 __all__ = ["expand_composites"]
 

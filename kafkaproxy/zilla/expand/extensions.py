@@ -8,11 +8,10 @@ from typing import Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, Named, Properties, Text
-from kafkaproxy.zilla.expand.nodes import mapping, text
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.expand.specification import Trouble
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, text
 
 __all__ = ["check_extension", "filters", "key", "overrides"]
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from django.utils.translation import gettext
 
 from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.expand.nodes import mapping, row
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf
+from kafkaproxy.zilla.expand.specification import Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row
 
 __all__ = ["Guard", "Guards"]
 

@@ -10,14 +10,13 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.guards import Guard, Guards
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import Pair, Proxy
 from kafkaproxy.zilla.expand.rules import Condition, Rule, make_rule
 from kafkaproxy.zilla.expand.servers import Group, Server
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row, text
 
 __all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
 
 __all__ = [

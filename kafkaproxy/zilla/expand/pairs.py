@@ -16,8 +16,7 @@ from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
 from kafkaproxy.zilla.expand.extensions import check_extension
 from kafkaproxy.zilla.expand.operations import Source, Target
 from kafkaproxy.zilla.expand.rules import later_path
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
 from kafkaproxy.zilla.yaml.tree import Leaf
 

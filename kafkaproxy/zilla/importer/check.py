@@ -16,13 +16,12 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import may_overlap
-from kafkaproxy.models import AccessControl
 from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
+from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
 from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.to_rows import child_rows, unsaved_row
 from kafkaproxy.specs.types import ConditionSpec, EntrySpec, GatewaySpec, RouteSpec
-from kafkaproxy.specs.values import plain
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Report
 
@@ -46,7 +45,7 @@ def check_plan(plan: Plan, report: Report) -> None:
 def _check_gateway(gateway: GatewaySpec, guards: set[str], report: Report) -> None:
     _validate(unsaved_row("gateway", gateway), gateway.place, report)
     if gateway.access_control is not None:
-        _validate(AccessControl(**plain(gateway.access_control)), gateway.place, report)
+        _validate(unsaved_row("accesscontrol", gateway.access_control), gateway.place, report)
     for entry in gateway.entries:
         _check_entry(entry, guards, report)
     _add_issues(shadowed_entries(gateway.entries), _place_in(gateway.entries), report)

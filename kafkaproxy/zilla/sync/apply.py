@@ -11,8 +11,7 @@ from kafkaproxy.models import ImportedObject
 from kafkaproxy.specs.to_rows import delete_row, write_row
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, compare, digest
-from kafkaproxy.zilla.sync.clusters import missing_clusters
-from kafkaproxy.zilla.sync.items import Item
+from kafkaproxy.zilla.sync.items import Item, missing_clusters
 
 __all__ = ["Refused", "apply_plan", "preview"]
 

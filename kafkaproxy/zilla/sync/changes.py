@@ -19,8 +19,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.models import ImportedObject
 from kafkaproxy.specs.types import TopicSpec
 from kafkaproxy.zilla.plan import SAID, Plan
-from kafkaproxy.zilla.sync.clusters import name_clusters
-from kafkaproxy.zilla.sync.items import KINDS, Fields, Item, Key, Stored, cluster_items, items_of, stored_objects
+from kafkaproxy.zilla.sync.items import KINDS, Fields, Item, Key, Stored, cluster_items, items_of, name_clusters, stored_objects
 
 __all__ = ["Action", "Change", "Changes", "compare", "digest"]
 
