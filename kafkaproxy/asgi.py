@@ -1,6 +1,7 @@
 """The ASGI wrapper: ``application = KafkaProxy(get_asgi_application())``.
 
 A request whose path no route matches goes to the wrapped application untouched, and so does everything that is not HTTP.
+As long as no configuration was ever loaded, paths that may be a route's are answered 503 instead (``sitepaths``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from kafkaproxy.consumers.http import Receive, Request, Scope, Send
 from kafkaproxy.lifespan import Application, run_lifespan
 from kafkaproxy.serving import follow, serve
+from kafkaproxy.sitepaths import is_certain, refuse
 
 if TYPE_CHECKING:
     from kafkaproxy.runtime import Runtime
@@ -46,6 +48,9 @@ class KafkaProxy:
             request = Request(scope, receive)
             candidates = table.matcher.find(request.path)
             if candidates and await serve(running, table, candidates, request, send):
+                return
+            if not table.configuration.known and not is_certain(scope):
+                await refuse(request, send)
                 return
         elif scope["type"] == "lifespan":
             running = self._running()

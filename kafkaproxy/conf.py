@@ -36,6 +36,9 @@ class Settings:
     """How much of a streamed topic the store keeps, unless the topic says otherwise. Older records come from Kafka."""
     ingest: bool = True
     """Whether this process may read topics into the store. False where ``manage.py runkafkaworker`` does it."""
+    writer_timeout_seconds: float = 5.0
+    """How long the process that writes the store may give no sign of life, which it does once a second. After that nothing is
+    served from the store, and another process takes its place, if one may (``INGEST``)."""
     max_topics: int = 1000
     """The most topics one cluster's store follows; a template with a parameter could otherwise open any number."""
     topic_idle_seconds: float = 600.0
@@ -56,9 +59,21 @@ class Settings:
     """How long a request waits for the topic that it fetches or streams, or for its reply topic, before 503: until it was
     read to its end the first time and, where replies are looked for by an idempotency key, to its present end."""
     produce_timeout_seconds: float = 10.0
-    """How long a record may wait for its acknowledgement before 503 or 504."""
+    """How long a request waits for the acknowledgement of its record before 503 or 504. The record may be written later."""
+    stop_seconds: float = 7.0
+    """How long a stop may take, from the signal on: requests that wait are answered within a third of it, then what was handed
+    over goes to Kafka. Keep it below what your supervisor grants (Docker: 10), and a half above ``DRAIN_SECONDS``."""
     reload_seconds: float = 0.5
     """How often a process asks the database whether the configuration changed."""
+    start_timeout_seconds: float = 5.0
+    """How long a process that starts waits for the database. Then it serves the configuration that was kept on disk or, if
+    there is none, answers 503 for every path that may be a route's, until the database answers."""
+    keep_configuration: bool = True
+    """Whether the configuration in service is kept in ``STORE_DIR``, for a start without the database. One that holds secrets
+    other than as ``${{env.NAME}}`` is never kept."""
+    site_paths: tuple[str, ...] = ()
+    """Paths that the site serves while no configuration was ever loaded, besides those that its URLconf proves to be its own:
+    health checks that a middleware answers, for example. One that ends with a slash stands for all paths below it."""
     metadata_seconds: float = 5.0
     """How often the worker looks for topics that were created, deleted, re-created or have more partitions."""
     retention_seconds: float = 10.0
@@ -112,6 +127,10 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
         return Path(value)
     if kind == "bool" and isinstance(value, bool):
         return value
+    if kind == "tuple[str, ...]":
+        if isinstance(value, (list, tuple)) and all(isinstance(each, str) and each.startswith("/") for each in value):
+            return tuple(value)
+        raise ImproperlyConfigured(f"KAFKAPROXY[{name!r}] is {value!r}: write a list of paths that begin with a slash.")
     if kind in ("int", "float") and isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
         if kind == "float":
             return float(value)

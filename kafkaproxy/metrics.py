@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 __all__ = ["BROKER_UP", "MERGE_SKIPPED", "RECORDS", "REPLIES_UNUSABLE", "REPLY_FIELDS_DROPPED", "RESPONSES", "STORE_BYTES"]
-__all__ += ["TOPICS_STOPPED"]
+__all__ += ["STORE_FRESH", "STORE_TAKEOVERS", "TOPICS_STOPPED"]
 __all__ += ["Cell", "Metric", "answers", "counting", "render"]
 
 _CLASSES: Final = ("", "", "2xx", "3xx", "4xx", "5xx")
@@ -87,6 +87,18 @@ STORE_BYTES: Final = Metric(
     "What topics take of the store, told by the process that writes it.",
     ("cluster",),
 )
+STORE_FRESH: Final = Metric(
+    "gauge",
+    "kafkaproxy_store_fresh",
+    "Whether the process that writes the store gave a sign of life lately: 1, or 0. At 0 nothing is served from it.",
+    ("cluster",),
+)
+STORE_TAKEOVERS: Final = Metric(
+    "counter",
+    "kafkaproxy_store_takeovers_total",
+    "How often this process made a new store because the process that wrote the last one was frozen.",
+    ("cluster",),
+)
 TOPICS_STOPPED: Final = Metric(
     "gauge",
     "kafkaproxy_topics_stopped",
@@ -95,7 +107,7 @@ TOPICS_STOPPED: Final = Metric(
 )
 _DECLARED: Final = (
     *(RESPONSES, RECORDS, REPLY_FIELDS_DROPPED, REPLIES_UNUSABLE, MERGE_SKIPPED),
-    *(BROKER_UP, STORE_BYTES, TOPICS_STOPPED),
+    *(BROKER_UP, STORE_BYTES, STORE_FRESH, STORE_TAKEOVERS, TOPICS_STOPPED),
 )
 _GAUGES: Final[Mapping[str, str]] = {
     "kafkaproxy_streams_open": "Open event streams.",

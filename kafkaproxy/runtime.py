@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from django.db import connections
-
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.connections import make_room
 from kafkaproxy.consumers.hot import HotFetches, Plans
 from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.rest import RestConsumer
@@ -49,8 +48,10 @@ def limits(settings: Settings) -> Limits:
         max_merges=settings.max_merges,
         max_wait=settings.max_wait_seconds,
         produce_timeout=settings.produce_timeout_seconds,
+        stop=settings.stop_seconds,
         metadata_interval=settings.metadata_seconds,
         retention_interval=settings.retention_seconds,
+        writer_timeout=settings.writer_timeout_seconds,
     )
 
 
@@ -91,7 +92,7 @@ class Runtime:
         self.pid = os.getpid()
         settings = get_settings()
         self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
-        self.streams = Streams()
+        self.streams = Streams(self._hurry)
         self.sessions = AuthorizationSessions()
         self._rest = RestConsumer(self.worker)
         self._stream = StreamConsumer(self.worker, self.streams, self.sessions)
@@ -101,9 +102,13 @@ class Runtime:
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def start(self) -> Table:
-        """Load the configuration and start the worker; blocks, and does nothing the second time."""
+        """Load the configuration and start the worker; blocks, and does nothing the second time.
+
+        No longer than ``START_TIMEOUT_SECONDS`` for the database: what is loaded later is taken over then.
+        """
         with self._lock:
             if self.table is None:
+                make_room(get_settings())
                 configuration = live()
                 configuration.start()
                 self._unsubscribe = configuration.subscribe(self._follow)
@@ -114,21 +119,18 @@ class Runtime:
 
     async def astart(self) -> Table:
         """Start without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._start_for_once)
-
-    def _start_for_once(self) -> Table:
-        """Start in a thread that has nothing more to do with the database: its connection would stay open for ever."""
-        try:
-            return self.start()
-        finally:
-            connections.close_all()
+        return await asyncio.get_running_loop().run_in_executor(None, self.start)
 
     def stop(self) -> None:
-        """Stop: what was handed to a producer is flushed."""
+        """Stop: what was handed to a producer is flushed, within the time that is left of ``STOP_SECONDS``."""
         atexit.unregister(self.stop)
         self._unsubscribe()
         live().stop()
-        self.worker.close()
+        self.worker.close(self.streams.stop_by)
+
+    def _hurry(self) -> None:
+        """Let no request wait for long: the process stops."""
+        self.worker.hurry(get_settings().stop_seconds / 3)
 
     async def astop(self) -> None:
         """End the streams, then stop, without blocking the event loop."""

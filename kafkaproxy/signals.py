@@ -53,6 +53,7 @@ class _Announcement:
     def __init__(self) -> None:
         self.change = uuid.uuid4()
         self.made = False
+        self.__qualname__ = type(self).__qualname__  # Django logs it where the call fails
 
     def __call__(self) -> None:
         """Serve the change in this process at once, if it serves."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -38,10 +40,13 @@ class Drainable(Protocol):
 
 
 class Streams:
-    """The registry."""
+    """The registry. ``on_stop`` is called once, when the server is told to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
         self.draining = False
+        self.stop_by: float | None = None
+        """When the process is to have ended, by the monotonic clock; None until it is told to stop."""
+        self._on_stop = on_stop
         self._open: dict[Drainable, asyncio.AbstractEventLoop] = {}
         self._places = 0
         self._watching = False
@@ -72,11 +77,16 @@ class Streams:
         finally:
             del self._open[stream]
 
-    def drain(self) -> None:
-        """End every stream, each at its own moment, so that clients do not all come back at once. From any thread."""
+    def drain(self, seconds: float | None = None) -> None:
+        """End every stream, each at its own moment, so that clients do not all come back at once. From any thread.
+
+        The process is to have ended in so many seconds; ``STOP_SECONDS`` unless given.
+        """
         if self.draining:
             return
         self.draining = True
+        self.stop_by = time.monotonic() + (get_settings().stop_seconds if seconds is None else seconds)
+        self._on_stop()
         log.info("draining streams=%s", len(self._open))
         for loop in set(self._open.values()):
             with contextlib.suppress(RuntimeError):  # the loop is closed already
@@ -88,12 +98,19 @@ class Streams:
             loop.call_later(random.uniform(0, longest), stream.drain)  # noqa: S311 - spreads load, hides nothing
 
     async def drained(self) -> None:
-        """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``."""
-        self.drain()
+        """Drain, and wait for the streams to end, up to the setting ``DRAIN_SECONDS``.
+
+        A server that says only now that it stops has taken its time for the requests that were under way: half of ours is left.
+        """
+        self.drain(get_settings().stop_seconds / 2)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(get_settings().drain_seconds):
+            async with asyncio.timeout(min(get_settings().drain_seconds, self._left() * 2 / 3)):
                 while self._places:  # noqa: ASYNC110 - streams may end in other loops than this one
                     await asyncio.sleep(0.05)
+
+    def _left(self) -> float:
+        """Return how many seconds are left for the stop."""
+        return math.inf if self.stop_by is None else max(self.stop_by - time.monotonic(), 0)
 
     def watch(self) -> None:
         """Notice from now on that the server is told to stop; see to it that it hears of it, too."""

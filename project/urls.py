@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from project import views
 
@@ -11,5 +11,6 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("demo/cut", views.cut, name="cut"),
     path("demo/records", views.records, name="records"),
+    path("kafkaproxy/", include("kafkaproxy.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.kafka import Broker, Cluster, Consumed, Unavailable
 
 NOTHING_IS_LOST = (
     "browser/test_eventsource.py",
+    "busy/test_*.py",
     "conformance/test_reply_idempotency.py",
     "conformance/test_stream*.py",
     "faults/test_reply_kill.py",
@@ -97,7 +98,7 @@ def kcat_consume(kafka: Cluster) -> Callable[[str], list[Consumed]]:
     return kafka.consume
 
 
-def start_broker(tmp_path_factory: pytest.TempPathFactory, **options: bool) -> Broker:
+def start_broker(tmp_path_factory: pytest.TempPathFactory, **options: Any) -> Broker:
     """Return a broker to use in a ``with``, or skip where none can be started."""
     try:
         return Broker(tmp_path_factory.mktemp("kafka"), **options)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.kafka import launch
-from tests.servers import free_port
+from tests.servers import free_port, with_open_files
 
 __all__ = ["demo_site"]
 
@@ -20,8 +20,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def demo_site(folder: Path, bootstrap: str | None) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
-    """Run the demo with data of its own, on a Kafka or with the embedded broker; yield its address, process and log."""
+def demo_site(
+    folder: Path, bootstrap: str | None, *, open_files: int | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
+    """Run the demo with data of its own, on a Kafka or with the embedded broker; yield its address, process and log.
+
+    ``open_files`` is its soft limit of open files.
+    """
     port = free_port()
     env = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
     env |= {
@@ -33,7 +38,7 @@ def demo_site(folder: Path, bootstrap: str | None) -> Iterator[tuple[str, subpro
         env["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
     log = folder / f"demo-{port}.log"
     command = [sys.executable, launch.__file__, str(os.getpid())]
-    command += [sys.executable, str(_ROOT / "manage.py"), "demo", "--port", str(port)]
+    command += with_open_files(open_files, [sys.executable, str(_ROOT / "manage.py"), "demo", "--port", str(port)])
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=_ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:

@@ -11,6 +11,8 @@ from tests.proxy import CLUSTER, Proxy
 
 __all__ = ["Exchange", "assert_nobody_waits", "until", "until_ready"]
 
+_PATIENCE = 60.0
+
 
 class Exchange:
     """A request under way. The body is what :meth:`send` is given; the client stays until :meth:`hang_up`."""
@@ -53,7 +55,7 @@ class Exchange:
 
     async def end(self) -> None:
         """Wait until the application is done with the request."""
-        await asyncio.wait_for(self._task, 30)
+        await asyncio.wait_for(self._task, _PATIENCE)
 
     @property
     def done(self) -> bool:
@@ -81,14 +83,14 @@ class Exchange:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(_PATIENCE):
         while not condition():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
 
 
 async def until_ready(proxy: Proxy, replies: str) -> None:
     """Wait until the proxy has read a reply topic, for tests of what happens after that."""
-    await proxy.runtime.worker.cluster(CLUSTER).ready(replies, Role.REPLY, 30)
+    await proxy.runtime.worker.cluster(CLUSTER).ready(replies, Role.REPLY, _PATIENCE)
 
 
 def assert_nobody_waits(proxy: Proxy) -> None:

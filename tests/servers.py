@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.kafka import launch
 
-__all__ = ["SERVERS", "Site", "free_port", "serve"]
+__all__ = ["SERVERS", "Site", "free_port", "run", "serve", "with_open_files"]
 
 _START_SECONDS: Final = 60.0
 
@@ -68,8 +68,23 @@ def serve(
     ``env`` goes over this process's environment; None takes a variable away.
     """
     port = port or free_port()
-    log_path = folder / f"{server}-{port}.log"
-    command = [sys.executable, launch.__file__, str(os.getpid()), *_module(SERVERS[server](application, port)), *options]
+    with run([*SERVERS[server](application, port), *options], port, folder, env=env, cwd=cwd) as site:
+        yield site
+
+
+@contextmanager
+def run(
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    *,
+    env: Mapping[str, str | None] | None = None,
+    cwd: Path | None = None,
+    open_files: int | None = None,
+) -> Iterator[Site]:
+    """Run a server's command line as :func:`serve` does; it has to listen on the port. ``open_files`` is its soft limit."""
+    log_path = folder / f"{Path(command[0]).name}-{port}.log"
+    command = [sys.executable, launch.__file__, str(os.getpid()), *with_open_files(open_files, _module(command))]
     environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=environment)
@@ -87,7 +102,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _module(command: list[str]) -> list[str]:
+def with_open_files(limit: int | None, command: Sequence[str]) -> list[str]:
+    """Return a command line that starts another one with a soft limit of open files; the hard one stays."""
+    return list(command) if limit is None else ["sh", "-c", f'ulimit -Sn {limit} && exec "$@"', "sh", *command]
+
+
+def _module(command: Sequence[str]) -> list[str]:
     """Run the server that is installed beside this Python, whatever PATH says."""
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 __all__ = ["Event", "EventParser", "EventStream", "SocketStream", "asgi_stream", "parse_events"]
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 _LINE_END = re.compile("\r\n|\r|\n")
 
 

@@ -18,7 +18,9 @@ from tests.streams import Event, EventStream
 
 __all__ = ["missing", "read_to_end", "watch"]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""How long a partition may stand still before it is called stuck: what is stuck stays so, and what a busy machine starves moves
+again."""
 Offsets = Mapping[int, int]
 
 

@@ -55,6 +55,8 @@ def _shown(default: object) -> str:
     match default:
         case bool():
             return f"`{default}`"
+        case ():
+            return "none"
         case int() if default >= _MIB and default % _MIB == 0:
             return f"{default // _MIB:,} MiB"
         case int() | float():

@@ -7,7 +7,7 @@ the tail's vector, the stream takes a place in the tail's ring of frames.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from kafkaproxy.core.eventids import make_event_id
@@ -18,7 +18,7 @@ from kafkaproxy.worker.filters import passes
 from kafkaproxy.worker.group import View, frame_of
 from kafkaproxy.worker.pages import Page
 from kafkaproxy.worker.store import Progress
-from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.worker.tail import StreamTail, in_turn
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Cursor"]
@@ -68,17 +68,13 @@ class Cursor:
         """
         if self._epoch is not tail.epoch:
             return self._begin_anew(tail)
-        for partition in self._in_turn(tail.positions):
+        for partition in in_turn(tail.positions, self._last):
             target = tail.positions[partition]
             if self._position.get(partition, -1) < target:
                 frames = await self._read_partition(tail, partition, target)
                 if frames is not None:
                     return frames
         return None
-
-    def _in_turn(self, partitions: Iterable[int]) -> list[int]:
-        """The partitions, first those after the one that was read last: a busy one does not hold up the others."""
-        return sorted(partitions, key=lambda each: (each <= self._last, each))
 
     async def _read_partition(self, tail: StreamTail, partition: int, target: int) -> bytes | None:
         self._last = partition

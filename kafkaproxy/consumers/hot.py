@@ -45,7 +45,9 @@ class _Kept:
 
     def answers(self, tag: bytes | None) -> bool:
         """Whether this answers a request with that ``if-none-match``."""
-        return (tag is None or tag == self._etag) and self.cluster.stamps.get(self.topic) is self.stamp
+        if tag is not None and tag != self._etag:
+            return False
+        return self.cluster.stamps.get(self.topic) is self.stamp and self.cluster.is_fresh
 
     async def respond(self, scope: Scope, send: Send) -> None:
         """Send 200, or 304 to who has it."""

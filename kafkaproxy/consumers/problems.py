@@ -61,7 +61,7 @@ _PRODUCE: Final[Mapping[ProduceFailure, tuple[int, str]]] = {
     ProduceFailure.NOT_AUTHORIZED: (502, "Kafka does not let this site write to the topic. Ask an operator."),
     ProduceFailure.TIMED_OUT: (
         504,
-        "Kafka did not confirm the record in time. It may or may not be there: repeat it with the same idempotency key.",
+        "Kafka did not confirm the record in time; it may be written, now or later. Repeat it with the same idempotency key.",
     ),
 }
 _READ: Final[Mapping[Unavailable, tuple[int, str]]] = {

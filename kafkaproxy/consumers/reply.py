@@ -26,7 +26,8 @@ from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
 from kafkaproxy.worker.cluster import ClusterWorker
-from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.errors import ProduceError, TopicUnavailable, Unavailable
+from kafkaproxy.worker.mailbox import late
 from kafkaproxy.worker.store import TopicState
 from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
@@ -122,7 +123,7 @@ class Call:
     def shared(self) -> AbstractContextManager[Produce]:
         """Produce by calling what this yields; duplicates that are in the context at once share one record."""
         if not self.exchange.has_key:
-            return nullcontext(self._send)
+            return nullcontext(partial(self._send, None))
         return self.replies.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._send)
 
     def hand_over(self, send: Produce, *, patient: bool = False) -> asyncio.Future[Delivery]:
@@ -151,9 +152,13 @@ class Call:
             self.replies.cluster.settle(self.delivery)  # who sent it may be patient
             await asyncio.shield(self.delivery)
 
-    def _send(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
-        acks = self.exchange.match.route.acks
-        return self.replies.cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
+    def _send(self, failed: asyncio.Future[Delivery] | None, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Produce, unless Kafka has, or may yet acknowledge, what an earlier request of this id has produced."""
+        cluster, acks = self.replies.cluster, self.exchange.match.route.acks
+        sent = None if failed is None else late(failed)
+        if sent is not None and not isinstance(sent.outcome, ProduceError):
+            return cluster.rejoin(acks, sent, patient=patient)
+        return cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route
@@ -205,7 +210,7 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
     async def replied() -> Record | None:
         """Return the reply; None where the time is over and Kafka has the request, which is what a 202 says."""
         try:
-            async with asyncio.timeout(patience.seconds):
+            async with patience.timeout():
                 await call.replies.ready()
                 # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its
                 # end first.

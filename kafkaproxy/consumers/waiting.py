@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from kafkaproxy.conf import Settings
@@ -24,15 +24,31 @@ class Waiting:
         self._request = request
         self._worker = worker
         self._settings = settings
-        self.seconds = min(seconds, settings.max_wait_seconds)
+        self._seconds = min(seconds, settings.max_wait_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long the wait is: less than was asked for where the process stops."""
+        return min(self._seconds, self._worker.longest_wait)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work``; raise ``TimeoutError`` at the end of the time, ``ClientGone`` when the client leaves.
 
         A 503 :class:`Problem` says that too many requests wait already.
         """
-        async with asyncio.timeout(self.seconds):
+        async with self.timeout():
             return await self.attend(work)
+
+    @asynccontextmanager
+    async def timeout(self) -> AsyncIterator[None]:
+        """Raise ``TimeoutError`` at the end of the time, which comes sooner where the process stops."""
+        timeouts = self._worker.timeouts
+        async with asyncio.timeout(self.seconds) as timeout:
+            timeouts[timeout] = asyncio.get_running_loop()
+            try:
+                yield
+            finally:
+                del timeouts[timeout]
 
     async def attend(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` as :meth:`run` does, for as long as it takes: it looks at the time itself."""

@@ -21,7 +21,7 @@ from kafkaproxy.routing.clusters import compile_clusters, compile_topics
 from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
 from kafkaproxy.routing.rules import validate_route
-from kafkaproxy.specs.from_rows import configuration_spec, read_rows
+from kafkaproxy.specs.from_rows import Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import (
     AccessControlSpec,
     ConfigurationSpec,
@@ -36,7 +36,7 @@ from kafkaproxy.specs.types import (
 )
 from kafkaproxy.worker.types import Acks
 
-__all__ = ["Compiler", "ConfigurationError", "load_configuration"]
+__all__ = ["Compiler", "ConfigurationError", "load_configuration", "read_unchanged"]
 
 log = logging.getLogger("kafkaproxy.routing")
 
@@ -56,7 +56,18 @@ def load_configuration() -> table.Configuration:
     The number of queries does not depend on the number of rows. What a concurrent transaction changes is seen whole or not at
     all.
     """
-    return Compiler().load()[0]
+    rows, stamp = read_unchanged()
+    return Compiler().compile(configuration_spec(rows), stamp.version)
+
+
+def read_unchanged() -> tuple[Rows, Stamp]:
+    """Read everything at one version; raise :class:`ConfigurationError` where it changes all the while."""
+    for _attempt in range(_ATTEMPTS):
+        before = ConfigVersion.stamp()
+        rows = read_rows()
+        if ConfigVersion.stamp() == before:
+            return rows, before
+    raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
 
 class Compiler:
@@ -66,15 +77,6 @@ class Compiler:
         self._environ = environ
         self._known: _Known = {}
         self._common: object = None
-
-    def load(self) -> tuple[table.Configuration, Stamp]:
-        """Return the configuration and the stamp of the version that it was read at."""
-        for _attempt in range(_ATTEMPTS):
-            before = ConfigVersion.stamp()
-            rows = read_rows()
-            if ConfigVersion.stamp() == before:
-                return self.compile(configuration_spec(rows), before.version), before
-        raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
     def compile(self, spec: ConfigurationSpec, version: int) -> table.Configuration:
         """Compile what was read."""

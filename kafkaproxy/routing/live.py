@@ -7,6 +7,7 @@ time it takes to compile.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -15,13 +16,16 @@ from collections.abc import Callable
 from typing import Final
 
 from django.db import Error as DatabaseProblem
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, router
 
 from kafkaproxy.conf import get_settings
 from kafkaproxy.models.version import ConfigVersion, Stamp
-from kafkaproxy.routing.compile import Compiler, ConfigurationError
+from kafkaproxy.routing.compile import Compiler, ConfigurationError, read_unchanged
+from kafkaproxy.routing.following import Following
+from kafkaproxy.routing.kept import find_kept, keep, kept_path
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.signals import configuration_changed
+from kafkaproxy.specs.from_rows import Rows, configuration_spec
 
 __all__ = ["LiveConfiguration", "live"]
 
@@ -29,6 +33,8 @@ log = logging.getLogger("kafkaproxy.routing")
 
 _SHORTEST_PAUSE: Final = 0.05
 """Seconds between two looks at the database, however small the setting."""
+_LONGEST_PAUSE_UNREAD: Final = 0.5
+"""The same, however large the setting, until the database was read once."""
 
 Subscriber = Callable[[Configuration], None]
 
@@ -36,71 +42,68 @@ Subscriber = Callable[[Configuration], None]
 class LiveConfiguration:
     """The table in service. ``current`` is read without a lock: take it once a request.
 
-    A configuration that cannot be compiled, or a database that cannot be read, leaves the last table in service.
+    A configuration that cannot be compiled, or a database that cannot be read, leaves the last table in service. Where there
+    was none yet, the one that was kept on disk is (``kept``), or else ``current.known`` is False. A database without our tables
+    says that there are no routes.
     """
 
     def __init__(self) -> None:
-        self.current = Configuration()
-        """The table in service; an empty one before the first load."""
+        self.current = Configuration(known=False)
+        """The table in service; an empty one that is not ``known`` before the first load."""
         self.generation = 0
         """How many tables were taken into service in this process."""
         self.error = ""
         """Why the newest version is not in service; empty where it is."""
         self._stamp: Stamp | None = None  # of the newest version that was tried
-        self._thread: threading.Thread | None = None
+        self._fault = ""  # why that version cannot be compiled
+        self._reads = itertools.count(1)
+        self._newest = 0  # the latest of the reads that were tried
+        self._unkept: tuple[Rows, Stamp] | None = None
+        self._asked_for_kept = False
         self._compiler = Compiler()
         self._subscribers: list[Subscriber] = []
+        self._following: Following | None = None
         self._become_own()
 
     @property
     def started(self) -> bool:
         """Whether this process follows the database."""
-        return self._pid == os.getpid() and self._thread is not None
+        return self._pid == os.getpid() and self._following is not None
 
     def start(self) -> None:
-        """Load in this thread what is newer than the table in service, then follow the database in a thread of its own.
+        """Follow the database in a thread of its own; return when that has loaded what is newer than the table in service.
 
-        Blocks on the database: call it from a thread. Again, in the same process, it changes nothing; after a fork it starts
-        the thread that the child has not got.
+        Waits for that up to ``START_TIMEOUT_SECONDS``, then serves what was kept on disk: call it from a thread. Again, in the
+        same process, it changes nothing; after a fork it starts the thread that the child has not got.
         """
         self._check_process()
-        with self._lock:
-            if self._thread is not None:
+        with self._starting:
+            if self._following is not None:
                 return
-            self.refresh()
-            self._stopping = threading.Event()
-            self._thread = threading.Thread(
-                target=self._follow, args=(self._stopping,), name="kafkaproxy-configuration", daemon=True
-            )
-            self._thread.start()
+            following = self._following = Following(self._look, self._pause)
+            following.start()
+        if not following.looked.wait(get_settings().start_timeout_seconds):
+            self._complain("The database does not answer.")
+        self._serve_kept()
 
     def stop(self) -> None:
-        """Stop following; the table stays in service."""
+        """Stop following; the table stays in service. Does not wait for a database that does not answer."""
         self._check_process()
-        with self._lock:
-            thread, self._thread = self._thread, None
-            self._stopping.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        with self._starting:
+            following, self._following = self._following, None
+        if following is not None:
+            following.stop()
 
     def reload(self) -> bool:
         """Load and compile now, whatever the version; return whether the newest configuration is in service.
 
-        Safe from any thread, one at a time. ``error`` says why it is not.
+        Safe from any thread. ``error`` says why it is not.
         """
-        self._check_process()
-        with self._lock:
-            return self._load()
+        return self._load(anyway=True)
 
     def refresh(self) -> bool:
         """Load and compile if the version moved; return whether the newest configuration is in service."""
-        self._check_process()
-        with self._lock:
-            try:
-                moved = ConfigVersion.stamp() != self._stamp
-            except DatabaseProblem as error:
-                return self._complain(f"The database cannot be read: {error}")
-            return self._load() if moved else not self.error
+        return self._load(anyway=False)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback`` with each new table once it is in service, in the thread that loaded it; return the way out.
@@ -117,33 +120,56 @@ class LiveConfiguration:
     def _become_own(self) -> None:
         """Belong to this process. A fork takes along no thread, and locks as they were held."""
         self._pid = os.getpid()
-        self._lock = threading.RLock()
-        self._thread = None
-        self._stopping = threading.Event()
+        self._taking = threading.RLock()  # never held while the database is asked: it may not answer
+        self._starting = threading.Lock()
+        self._following = None
 
-    def _follow(self, stopping: threading.Event) -> None:
-        """Poll until told to stop. The connection is this thread's own; one that failed is made anew."""
-        while not stopping.wait(max(get_settings().reload_seconds, _SHORTEST_PAUSE)):
-            try:
-                if not self.refresh():
-                    close_old_connections()
-            except Exception:
-                log.exception("configuration_poll_failed serving=%s", self.current.version)
-        connections.close_all()
+    def _look(self) -> None:
+        """Do what the thread that follows does each time. A connection that failed is made anew."""
+        try:
+            if not self.refresh():
+                close_old_connections()
+            unkept, self._unkept = self._unkept, None
+            if unkept is not None:
+                keep(*unkept)
+        except Exception:
+            log.exception("configuration_poll_failed serving=%s", self._served)
 
-    def _load(self) -> bool:
+    def _pause(self) -> float:
+        seconds = max(get_settings().reload_seconds, _SHORTEST_PAUSE)
+        return seconds if self._stamp is not None else min(seconds, _LONGEST_PAUSE_UNREAD)
+
+    def _load(self, *, anyway: bool) -> bool:
+        self._check_process()
+        number = next(self._reads)
+        try:
+            if ConfigVersion.stamp() == self._stamp and not anyway:
+                self.error = self._fault
+                return not self.error
+            rows, stamp = read_unchanged()
+        except ConfigurationError as error:
+            return self._cannot_serve(str(error))
+        except DatabaseProblem as error:
+            return self._cannot_read(error)
+        with self._taking:
+            # A read that began later has seen all that this one has, and may have been taken meanwhile.
+            if number > self._newest and (anyway or stamp != self._stamp):
+                self._newest, self._stamp = number, stamp
+                self._take(rows, stamp)
+            self.error = self._fault
+            return not self.error
+
+    def _take(self, rows: Rows, stamp: Stamp) -> None:
         started = time.perf_counter()
         try:
-            tried = ConfigVersion.stamp()
-            configuration, stamp = self._compiler.load()
+            configuration = self._compiler.compile(configuration_spec(rows), stamp.version)
         except ConfigurationError as error:
-            self._stamp = tried
-            return self._complain(str(error))
-        except DatabaseProblem as error:
-            return self._complain(f"The database cannot be read: {error}")
-        self._stamp, self.error = stamp, ""
+            self._fault = str(error)
+            self._cannot_serve(self._fault)
+            return
+        self._fault = self.error = ""
+        self._unkept = (rows, stamp)
         self._serve(configuration, time.perf_counter() - started)
-        return True
 
     def _serve(self, configuration: Configuration, seconds: float) -> None:
         self.current = configuration
@@ -161,11 +187,56 @@ class LiveConfiguration:
                 log.exception("configuration_subscriber_failed subscriber=%r", callback)
         configuration_changed.send_robust(sender=type(self), configuration=configuration, generation=self.generation)
 
-    def _complain(self, error: str) -> bool:
+    def _cannot_read(self, error: DatabaseProblem) -> bool:
+        if self._stamp is not None or not _has_no_tables():
+            return self._cannot_serve(f"The database cannot be read: {error}")
+        self._cannot_serve("The database has no tables of kafkaproxy: run manage.py migrate.")
+        with self._taking:
+            if not self.current.known:
+                self._serve(Configuration(), 0.0)
+        return False
+
+    def _cannot_serve(self, error: str) -> bool:
+        self._complain(error)
+        self._serve_kept()
+        return False
+
+    def _serve_kept(self) -> None:
+        """Serve what was kept on disk, where nothing was ever in service. It is asked for once."""
+        with self._taking:
+            if self.current.known or self._asked_for_kept:
+                return
+            self._asked_for_kept = True
+            if (found := find_kept()) is None:
+                return
+            started = time.perf_counter()
+            rows, stamp = found
+            try:
+                # Not by the compiler of the database's rows, which takes over routes that are the same.
+                configuration = Compiler().compile(configuration_spec(rows), stamp.version)
+            except ConfigurationError as error:
+                log.warning("kept_configuration_unusable path=%s error=%s", kept_path(), error)
+                return
+            log.warning("kept_configuration_in_service version=%s", stamp.version)
+            self._serve(configuration, time.perf_counter() - started)
+
+    @property
+    def _served(self) -> str:
+        return str(self.current.version) if self.current.known else "nothing"
+
+    def _complain(self, error: str) -> None:
         """Say it once: the poll comes back twice a second."""
         if error != self.error:
             self.error = error
-            log.error("configuration_not_in_service serving=%s error=%s", self.current.version, error)
+            log.error("configuration_not_in_service serving=%s error=%s", self._served, error)
+
+
+def _has_no_tables() -> bool:
+    """Whether the database answers and says that the site was not migrated."""
+    connection = connections[router.db_for_read(ConfigVersion)]
+    try:
+        return ConfigVersion._meta.db_table not in connection.introspection.table_names()  # noqa: SLF001 (public, says Django)
+    except DatabaseProblem:
         return False
 
 

@@ -174,6 +174,8 @@ class Configuration:
     """Everything the database says, compiled: the input of the matcher and of the worker."""
 
     version: int = 0
+    known: bool = True
+    """False in a process that never loaded one: any path may be a route's then."""
     gateways: tuple[Gateway, ...] = ()
     guards: Mapping[str, GuardConfig] = field(default_factory=lambda: MappingProxyType({}))
     clusters: Mapping[str, ClusterConfig] = field(default_factory=lambda: MappingProxyType({}))

@@ -16,7 +16,7 @@ from kafkaproxy.worker import codec
 from kafkaproxy.worker.store import Progress, Store, TopicState, read_progress
 from kafkaproxy.worker.types import Role
 
-__all__ = ["add_bytes", "forget_bytes", "held_bytes", "shrink", "total_bytes"]
+__all__ = ["add_bytes", "count_again", "forget_bytes", "held_bytes", "shrink", "total_bytes"]
 
 _BYTES: Final = struct.Struct(">QQ")
 _PREFIX: Final = b"bytes:"
@@ -33,6 +33,13 @@ def add_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes, log: int, ke
 def forget_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> None:
     """Drop the count of a topic whose data is dropped."""
     txn.delete(_row(topic_id), db=store.db("meta"))
+
+
+def count_again(txn: lmdb.Transaction, store: Store, state: TopicState) -> None:
+    """Count all that is held of a topic as its log if it keeps every record, else as kept of the part that was let go."""
+    held = sum(_held(txn, store, state.key))
+    counts = (held, 0) if state.keeps_all else (0, held)
+    txn.put(_row(state.key), _BYTES.pack(*counts), db=store.db("meta"))
 
 
 def held_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> int:
@@ -57,8 +64,7 @@ def shrink(store: Store, state: TopicState, budget: int) -> bool:
 
     It goes down to nine tenths of the budget, so that it does not run for every record.
     """
-    keeps_all = Role.REPLY in state.roles or (Role.FETCH in state.roles and not state.compacted)
-    if Role.STREAM not in state.roles or keeps_all:
+    if Role.STREAM not in state.roles or state.keeps_all:
         return False
     with store.env.begin(write=True) as txn:
         excess = _held(txn, store, state.key)[0] - budget
@@ -83,7 +89,7 @@ def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, exces
         offset, data = found
         removed += len(data)
         reached = offset + 1
-        if Role.FETCH in state.roles and store.is_live(txn, state, partition, offset, data):
+        if Role.FETCH in state.indexed and store.is_live(txn, state, partition, offset, data):
             kept += len(data)
         else:
             txn.delete(codec.position_key(state.key, partition, offset), db=store.db("records"))

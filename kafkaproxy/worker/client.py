@@ -25,6 +25,10 @@ _CONSUMER_ONLY: Final = (
     *("auto.", "check.crcs", "enable.auto", "enable.partition", "fetch.", "group.", "isolation.", "queued.", "session."),
 )
 
+_KEEP_TRYING_MS: Final = 15 * 60 * 1000
+"""How long an idempotent producer goes on with a record. Giving up begins a new epoch, in which the broker no longer knows what
+it wrote already; so this is far longer than any stall that is worth waiting for."""
+_QUEUE_KIB: Final = 256 * 1024
 RESERVED: Final = frozenset(
     # What our own promises rest on: acknowledgements, where reading begins and what it reads.
     {"acks", "request.required.acks", "enable.idempotence", "partitioner", "message.timeout.ms", "delivery.timeout.ms"}
@@ -51,22 +55,28 @@ class Limits:
     max_merges: int = 64
     max_wait: float = 300.0
     produce_timeout: float = 10.0
+    stop: float = 7.0
     metadata_interval: float = 5.0
     retention_interval: float = 10.0
+    writer_timeout: float = 5.0
 
 
 def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> dict[str, Any]:
     """Return the configuration of the producer for one kind of acknowledgement.
 
     Java's partitioner, so that every producer of a topic puts a key where we do; idempotent where the acknowledgement allows
-    it, so that a retry inside librdkafka neither duplicates nor reorders.
+    it, so that a retry inside librdkafka neither duplicates nor reorders. Such a producer goes on with a record after its
+    request was answered; another one gives up then, since it may write it a second time with every try.
     """
+    is_idempotent = acks is Acks.IN_SYNC_REPLICAS
+    patience_ms = round(limits.produce_timeout * 1000)
     return {
         **_common(servers),
         "partitioner": "murmur2_random",
         "acks": _ACKS[acks],
-        "enable.idempotence": acks is Acks.IN_SYNC_REPLICAS,
-        "message.timeout.ms": round(limits.produce_timeout * 1000),
+        "enable.idempotence": is_idempotent,
+        "message.timeout.ms": max(patience_ms, _KEEP_TRYING_MS) if is_idempotent else patience_ms,
+        "queue.buffering.max.kbytes": _QUEUE_KIB,
         "message.max.bytes": limits.max_record_bytes,
         "linger.ms": 0,
         # An unknown topic is told after this long, not after the default of 30 s; before the record itself times out.

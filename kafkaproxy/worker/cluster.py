@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Thread
 from typing import Final
 
 from kafkaproxy.worker.client import Limits, admin_config, check_client, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.errands import Errands
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.history import History
 from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.lock import prepare
+from kafkaproxy.worker.mailbox import Sent
 from kafkaproxy.worker.offsets import LogOffsets
 from kafkaproxy.worker.producer import AckedProducer
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers, Record, Role
 from kafkaproxy.worker.waiters import Hub
 from kafkaproxy.worker.wake import WakeSocket
+from kafkaproxy.worker.watch_store import StoreWatch
 from kafkaproxy.worker.writing import doubt
 
 __all__ = ["ClusterWorker"]
@@ -33,6 +40,13 @@ _WANT_SECONDS: Final = 60.0
 _OWN_WRITES_SECONDS: Final = 1.0
 _RETIRING_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.5
+_CLOSING_SECONDS: Final = 1.0
+"""What is left for the end of a stop, when what could be flushed was."""
+_LOOK_SOON_SECONDS: Final = 0.05
+"""Between two looks at a store that cannot be served."""
+_LEAVING_SECONDS: Final = 15.0
+_BLOCKED_SECONDS: Final = 2.0
+"""How long closing waits for what a frozen writer blocks."""
 
 
 class ClusterWorker:
@@ -46,10 +60,11 @@ class ClusterWorker:
         self.servers = embedded_servers(folder) if config.embedded else str(config.client["bootstrap.servers"])
         prepare(folder)
         self.store = Store(folder, limits.store_max_bytes)
-        doubt(self.store)
-        self.pool = ThreadPoolExecutor(4, thread_name_prefix=f"kafkaproxy-{config.name}")
+        doubt(self.store, self.servers, limits.writer_timeout)
+        self.watch = StoreWatch(config.name, self.store, limits)
+        self._errands = Errands(self.store)
         self.scans = ThreadPoolExecutor(2, thread_name_prefix=f"kafkaproxy-scan-{config.name}")
-        """For what looks through whole topics: whoever has but a row to write must not wait for it."""
+        """For what looks through whole topics."""
         self._topics: Mapping[str, TopicState] = {}
         self._topics_version = b""
         self._topics_lock = threading.Lock()
@@ -67,12 +82,22 @@ class ClusterWorker:
         """When another process was last asked to look at the topics."""
         self._closed = threading.Event()
         self._hurry = threading.Event()
+        self._stop_by: float | None = None
         self.users: set[object] = set()
         """The requests that are under way here."""
         self._wake_socket = WakeSocket(folder)
-        self._listener = threading.Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
-        self.ingest = Ingest(config, self.servers, self.store, limits, self._committed, self._offer) if limits.ingest else None
+        self._listener = Thread(target=self._listen, name=f"kafkaproxy-wake-{config.name}", daemon=True)
+        self._may_ingest = limits.ingest
+        self._ingest_lock = threading.Lock()
+        self.ingest = self._new_ingest()
+        self._leaving: list[Thread] = []
+        """End the readers of former generations."""
         self._refresh_topics()
+
+    def _new_ingest(self) -> Ingest | None:
+        if not self._may_ingest:
+            return None
+        return Ingest(self.config, self.servers, self.store, self.limits, self._committed, self._offer)
 
     def start(self) -> None:
         """Start the threads."""
@@ -92,36 +117,65 @@ class ClusterWorker:
         Nobody waits longer than the longest wait.
         """
         self._end_streams()
-        if self.ingest is not None:
-            self.ingest.close()
+        self._stop_ingest(self.limits.stop)
         deadline = time.monotonic() + self.limits.max_wait + self.limits.produce_timeout
         while self._is_busy() and time.monotonic() < deadline and not self._hurry.wait(_RETIRING_SECONDS):
             pass
-        self.close()
+        self.close(self._stop_by)
 
-    def hurry(self) -> None:
-        """Close soon, whoever waits."""
+    def _stop_ingest(self, seconds: float) -> bool:
+        """Stop reading; return True if that was done within the time."""
+        with self._ingest_lock:  # else the listener might have made another one
+            self._may_ingest = False
+            ingest = self.ingest
+        return ingest is None or ingest.close(seconds)
+
+    def hurry(self, seconds: float) -> None:
+        """Let no request wait longer than this for an acknowledgement from now on."""
+        for producer in tuple(self._producers.values()):
+            producer.hurry(seconds)
+
+    def stop_retiring(self, stop_by: float) -> None:
+        """Have :meth:`retire` close now, whoever waits, and be done by then."""
+        self._stop_by = stop_by
         self._hurry.set()
 
     def _is_busy(self) -> bool:
         return bool(self.users) or any(each.queued() for each in self._producers.values())
 
-    def close(self) -> None:
-        """Flush what was handed over, stop the threads, give the store back."""
+    def close(self, stop_by: float | None = None) -> None:
+        """Flush what was handed over, stop the threads, give the store back.
+
+        ``stop_by``: when that has to be done, by the monotonic clock; the setting ``STOP_SECONDS`` from now unless given. What
+        is not done by then is left to the end of the process.
+        """
+        stop_by = time.monotonic() + self.limits.stop if stop_by is None else stop_by
         self._closed.set()
+        self.watch.close()
         self._end_streams()
-        for producer in self._producers.values():
-            producer.close(self.limits.produce_timeout)
-        if self.ingest is not None:
-            self.ingest.close()
+        flush = max(stop_by - time.monotonic() - _CLOSING_SECONDS, 0)
+        closing = [Thread(target=producer.close, args=(flush,), daemon=True) for producer in self._producers.values()]
+        closing.append(Thread(target=self._close_reading, args=(flush,), daemon=True))
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(max(stop_by - time.monotonic(), 0))
+        if any(thread.is_alive() for thread in closing):
+            log.warning("stop_incomplete cluster=%s", self.config.name)
+
+    def _close_reading(self, seconds: float) -> None:
+        is_stopped = self._stop_ingest(seconds)
         with contextlib.suppress(OSError):
             self._wake_socket.wake()
         self._listener.join(timeout=2)
         self._wake_socket.close()
-        self.pool.shutdown(wait=True)
-        self.scans.shutdown(wait=True, cancel_futures=True)
         self.history.close()
-        self.store.close()
+        for thread in self._leaving:
+            thread.join(timeout=_BLOCKED_SECONDS)
+        # A writer that is frozen may block whatever writes for as long as it is: the environment must not close meanwhile.
+        is_blocked = not self._errands.close(_BLOCKED_SECONDS) or not is_stopped
+        self.scans.shutdown(wait=True, cancel_futures=True)
+        self.store.close(may_be_in_use=is_blocked)
 
     def _end_streams(self) -> None:
         for loop, hub in self._hubs.items():
@@ -137,7 +191,13 @@ class ClusterWorker:
 
         A ``patient`` future has to be settled: see :meth:`AckedProducer.produce`.
         """
-        delivery = self._producer(acks).produce(topic, key, value, headers, patient=patient)
+        return self._noting(topic, self._producer(acks).produce(topic, key, value, headers, patient=patient))
+
+    def rejoin(self, acks: Acks, sent: Sent, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Wait again, as :meth:`send` does, for a record that was not acknowledged in time."""
+        return self._noting(sent.topic, self._producer(acks).rejoin(sent, patient=patient))
+
+    def _noting(self, topic: str, delivery: asyncio.Future[Delivery]) -> asyncio.Future[Delivery]:
         if topic in self._topics or topic in self.config.topics:  # one that is read, though maybe not known yet
             delivery.add_done_callback(self._note_own_write)
         return delivery
@@ -169,10 +229,15 @@ class ClusterWorker:
 
     # Reading
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the process that writes the store lives, so that what was read may be served."""
+        return self.watch.is_fresh
+
     def topic(self, name: str, role: Role) -> TopicState | None:
         """Return a topic that is ready to serve ``role`` and holds what this process wrote; never waits."""
         state = self._topics.get(name)
-        if state is None or not state.ready or state.error or role not in state.roles:
+        if state is None or not state.ready or state.error or role not in state.roles or not self.is_fresh:
             return None
         if name in self._own_writes and not self._has_own_writes(name, state):
             return None
@@ -185,11 +250,11 @@ class ClusterWorker:
         now = time.time()
         if now - self._asked.get((name, role), 0) >= min(_WANT_SECONDS, self.limits.topic_idle / 3):
             self._asked[name, role] = now
-            self.pool.submit(self.store.want, name, frozenset({role}), now)
+            self._errands.submit(lambda store: store.want(name, frozenset({role}), now))
 
     def holds(self, state: TopicState) -> bool:
         """Whether what was just read of a topic can be believed: nobody began to drop it, or to read it anew, meanwhile."""
-        if self.store.holds(state):
+        if self.is_fresh and self.store.holds(state):
             return True
         self._wake_here()
         return False
@@ -227,11 +292,19 @@ class ClusterWorker:
                     partitions, ends = await self.offsets.ends(name, state.partitions)
                 with self.hub().change(name) as changed:
                     while not self._reaches(state, ends):
-                        await changed.wait()
-                        changed.clear()
+                        await self._moves(changed)
         except TimeoutError:
             raise TopicUnavailable(Unavailable.NOT_READ_YET) from None
         return state
+
+    async def _moves(self, changed: asyncio.Event) -> None:
+        """Wait until a topic's position moved. It may move past what no record shows: for that the writer has to look."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await changed.wait()
+        except TimeoutError:
+            self.look_again()
+        changed.clear()
 
     async def _grown(self, name: str, partitions: int) -> TopicState:
         """Wait until as many partitions of a topic are read."""
@@ -252,7 +325,7 @@ class ClusterWorker:
             if state is not None and role in state.roles:
                 if state.error and state.error != Unavailable.NOT_READ_YET:
                     raise TopicUnavailable(Unavailable(state.error))
-                if state.ready and not state.error:
+                if state.ready and not state.error and self.is_fresh:
                     return state
             await hub.states_changed()
 
@@ -266,8 +339,7 @@ class ClusterWorker:
             return
         if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self.pool, self.store.want, name, frozenset({role}), now)
+        await asyncio.wrap_future(self._errands.submit(lambda store: store.want(name, frozenset({role}), now)))
         if len(self._asked) > 4 * self.limits.max_topics:
             self._asked.clear()
         self._asked[name, role] = now
@@ -286,10 +358,10 @@ class ClusterWorker:
             self.ingest.look_again()
         elif not self._closed.is_set() and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self.pool.submit(self._ask_to_look)
+            self._errands.submit(self._ask_to_look)
 
-    def _ask_to_look(self) -> None:
-        self.store.ask_to_look()
+    def _ask_to_look(self, store: Store) -> None:
+        store.ask_to_look()
         self._wake_socket.wake_others()
 
     async def _see_own_writes(self, name: str, state: TopicState) -> None:
@@ -316,6 +388,7 @@ class ClusterWorker:
             headers, merges = self.config.correlation_headers, self.limits.max_merges
             hub = Hub(loop, self.store, lambda: self._topics, headers, max(merges, 1))
             self._hubs = {**self._hubs, loop: hub}
+            hub.move(self.store)  # it may have become another one meanwhile
         return hub
 
     def topics(self) -> Mapping[str, TopicState]:
@@ -365,22 +438,89 @@ class ClusterWorker:
             if version == self._topics_version:
                 return False
             self._topics_version = version
-            before, self._topics = self._topics, self.store.topics()
+            beat = self.store.heartbeat()
+            is_ours = beat is None or beat.servers == self.servers
+            known = {name: self._served(each, is_ours=is_ours) for name, each in self.store.topics().items()}
+            before, self._topics = self._topics, known
             for name in list(self._own_writes):
                 if name in before and before[name].key != (self._topics[name].key if name in self._topics else b""):
                     self._own_writes.pop(name, None)  # of a topic that is no more
             return True
 
+    def _served(self, state: TopicState, *, is_ours: bool) -> TopicState:
+        """Return a topic as this process may serve it: not ready if the store was written from other servers (``is_ours``).
+
+        What another writer called ready, and the present one has yet to confirm, is ready here only if it was served here. Then
+        it goes on being served while Kafka does not answer, as everything that is ready does.
+        """
+        if not state.ready or (state.confirmed and is_ours):
+            return state
+        known = self._topics.get(state.name)
+        if not (is_ours and known is not None and known.ready and known.key == state.key):
+            return replace(state, ready=False)
+        return replace(state, error="") if state.error == Unavailable.UNREACHABLE else state
+
     def _listen(self) -> None:
         seen = 0
         while not self._closed.is_set():
-            woken = self._wake_socket.wait(_LOOK_SECONDS)
+            woken = self._wake_socket.wait(_LOOK_SECONDS if self.is_fresh else _LOOK_SOON_SECONDS)
             if self._closed.is_set():
                 return
-            # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
-            seen, before = self.store.transaction(), seen
-            if not woken and seen == before:
-                continue
-            if self.ingest is not None and self.ingest.writing:
-                self.ingest.nudge()
-            self._wake_here()
+            try:
+                if self._look():
+                    seen, woken = 0, True
+                # A datagram may not reach us (another container, another temporary folder): the store tells by itself.
+                seen, before = self.store.transaction(), seen
+                if not woken and seen == before:
+                    continue
+                if self.ingest is not None and self.ingest.writing:
+                    self.ingest.nudge()
+                self._wake_here()
+            except Exception:
+                # Whatever it was, a thread that died would leave this process with what it has read until now.
+                log.exception("store_look_failed cluster=%s", self.config.name)
+                self._closed.wait(_LOOK_SECONDS)
+
+    def _look(self) -> bool:
+        """Look whether the store can be served; return whether it is another one now."""
+        was_fresh = self.is_fresh
+        is_moved = not self.watch.look()
+        if is_moved:
+            self._move()
+        if is_moved or (self.is_fresh and not was_fresh):
+            self._in_loops(Hub.topics_changed)
+        return is_moved
+
+    def _move(self) -> None:
+        """Go on with the generation of the store that is current now. Whatever waits or streams here stays."""
+        store = Store(self.store.folder, self.limits.store_max_bytes)
+        doubt(store, self.servers, self.limits.writer_timeout)
+        left = [(self.store, self.ingest)]
+        with self._topics_lock:
+            self.store = store
+            self._topics_version = b""
+            self._topics = {name: replace(state, ready=False) for name, state in self._topics.items()}
+        self.watch = StoreWatch(self.config.name, store, self.limits)
+        self._asked.clear()
+        self.stamps.clear()
+        self._in_loops(lambda hub: hub.move(store))
+        self._errands.move(store)
+        with self._ingest_lock:
+            self.ingest = self._new_ingest()
+            if self.ingest is not None:
+                self.ingest.start()
+        log.info("store_moved cluster=%s path=%s pid=%s", self.config.name, store.path, os.getpid())
+        leaving = threading.Thread(target=_leave, args=(left,), name=f"kafkaproxy-leave-{self.config.name}", daemon=True)
+        leaving.start()
+        self._leaving = [*(each for each in self._leaving if each.is_alive()), leaving]
+
+
+def _leave(left: list[tuple[Store, Ingest | None]]) -> None:
+    """End what reads into a former generation. It may be in the middle of a transaction, and requests may read from it."""
+    store, ingest = left.pop()
+    if ingest is not None:
+        ingest.close(_LEAVING_SECONDS)
+    store.close(may_be_in_use=True)
+    # An ingest refers to itself. Until it is collected its store stays open, and takes room on the disk.
+    del store, ingest
+    gc.collect()

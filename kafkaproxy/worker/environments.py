@@ -6,58 +6,169 @@ import logging
 import os
 import shutil
 import threading
+import time
+import weakref
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lmdb
 
-__all__ = ["Environment", "close_environment", "open_environment"]
+from kafkaproxy.worker import generations
+
+__all__ = ["UNUSABLE", "Environment", "close_environment", "copy_environment", "needed_bytes", "open_environment"]
 
 log = logging.getLogger("kafkaproxy.store")
+
+_SPARE_BYTES: Final = 64 << 20
+"""What a copy leaves free on the disk."""
+_BLOCKED_SECONDS: Final = 5.0
+"""How long opening waits for a transaction of another process. Transactions are short; one that is not is frozen."""
+
+
+class Torn(Exception):
+    """The data file is shorter than what it holds: to read what is missing would kill the process (SIGBUS)."""
+
+
+class Blocked(Exception):
+    """A process that does not go on has begun to write, so that nothing else can."""
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        super().__init__("another process has begun to write and does not go on")
+        self.env = env
+
+
+UNUSABLE: Final = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, Torn, Blocked)
+"""Why a generation has to be replaced by another one."""
 
 
 @dataclass(slots=True)
 class Environment:
-    """An open environment, its databases by name, and how many use it."""
+    """An open environment of a generation, its databases by name, and how many use it."""
 
+    path: Path
     env: lmdb.Environment
     dbs: Mapping[str, Any]
+    release: weakref.finalize[[int], lmdb.Environment]
+    """Lets the generation be removed; called when the environment is gone at the latest."""
     users: int = 0
 
 
 # LMDB must not be opened twice by one process, and not be carried across a fork: one registry, keyed by process.
 _open: dict[tuple[int, Path], Environment] = {}
+_opening: dict[tuple[int, Path], tuple[lmdb.Environment, Future[Mapping[str, Any]]]] = {}
+"""What is open, but waits for a frozen process; whatever opens it again goes on waiting."""
 _lock = threading.Lock()
 
 
-def open_environment(path: Path, max_bytes: int, names: Iterable[str]) -> Environment:
-    """Open, or share, the environment at ``path``; one that cannot be read is made anew."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+def open_environment(home: Path, max_bytes: int, names: Iterable[str], *, may_replace: bool = True) -> Environment:
+    """Open, or share, the current generation of the store at ``home``.
+
+    One that cannot be read, or in which nothing can be written any more, is replaced by another one; without ``may_replace``
+    the error is raised instead, and ``FileNotFoundError`` where there is none.
+    """
     with _lock:
-        key = (os.getpid(), path.resolve())
-        if key not in _open:
-            _open[key] = _opened(path, max_bytes, tuple(names))
-        _open[key].users += 1
-        return _open[key]
+        while True:
+            path = generations.current(home)
+            if path is None:
+                if not may_replace:
+                    raise FileNotFoundError(home)
+                path = generations.replace(home, None)
+            if (opened := _shared(path) or _held(path, max_bytes, tuple(names), may_replace=may_replace)) is not None:
+                opened.users += 1
+                return opened
+            time.sleep(0.01)  # it is being replaced
 
 
-def close_environment(path: Path) -> None:
-    """Give an environment back; it closes with its last user."""
+def close_environment(opened: Environment, *, may_be_in_use: bool) -> None:
+    """Give an environment back; it closes with its last user.
+
+    ``may_be_in_use``: threads may still be in the middle of a transaction, so it closes when the last of them has ended.
+    """
     with _lock:
-        key = (os.getpid(), path.resolve())
-        _open[key].users -= 1
-        if not _open[key].users:
-            _open.pop(key).env.close()
+        opened.users -= 1
+        if not opened.users:
+            _open.pop((os.getpid(), opened.path.resolve()))
+            if not may_be_in_use:
+                opened.env.close()
+                opened.release()
 
 
-def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> Environment:
+def copy_environment(env: lmdb.Environment, path: Path) -> None:
+    """Copy what an environment holds into the folder of a new one; leave that empty where there is no room or no reading it.
+
+    It needs no lock that a writer could hold.
+    """
+    used, free = needed_bytes(env), shutil.disk_usage(path).free
+    if free < used + _SPARE_BYTES:
+        log.warning("store_not_copied path=%s bytes=%s free=%s: it is made anew from Kafka", path, used, free)
+        return
+    try:
+        env.copy(str(path), compact=True)
+    except (lmdb.Error, OSError) as error:
+        log.warning("store_not_copied path=%s error=%s: it is made anew from Kafka", path, error)
+        (path / "data.mdb").unlink(missing_ok=True)
+
+
+def needed_bytes(env: lmdb.Environment) -> int:
+    """Return how long the data file has to be for what it holds. Reads nothing but its first two pages."""
+    return (int(env.info()["last_pgno"]) + 1) * int(env.stat()["psize"])
+
+
+def _shared(path: Path) -> Environment | None:
+    return _open.get((os.getpid(), path.resolve()))
+
+
+def _held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bool) -> Environment | None:
+    """Open a generation and keep it from being removed; None where it is not current any more."""
+    held = generations.hold(path)
+    if held is None:
+        return None
+    try:
+        env, dbs = _opened(path, max_bytes, names)
+    except UNUSABLE as error:
+        os.close(held)
+        if not may_replace:
+            raise
+        log.error("store_unreadable path=%s error=%s: another one takes its place", path, error)
+        _opening.pop((os.getpid(), path.resolve()), None)
+        _replace(path, error)
+        return None
+    except BaseException:
+        os.close(held)
+        raise
+    opened = _open[os.getpid(), path.resolve()] = Environment(path, env, dbs, weakref.finalize(env, os.close, held))
+    return opened
+
+
+def _replace(path: Path, error: Exception) -> None:
+    if not isinstance(error, Blocked):
+        generations.replace(path.parent, path)
+        return
+
+    def fill(new: Path) -> bool:
+        copy_environment(error.env, new)
+        return True
+
+    generations.try_replace(path.parent, path, fill)
+
+
+def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
+    key = (os.getpid(), path.resolve())
+    env, opening = _opening.pop(key) if key in _opening else _begin_to_open(path, max_bytes, names)
+    try:
+        return env, opening.result(_BLOCKED_SECONDS)
+    except TimeoutError:
+        _opening[key] = env, opening
+        raise Blocked(env) from None
+
+
+def _begin_to_open(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Future[Mapping[str, Any]]]:
     # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the writer
     # starts afresh (see kafkaproxy.worker.lock).
-    attempt = partial(
-        lmdb.open,
+    env = lmdb.open(
         str(path),
         map_size=max_bytes,
         mode=0o600,
@@ -66,14 +177,27 @@ def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> Environment:
         sync=False,
         metasync=False,
     )
-    try:
-        env = attempt()
-    except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-        log.error("store_unreadable path=%s error=%s: it is made anew from Kafka", path, error)
-        shutil.rmtree(path)
-        path.mkdir(mode=0o700)
-        env = attempt()
-    # Only here, and in a transaction of our own: without one open_db() waits for whoever writes and keeps the interpreter's
-    # lock meanwhile. If that is a thread of this process, both wait for ever.
-    with env.begin(write=True) as txn:
-        return Environment(env, {name: env.open_db(name.encode(), txn=txn) for name in names})
+    needed, found = needed_bytes(env), (path / "data.mdb").stat().st_size
+    if found < needed:
+        env.close()
+        raise Torn(f"data.mdb has {found} bytes of {needed}")
+    return env, _open_databases(env, names)
+
+
+def _open_databases(env: lmdb.Environment, names: tuple[str, ...]) -> Future[Mapping[str, Any]]:
+    """Open the databases in a thread: it may wait for a writer that is frozen."""
+    opening: Future[Mapping[str, Any]] = Future()
+
+    def run() -> None:
+        # Only here, and in a transaction of our own: without one open_db() waits for whichever process writes and keeps the
+        # interpreter's lock meanwhile. If that is a thread of this process, both wait for ever.
+        try:
+            with env.begin(write=True) as txn:
+                dbs = {name: env.open_db(name.encode(), txn=txn) for name in names}
+        except BaseException as error:  # noqa: BLE001 - the future has it
+            opening.set_exception(error)
+        else:
+            opening.set_result(dbs)
+
+    threading.Thread(target=run, name="kafkaproxy-open-store", daemon=True).start()
+    return opening

@@ -21,6 +21,7 @@ _READERS: Final = 4
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 1 << 20
 _PATIENCE: Final = 10.0
+_LOOK_SECONDS: Final = 0.2
 # A reader takes a batch and turns to somebody else: what it fetched ahead is thrown away. The back-off would hold up the
 # first fetch after each turn for a second.
 _NOT_AHEAD: Final[Mapping[str, Any]] = {
@@ -39,6 +40,7 @@ class History:
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="kafkaproxy-history")
         self._readers: list[Consumer] = []
         self._own = threading.local()
+        self._closed = threading.Event()
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
         """Return records from ``start`` to before ``end``, and the offset up to which they are all.
@@ -49,7 +51,8 @@ class History:
         return await loop.run_in_executor(self._pool, self._read, topic, partition, start, end)
 
     def close(self) -> None:
-        """Stop."""
+        """Stop; who reads hears that Kafka cannot be reached."""
+        self._closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for reader in self._readers:
             reader.close()
@@ -65,21 +68,20 @@ class History:
         reader = self._reader()
         reader.assign([TopicPartition(topic, partition, start)])
         try:
-            return _collect(reader, topic, partition, start, end)
+            return self._collect(reader, topic, partition, start, end)
         finally:
             reader.unassign()
 
-
-def _collect(reader: Consumer, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
-    deadline = time.monotonic() + _PATIENCE
-    while (left := deadline - time.monotonic()) > 0:
-        first = reader.poll(left)
-        if first is None:
-            break
-        messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_of(each, topic, partition, start)]
-        if messages:
-            return _taken(messages, end)
-    raise TopicUnavailable(Unavailable.UNREACHABLE)
+    def _collect(self, reader: Consumer, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
+        deadline = time.monotonic() + _PATIENCE
+        while (left := deadline - time.monotonic()) > 0 and not self._closed.is_set():
+            first = reader.poll(min(left, _LOOK_SECONDS))
+            if first is None:
+                continue
+            messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_of(each, topic, partition, start)]
+            if messages:
+                return _taken(messages, end)
+        raise TopicUnavailable(Unavailable.UNREACHABLE)
 
 
 def _is_of(message: Message, topic: str, partition: int, start: int) -> bool:

@@ -15,13 +15,16 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-__all__ = ["WriterLock", "mark", "prepare", "writer_pid"]
+__all__ = ["WriterLock", "make_private", "mark", "prepare", "writer_pid"]
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class WriterLock:
-    """An advisory lock (``flock``) on ``writer.lock`` in the store's folder; the kernel frees it when the process dies."""
+    """An advisory lock (``flock``) on ``writer.lock`` in the folder of a store's generation (``Store.path``).
+
+    The kernel frees it when the process dies.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "writer.lock"
@@ -54,8 +57,10 @@ class WriterLock:
             self._fd = None
 
 
-def writer_pid(folder: Path) -> int | None:
-    """Return the process that writes the store of ``folder``; None where nobody does."""
+def writer_pid(folder: Path | None) -> int | None:
+    """Return the process that writes the generation in ``folder``; None where no process does, or there is no folder."""
+    if folder is None:
+        return None
     try:
         fd = os.open(folder / "writer.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -69,7 +74,7 @@ def writer_pid(folder: Path) -> int | None:
     return None
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make the folder and the one around it; refuse what another user made, or may change: it says what we serve."""
     for each in (folder.parent, folder):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,7 +87,7 @@ def _make_private(folder: Path) -> None:
 
 def prepare(folder: Path) -> None:
     """Create the folder; delete what a crash of the machine may have torn. Call before the store is opened."""
-    _make_private(folder)
+    make_private(folder)
     fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -32,12 +32,18 @@ class Outage:
     """A time in which no broker answers. Two of them are never the same, whatever their reasons."""
 
     reason: ProduceFailure = ProduceFailure.UNREACHABLE
+    is_clean: bool = True
+    """Whether the producer had no record when it began: then none that it has since was ever sent."""
 
 
 class Reachability:
-    """What is known of the brokers. ``ask(seconds)`` asks them anything; it raises where none answers in that time."""
+    """What is known of the brokers.
 
-    def __init__(self, cluster: str, name: str, ask: Callable[[float], object]) -> None:
+    ``ask(seconds)`` asks them anything; it raises where none answers in that time. ``queued`` returns how many records the
+    producer has.
+    """
+
+    def __init__(self, cluster: str, name: str, ask: Callable[[float], object], queued: Callable[[], int]) -> None:
         self.outage: Outage | None = Outage()
         """The outage that lasts; nobody has answered yet."""
         self.refusal: ProduceFailure | None = None
@@ -45,6 +51,7 @@ class Reachability:
         self._up = BROKER_UP.cell(cluster)
         self._name = name
         self._ask = ask
+        self._queued = queued
         self._lock = threading.Lock()
         self._looking = False
         self._closed = threading.Event()
@@ -75,7 +82,7 @@ class Reachability:
     def _begin(self, reason: ProduceFailure) -> None:
         self._up.value = 0
         if self.outage is None:
-            self.outage = Outage(reason)
+            self.outage = Outage(reason, is_clean=not self._queued())
         elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that nobody can be reached
             self.outage.reason = reason
 

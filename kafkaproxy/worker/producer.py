@@ -1,13 +1,15 @@
-"""Producing: one librdkafka producer per kind of acknowledgement, delivery reports handed to event loops in batches."""
+"""Producing: one librdkafka producer per kind of acknowledgement. Its reports go to the mailboxes of event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 import threading
-from collections import deque
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from kafkaproxy.metrics import RECORDS
 from kafkaproxy.worker.client import Limits, producer_config
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
+from kafkaproxy.worker.mailbox import Mailbox, Outcome, Overdue, Sent
 from kafkaproxy.worker.outage import Outage, Reachability
 from kafkaproxy.worker.repeats import librdkafka_log
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
@@ -42,8 +45,8 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
     KafkaError._AUTHENTICATION: ProduceFailure.NOT_AUTHORIZED,  # noqa: SLF001
     KafkaError._TRANSPORT: ProduceFailure.UNREACHABLE,  # noqa: SLF001
     KafkaError._ALL_BROKERS_DOWN: ProduceFailure.UNREACHABLE,  # noqa: SLF001
-    KafkaError._PURGE_QUEUE: ProduceFailure.UNREACHABLE,  # noqa: SLF001
-    KafkaError._PURGE_INFLIGHT: ProduceFailure.UNREACHABLE,  # noqa: SLF001
+    KafkaError._PURGE_QUEUE: ProduceFailure.TIMED_OUT,  # noqa: SLF001
+    KafkaError._PURGE_INFLIGHT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
     KafkaError._QUEUE_FULL: ProduceFailure.QUEUE_FULL,  # noqa: SLF001
     KafkaError.NOT_ENOUGH_REPLICAS: ProduceFailure.UNREACHABLE,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ProduceFailure.TIMED_OUT,
@@ -51,8 +54,12 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
     KafkaError._TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
     KafkaError.REQUEST_TIMED_OUT: ProduceFailure.TIMED_OUT,
 }
-_Report = tuple[asyncio.Future[Delivery], ProduceError | Delivery]
-_TIMED_OUT: Final = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
+_GIVEN_UP: Final = frozenset(
+    {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
+)
+"""How a record ends of which librdkafka does not know whether a broker has it."""
+_PURGE_SECONDS: Final = 0.5
+_QUEUED, _IN_FLIGHT = KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT  # noqa: SLF001
 
 
 class AckedProducer:
@@ -63,13 +70,17 @@ class AckedProducer:
         self._name = f"{cluster.name}/{acks}"
         self._cluster = cluster.name
         self._acknowledged = RECORDS.cell(cluster.name, "acknowledged")
-        self._reports: dict[asyncio.AbstractEventLoop, deque[_Report]] = {}
-        self._woken: set[asyncio.AbstractEventLoop] = set()
-        """The loops that are about to take their reports."""
-        self._patient: set[asyncio.Future[Delivery]] = set()
+        self._patience = limits.produce_timeout
+        self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
+        self._overdue = Overdue()
         self._lock = threading.Lock()
-        self._brokers = Reachability(cluster.name, self._name, lambda seconds: self._producer.list_topics(timeout=seconds))
+        self._brokers = Reachability(
+            cluster.name, self._name, lambda seconds: self._producer.list_topics(timeout=seconds), self.queued
+        )
         self._closed = threading.Event()
+        self._lost: Counter[tuple[str, int]] = Counter()
+        """Topic and code of the error → how many records were given up since it was told to stop."""
+        self._stopping = False
         self._generation = 0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
@@ -81,19 +92,24 @@ class AckedProducer:
     ) -> asyncio.Future[Delivery]:
         """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`.
 
-        ``patient``: who waits for something else first need not be woken for an acknowledgement. It is done when
-        :meth:`settle` is called, which has to be; a failure is told at once.
+        It fails by itself after ``PRODUCE_TIMEOUT_SECONDS``; the record may be written nevertheless, now or later.
+
+        ``patient``: the caller waits for something else first and need not be woken for an acknowledgement. The future is done
+        when :meth:`settle` is called, which has to be; a failure is told at once.
         """
         brokers = self._brokers
         if brokers.refusal is not None:
-            raise self._refused(brokers.refusal)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Delivery] = loop.create_future()
-        outage = brokers.outage
+            raise self._refused(brokers.refusal, "No broker answers: nothing is sent until one does.")
+        if topic in self._overdue.full:
+            raise self._refused(ProduceFailure.QUEUE_FULL, f"Kafka has not taken too many records of {topic}.")
+        mailbox = self._mailbox()
+        sent = mailbox.begin(topic, 0 if value is None else len(value), brokers.outage)
+        future = sent.future
+        assert future is not None
 
         def report(error: KafkaError | None, message: Message) -> None:
             # Not the message itself: it holds the value, and a report may have to wait.
-            self._report(loop, future, _delivery(message) if error is None else self._error(error, outage))
+            self._report(mailbox, sent, error, _delivery(message) if error is None else self._error(error, sent.outage))
 
         try:
             self._producer.produce(topic, value, key, headers=list(headers), on_delivery=report)
@@ -101,27 +117,46 @@ class AckedProducer:
             raise ProduceError(ProduceFailure.QUEUE_FULL, str(error)) from error
         except KafkaException as error:
             raise self._error(error.args[0]) from error
-        if patient:
-            with self._lock:
-                self._patient.add(future)
+        mailbox.add(sent, patient=patient)
         return future
+
+    def rejoin(self, sent: Sent, *, patient: bool = False) -> asyncio.Future[Delivery]:
+        """Wait again, as :meth:`produce` does, for a record whose first request was told that it took too long."""
+        return self._mailbox().rejoin(sent, patient=patient)
 
     def settle(self, future: asyncio.Future[Delivery]) -> None:
         """Say whether a patient future's record is acknowledged; from here on it is done at once."""
-        with self._lock:
-            self._patient.discard(future)
-        self._hand_over(future.get_loop())
+        mailbox = self._mailboxes.get(future.get_loop())
+        if mailbox is not None:
+            mailbox.settle(future)
 
     def queued(self) -> int:
         """Return how many records are not acknowledged yet."""
         return len(self._producer)
 
+    def hurry(self, seconds: float) -> None:
+        """Let a request wait no longer than this for its acknowledgement from now on: the process stops."""
+        self._stopping = True
+        self._patience = min(self._patience, seconds)
+        for mailbox in tuple(self._mailboxes.values()):
+            mailbox.hurry(seconds)
+
     def close(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for what was handed over, then stop."""
+        """Wait up to ``timeout`` seconds for what was handed over, say in the log what was not delivered, and stop."""
+        self._stopping = True
         self._producer.flush(timeout)
         self._brokers.close()
         self._closed.set()
+        self._give_up_rest()
         self._thread.join(timeout=2)
+
+    def _mailbox(self) -> Mailbox:
+        loop = asyncio.get_running_loop()
+        mailbox = self._mailboxes.get(loop)
+        if mailbox is None:
+            made = Mailbox(loop, self._patience, self._deliver, self._expire, self._overdue)
+            mailbox = self._mailboxes.setdefault(loop, made)
+        return mailbox
 
     def _new_producer(self) -> Producer:
         return Producer({**self._config, "error_cb": partial(self._on_error, self._generation)})
@@ -137,51 +172,54 @@ class AckedProducer:
                 # Whatever it was: without this thread nobody would hear of a record again.
                 log.exception("producer_failed producer=%s", self._name)
 
-    def _report(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Delivery], outcome: ProduceError | Delivery
-    ) -> None:
-        """Queue a report for its loop; only the first of a batch that somebody waits for wakes the loop."""
-        with self._lock:
-            self._reports.setdefault(loop, deque()).append((future, outcome))
-            patient = future in self._patient and isinstance(outcome, Delivery)
-            if patient or loop in self._woken:
-                return
-            self._woken.add(loop)
-        try:
-            loop.call_soon_threadsafe(self._hand_over, loop)
-        except RuntimeError:  # the loop is closed, and whoever waited is gone with it
-            with self._lock:
-                self._reports.pop(loop, None)
-                self._woken.discard(loop)
+    def _report(self, mailbox: Mailbox, sent: Sent, error: KafkaError | None, outcome: Outcome) -> None:
+        if self._stopping and error is not None and error.code() in (_QUEUED, _IN_FLIGHT):
+            self._lost[sent.topic, error.code()] += 1
+        if not mailbox.post(sent, outcome):
+            self._mailboxes.pop(mailbox.loop, None)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            reports = self._reports.pop(loop, None) or ()
-            self._woken.discard(loop)
-            self._patient.difference_update(future for future, _ in reports)
-        for future, outcome in reports:
-            if future.done():  # the request was cancelled meanwhile
-                continue
-            if isinstance(outcome, Delivery):
-                self._acknowledged.value += 1
-                if self._brokers.outage is not None:
-                    self._brokers.note_answer()
-                future.set_result(outcome)
+    def _deliver(self, future: asyncio.Future[Delivery], outcome: Outcome) -> None:
+        if isinstance(outcome, Delivery):
+            self._acknowledged.value += 1
+            if self._brokers.outage is not None:
+                self._brokers.note_answer()
+            future.set_result(outcome)
+        else:
+            RECORDS.cell(self._cluster, outcome.reason).value += 1
+            future.set_exception(outcome)
+
+    def _expire(self, due: Sequence[Sent]) -> None:
+        """Tell requests that their time is over.
+
+        What was handed over in an outage that still lasts was never sent if librdkafka had nothing else to send. It is thrown
+        away, so that it is not written after the request was told that Kafka cannot be reached. Anything else stays: a broker
+        may have it, and what an idempotent producer sends after a gap is not taken.
+        """
+        lasting = self._brokers.outage
+        for sent in due:
+            unsent = lasting is not None and lasting.is_clean and sent.outage is lasting
+            if lasting is not None and unsent:
+                outcome = ProduceError(lasting.reason, "No broker answered in time.")
             else:
-                RECORDS.cell(self._cluster, outcome.reason).value += 1
-                future.set_exception(outcome)
+                outcome = ProduceError(ProduceFailure.TIMED_OUT, "Not acknowledged in time.", sent)
+            if unsent and self.queued():
+                self._replace(self._generation)
+            if sent.future is not None and not sent.future.done():
+                self._deliver(sent.future, outcome)
+            sent.future = None
+        self._brokers.doubt()
 
-    def _refused(self, reason: ProduceFailure) -> ProduceError:
+    def _refused(self, reason: ProduceFailure, detail: str) -> ProduceError:
         RECORDS.cell(self._cluster, reason).value += 1
-        return ProduceError(reason, "No broker answers: nothing is sent until one does.")
+        return ProduceError(reason, detail)
 
     def _error(self, error: KafkaError, outage: Outage | None = None) -> ProduceError:
         """Return the failure of a record that was handed over in ``outage``.
 
-        One that timed out in it went nowhere. Any other may have been sent, and only its acknowledgement be missing.
+        One that was given up in it went nowhere. Any other may have been sent, and only its acknowledgement be missing.
         """
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
-        if error.code() in _TIMED_OUT:
+        if error.code() in _GIVEN_UP:
             if outage is not None and outage is self._brokers.outage:
                 reason = outage.reason
             self._brokers.doubt()
@@ -191,19 +229,31 @@ class AckedProducer:
         """Note a state that no single record tells; librdkafka goes on trying by itself."""
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):  # noqa: SLF001
             self._brokers.doubt(_FAILURES[error.code()])
-        if error.fatal():
-            self._recreate(generation, error)
+        if error.fatal() and self._replace(generation):
+            log.error("producer_recreated producer=%s error=%s", self._name, error.name())
         librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())
 
-    def _recreate(self, generation: int, error: KafkaError) -> None:
-        """An idempotent producer that cannot keep its promise fails for good: begin with a new one."""
+    def _replace(self, generation: int) -> bool:
+        """Begin with a new producer and give up what the one of this generation has; return whether there was such a one.
+
+        An idempotent producer that cannot keep its promise fails for good, and one that has lost a record leaves a gap.
+        """
         with self._lock:
             if self._closed.is_set() or generation != self._generation:
-                return
+                return False
             self._generation += 1
-            log.error("producer_recreated producer=%s error=%s", self._name, error.name())
             old, self._producer = self._producer, self._new_producer()
         threading.Thread(target=_give_up, args=(old,), name=f"kafkaproxy-give-up-{self._name}", daemon=True).start()
+        return True
+
+    def _give_up_rest(self) -> None:
+        """Give up what is left at the end, and say in the log how much was not delivered since the stop began."""
+        _give_up(self._producer, _PURGE_SECONDS)
+        for topic in sorted({topic for topic, _ in self._lost}):
+            unsent, in_flight = self._lost[topic, _QUEUED], self._lost[topic, _IN_FLIGHT]
+            log.error(
+                "records_not_delivered producer=%s topic=%s unsent=%s unconfirmed=%s", self._name, topic, unsent, in_flight
+            )
 
 
 def _delivery(message: Message) -> Delivery:
@@ -211,9 +261,10 @@ def _delivery(message: Message) -> Delivery:
     return Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset)
 
 
-def _give_up(producer: Producer) -> None:
+def _give_up(producer: Producer, seconds: float = math.inf) -> None:
     """Report every record that a producer still has as failed."""
-    producer.purge()
-    while len(producer):
+    until = time.monotonic() + seconds
+    while len(producer) and time.monotonic() < until:
+        producer.purge()
         with contextlib.suppress(KafkaException):  # it says again that it failed for good
-            producer.flush(1)
+            producer.flush(0.1)

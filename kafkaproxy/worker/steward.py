@@ -13,11 +13,13 @@ from kafkaproxy.metrics import STORE_BYTES, TOPICS_STOPPED
 from kafkaproxy.worker.budget import shrink, total_bytes
 from kafkaproxy.worker.room import StoreFull, crowded_from, is_full, is_of_disk, used_bytes
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.writing import Batch, StoreWriter
+from kafkaproxy.worker.writing import Batch
 
 __all__ = ["Steward"]
 
 _DISK_BYTES: Final = 32 << 20
+Write = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
+"""Writes batches by topic in one transaction (a method of the store's writer)."""
 _NOBODY: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
@@ -61,34 +63,32 @@ class Steward:
         """
         return shrink(self._store, state, min(self._budget(state.name), self._most))
 
-    def write(
-        self, writer: StoreWriter, batches: Mapping[str, Batch], states: Mapping[str, TopicState]
-    ) -> Mapping[str, Exception]:
+    def write(self, write: Write, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> Mapping[str, Exception]:
         """Write what a poll brought; return the topics for which there is no room, and why. The others are written."""
         try:
-            writer.apply(batches, states)
+            write(batches, states)
         except (StoreFull, lmdb.Error) as error:
             if not is_full(error):
                 raise
-            outcomes = {name: self._write_one(writer, name, batch, states) for name, batch in batches.items()}
+            outcomes = {name: self._write_one(write, name, batch, states) for name, batch in batches.items()}
             return {name: reason for name, reason in outcomes.items() if reason is not None}
         return _NOBODY
 
-    def _write_one(self, writer: StoreWriter, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
+    def _write_one(self, write: Write, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
         """Write as much of a topic as there is room for; return what keeps the rest out."""
         try:
-            writer.apply({name: batch}, states)
+            write({name: batch}, states)
         except (StoreFull, lmdb.Error) as error:
             if is_of_disk(error):  # what little there is left is for the others
                 return error
             if not is_full(error):
                 raise
             if self._make_room(states.values()):
-                return self._write_one(writer, name, batch, states)
+                return self._write_one(write, name, batch, states)
             if len(batch.records) <= 1:
                 return error
             first, second = batch.halves()
-            return self._write_one(writer, name, first, states) or self._write_one(writer, name, second, states)
+            return self._write_one(write, name, first, states) or self._write_one(write, name, second, states)
         return None
 
     def _make_room(self, states: Collection[TopicState]) -> bool:

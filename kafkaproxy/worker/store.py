@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import lmdb
 
-from kafkaproxy.worker import codec
-from kafkaproxy.worker.environments import close_environment, open_environment
+from kafkaproxy.worker import codec, generations
+from kafkaproxy.worker.environments import close_environment, needed_bytes, open_environment
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["FORMAT", "Heartbeat", "Progress", "Store", "TopicState"]
+__all__ = ["FORMAT", "Heartbeat", "Progress", "Store", "TopicState", "current_path"]
 
 log = logging.getLogger("kafkaproxy.store")
 
@@ -33,6 +33,7 @@ FORMAT: Final = 3
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
 
 _RESERVE: Final = 1 << 20
+_AHEAD: Final = 64 << 20
 _LATEST: Final = struct.Struct(">Qq")
 _PROGRESS: Final = struct.Struct(">QQQ")
 _REPLY: Final = struct.Struct(">IQ")
@@ -74,8 +75,14 @@ class TopicState:
     partitions: int = 0
     compacted: bool = False
     roles: frozenset[Role] = frozenset()
+    """What the store serves it for."""
+    building: frozenset[Role] = frozenset()
+    """Roles that were added while the topic was read: records are indexed for them, older ones have yet to be read again."""
     ready: bool = False
-    """Whether the present writer has read it to its end once."""
+    """True if it was read to the end that it had when reading began."""
+    confirmed: bool = True
+    """False if only the writer before called it ready. Then it is ready for processes that served it, which go on, and for no
+    other: the present writer has yet to read it to the end that it had when it took over."""
     error: str = ""
     """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
     cuts: int = 0
@@ -89,29 +96,54 @@ class TopicState:
             key = hashlib.blake2b(key + self.cuts.to_bytes(8), digest_size=codec.ID_BYTES).digest()
         object.__setattr__(self, "key", key)
 
+    @property
+    def indexed(self) -> frozenset[Role]:
+        """The roles for which arriving records are indexed and kept."""
+        return self.roles | self.building
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if the store keeps every record that Kafka has: each counts for a merge, or may be a reply."""
+        return Role.REPLY in self.indexed or (Role.FETCH in self.indexed and not self.compacted)
+
+    @property
+    def keeps_newest_only(self) -> bool:
+        """True if superseded records are removed at once."""
+        return self.compacted and self.indexed == {Role.FETCH}
+
     def dump(self) -> bytes:
         """Encode for the store."""
         data = asdict(self)
         del data["key"]
-        return json.dumps({**data, "roles": sorted(self.roles)}).encode()
+        return json.dumps({**data, "roles": sorted(self.roles), "building": sorted(self.building)}).encode()
 
     @classmethod
     def load(cls, data: bytes) -> TopicState:
         """Decode what :meth:`dump` wrote."""
         values = json.loads(data)
-        return cls(**{**values, "roles": frozenset(Role(role) for role in values["roles"])})
+        roles = {name: frozenset(Role(role) for role in values.get(name, ())) for name in ("roles", "building")}
+        return cls(**{**values, **roles})
 
 
 class Store:
-    """One cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
+    """One generation of a cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, *, may_replace: bool = True) -> None:
+        """Open the current generation of the store in a cluster's ``folder``; make one where there is none that can be used.
+
+        Without ``may_replace`` an error is raised instead: ``FileNotFoundError``, or the one that was met.
+        """
         self.folder = folder
-        self.path = folder / f"store-{FORMAT}"
+        self.home = home_of(folder)
+        """The folder of the generations."""
         self.max_bytes = max_bytes
         """The most that topics may take; the map has a reserve beyond it (:mod:`kafkaproxy.worker.room`)."""
-        opened = open_environment(self.path, max_bytes + max_bytes // 8 + _RESERVE, DATABASES)
-        self._env, self._dbs = opened.env, opened.dbs
+        self._map_bytes = max_bytes + max_bytes // 8 + _RESERVE
+        self._opened = open_environment(self.home, self._map_bytes, DATABASES, may_replace=may_replace)
+        self._env, self._dbs = self._opened.env, self._opened.dbs
+        self.path = self._opened.path
+        """The folder of this generation."""
+        self._longest = 0
 
     @property
     def env(self) -> lmdb.Environment:
@@ -127,9 +159,38 @@ class Store:
         last: int = self._env.info()["last_txnid"]
         return last
 
-    def close(self) -> None:
-        """Give the environment back; it closes with its last user."""
-        close_environment(self.path)
+    @property
+    def is_current(self) -> bool:
+        """Whether no other generation has taken the place of this one."""
+        return generations.current(self.home) == self.path
+
+    def is_torn(self) -> bool:
+        """Whether the data file was cut, or removed, while it was in use: it must not be read any more."""
+        needed = needed_bytes(self._env)
+        try:
+            size = (self.path / "data.mdb").stat().st_size
+        except FileNotFoundError:
+            return True
+        self._longest = max(self._longest, size)
+        return size < needed and size < self._longest
+
+    def keep_ahead(self) -> None:
+        """Keep the data file longer than what it holds; call in a transaction that writes, so that nothing else does.
+
+        LMDB itself may leave pages unwritten at the end, which would look as if the file had been cut. What is added takes no
+        room on the disk.
+        """
+        data = self.path / "data.mdb"
+        needed, size = needed_bytes(self._env), data.stat().st_size
+        if needed <= size < needed + _AHEAD // 2:
+            os.truncate(data, max(min(needed + _AHEAD, self._map_bytes), size))
+
+    def close(self, *, may_be_in_use: bool = False) -> None:
+        """Give the environment back; it closes with its last user.
+
+        ``may_be_in_use``: it closes when the last transaction of any thread has ended.
+        """
+        close_environment(self._opened, may_be_in_use=may_be_in_use)
 
     def topics(self) -> dict[str, TopicState]:
         """Return every topic the store knows, by name."""
@@ -208,7 +269,7 @@ class Store:
             at = txn.get(codec.index_key(topic_id, correlation_id), db=self._dbs["replies"])
             if at is None:
                 return None
-            partition, offset = _REPLY.unpack(at)
+            partition, offset = unpack_reply(at)
             data = txn.get(codec.position_key(topic_id, partition, offset), db=self._dbs["records"])
             return None if data is None else codec.decode_record(partition, offset, data)
 
@@ -289,6 +350,16 @@ class Store:
         return newest_position(txn, self._dbs["latest"], codec.index_key(state.key, key)) == (partition, offset)
 
 
+def home_of(folder: Path) -> Path:
+    """Return where the generations of the store in a cluster's folder lie."""
+    return folder / f"store-{FORMAT}"
+
+
+def current_path(folder: Path) -> Path | None:
+    """Return the folder of the generation that is in service in a cluster's folder; None where there is none."""
+    return generations.current(home_of(folder))
+
+
 def read_progress(txn: lmdb.Transaction, db: Any, topic_id: bytes) -> dict[int, Progress]:
     """Read the progress rows of a topic."""
     rows: dict[int, Progress] = {}
@@ -331,6 +402,12 @@ def latest_offset(row: bytes | memoryview) -> int:
 def pack_reply(partition: int, offset: int) -> bytes:
     """Encode a row of ``replies``."""
     return _REPLY.pack(partition, offset)
+
+
+def unpack_reply(row: bytes | memoryview) -> tuple[int, int]:
+    """Decode a row of ``replies``: partition and offset."""
+    partition, offset = _REPLY.unpack(row)
+    return partition, offset
 
 
 def _read(

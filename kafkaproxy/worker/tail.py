@@ -7,7 +7,9 @@ the ring is a cursor in the store again (:mod:`kafkaproxy.consumers.cursor`); no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kafkaproxy.core.progress import Encoder
@@ -18,10 +20,15 @@ from kafkaproxy.worker.rings import Rings
 from kafkaproxy.worker.store import Progress, Store
 from kafkaproxy.worker.types import Record
 
-__all__ = ["StreamTail"]
+__all__ = ["StreamTail", "in_turn"]
 
-_PER_STEP: Final = 500
+_PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 4 << 20
+
+
+def in_turn(partitions: Iterable[int], last: int) -> list[int]:
+    """Return the partitions, first those after the one that was read last: a busy one does not hold up the others."""
+    return sorted(partitions, key=lambda each: (each <= last, each))
 
 
 class StreamTail:
@@ -34,6 +41,8 @@ class StreamTail:
         """Whether the topic is not read any more: streams end."""
         self.waiters: set[asyncio.Future[None]] = set()
         """The streams that wait for the end to move, without a place in a ring."""
+        self._last = -1
+        """The partition that was read last."""
         self._groups: dict[View, Group] = {}
         self._rings = Rings()
         self._begin(topic_id, positions)
@@ -86,16 +95,24 @@ class StreamTail:
         self.ended = True
         self._send_back()
 
-    def advance(self, store: Store) -> bool:
-        """Read what is new and frame it for the groups; return whether there is still more."""
+    def advance(self, store: Store, deadline: float = math.inf) -> bool:
+        """Read what is new and frame it for the groups; return True if there is more.
+
+        ``deadline``: when to stop, by the performance counter.
+        """
         behind = moved = False
         touched: set[Group] = set()
-        for partition, progress in store.progress(self.topic_id).items():
+        known = store.progress(self.topic_id)
+        for partition in in_turn(known, self._last):
+            progress = known[partition]
+            if moved and time.perf_counter() > deadline:
+                behind = True
+                break
             # A partition that the topic grew by is read from its beginning.
             start = self.positions.get(partition, progress.log_start)
             if start < progress.next_offset or partition not in self.positions:
                 behind |= self._advance_partition(store, partition, start, progress, touched)
-                moved = True
+                moved, self._last = True, partition
         for group in touched:
             group.wake()
         if moved:

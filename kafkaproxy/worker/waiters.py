@@ -11,21 +11,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
+from kafkaproxy.worker.mailbox import late
 from kafkaproxy.worker.store import Store, TopicState
-from kafkaproxy.worker.tail import StreamTail
+from kafkaproxy.worker.tail import StreamTail, in_turn
 from kafkaproxy.worker.types import Record
 
 __all__ = ["Hub"]
 
-_PER_STEP: Final = 500
+_STEP_SECONDS: Final = 0.005
+"""How long the loop is kept busy with new records before others have their turn."""
+_PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 4 << 20
 _LASTING: Final = (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL)
 """Why nothing will come of a topic until an operator does something; that no broker answers passes."""
+_KEEP_SECONDS: Final = 60.0
+_MOST_KEPT: Final = 10_000
 T = TypeVar("T")
 P = ParamSpec("P")
 Future = asyncio.Future
@@ -44,6 +50,12 @@ class _Tail:
     replies: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
     keys: dict[bytes, set[asyncio.Event]] = field(default_factory=dict)
     changes: set[asyncio.Event] = field(default_factory=set)
+    last: int = -1
+    """The partition that was read last."""
+
+    @property
+    def awaits_replies(self) -> bool:
+        return bool(self.eager or self.replies)
 
     @property
     def idle(self) -> bool:
@@ -101,8 +113,16 @@ class Hub:
         self._streams: dict[str, StreamTail] = {}
         self._states: set[Future[None]] = set()
         self._exchanges: dict[str, _Shared] = {}
+        self._turn = 0
+        """With which topic the next step begins."""
+        self._kept: dict[str, Future[Any]] = {}
+        """The work of exchanges that ended while it was undecided, for the next of that name."""
         self._scheduled = False
         self._lock = threading.Lock()
+
+    def move(self, store: Store) -> None:
+        """Go on with another generation of the store: what waits here waits for what comes there."""
+        self._store = store
 
     def wake(self) -> None:
         """Look at the store soon; from any thread. Many wakes before that are one. Raises where the loop is closed."""
@@ -168,18 +188,23 @@ class Hub:
             self._forget(topic, tail)
 
     @contextlib.contextmanager
-    def exchange(self, name: str, start: Callable[P, Future[T]]) -> Iterator[Callable[P, Future[T]]]:
+    def exchange(
+        self, name: str, start: Callable[Concatenate[Future[T] | None, P], Future[T]]
+    ) -> Iterator[Callable[P, Future[T]]]:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
-        What failed is for who shared it until then: the next to ask starts anew.
-        Shield what is returned: it belongs to all of them. It is forgotten when the last one left.
+        What failed is for who shared it until then: the next to ask starts anew. ``start`` is given what failed last.
+        Shield what is returned: it belongs to all of them. It is forgotten when the last one left; work that is undecided then
+        is kept for the next of that name, until a minute after it is decided.
         """
-        shared = self._exchanges.setdefault(name, _Shared())
+        shared = self._exchanges.get(name)
+        if shared is None:
+            shared = self._exchanges[name] = _Shared(work=self._kept.pop(name, None))
         shared.users += 1
 
         def outcome(*args: P.args, **kwargs: P.kwargs) -> Future[T]:
             if shared.work is None or _has_failed(shared.work):
-                shared.work = start(*args, **kwargs)
+                shared.work = start(shared.work, *args, **kwargs)
             return shared.work
 
         try:
@@ -188,6 +213,20 @@ class Hub:
             shared.users -= 1
             if not shared.users:
                 del self._exchanges[name]
+                if shared.work is not None and (not shared.work.done() or late(shared.work) is not None):
+                    self._keep(name, shared.work)
+
+    def _keep(self, name: str, work: Future[Any]) -> None:
+        if len(self._kept) >= _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[name] = work
+        self.loop.call_later(_KEEP_SECONDS, self._stop_keeping, name, work)
+
+    def _stop_keeping(self, name: str, work: Future[Any]) -> None:
+        if self._kept.get(name) is work:
+            del self._kept[name]
+            if not work.done() or ((sent := late(work)) is not None and sent.outcome is None):
+                self._keep(name, work)
 
     async def states_changed(self) -> None:
         """Wait until the states of topics changed."""
@@ -224,14 +263,27 @@ class Hub:
 
     def _advance(self) -> None:
         self._scheduled = False
+        deadline = time.perf_counter() + _STEP_SECONDS
         behind = False
-        for tail in list(self._tails.values()):
-            behind |= self._advance_tail(tail)
-        for stream in self._streams.values():
-            behind |= stream.advance(self._store)
-            stream.look_again()
+        for tail in [each for each in self._tails.values() if each.awaits_replies]:
+            behind |= self._advance_tail(tail, deadline)
+        others = [each for each in self._tails.values() if not each.awaits_replies]
+        work: list[_Tail | StreamTail] = [*others, *self._streams.values()]
+        for number in range(len(work)):
+            if number and time.perf_counter() > deadline:
+                self._turn, behind = self._turn + number, True
+                break
+            each = work[(self._turn + number) % len(work)]
+            behind |= (
+                self._advance_stream(each, deadline) if isinstance(each, StreamTail) else self._advance_tail(each, deadline)
+            )
         if behind:  # let requests in between; nothing is lost, the positions stay
             self.wake()
+
+    def _advance_stream(self, stream: StreamTail, deadline: float) -> bool:
+        behind = stream.advance(self._store, deadline)
+        stream.look_again()
+        return behind
 
     @contextlib.contextmanager
     def stream(self, topic: str, topic_id: bytes) -> Iterator[StreamTail]:
@@ -249,7 +301,7 @@ class Hub:
 
     def advance(self, tail: StreamTail) -> None:
         """Bring a live end as far as the store is, or a step towards it."""
-        if tail.advance(self._store):
+        if tail.advance(self._store, time.perf_counter() + _STEP_SECONDS):
             self.wake()
 
     def topics_changed(self) -> None:
@@ -284,13 +336,16 @@ class Hub:
         reached = self._store.next_offsets(stream.topic_id)
         return any(partition in reached and reached[partition] < offset for partition, offset in stream.positions.items())
 
-    def _advance_tail(self, tail: _Tail) -> bool:
-        """Read what is new in a topic; return whether there is still more."""
+    def _advance_tail(self, tail: _Tail, deadline: float) -> bool:
+        """Read what is new in a topic, up to a time of the performance counter; return True if there is still more."""
         if not tail.key:
             return False
-        behind = False
-        for partition, end in self._store.next_offsets(tail.key).items():
-            start = tail.positions.get(partition, 0)
+        behind = moved = False
+        ends = self._store.next_offsets(tail.key)
+        for partition in in_turn(ends, tail.last):
+            if moved and time.perf_counter() > deadline:
+                return True
+            start, end = tail.positions.get(partition, 0), ends[partition]
             if start >= end:
                 if start > end:  # a log that was truncated, or is read anew, goes on from less
                     tail.positions[partition] = end
@@ -298,6 +353,7 @@ class Hub:
                 continue
             for event in tail.changes:  # without a record too: the end of a transaction moves a log on
                 event.set()
+            tail.last, moved = partition, True
             unseen = tail.unseen(partition, start, end)
             records, reached = self._store.read(tail.key, partition, unseen, end, _PER_STEP, _BYTES_PER_STEP)
             tail.positions[partition] = reached

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from kafkaproxy.metrics import BROKER_UP
@@ -23,11 +23,13 @@ __all__ = ["TopicInfo", "Watcher"]
 
 log = logging.getLogger("kafkaproxy.watcher")
 
+_COMMITTED: Final = IsolationLevel.READ_COMMITTED
 _PATIENCE: Final = 8.0
 _POLICY_SECONDS: Final = 300.0
 _UNKNOWN_POLICY_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.5
-"""Between two attempts to reach a cluster; each of them waits :data:`_PATIENCE` by itself."""
+"""Between two attempts to reach a cluster (each of them waits :data:`_PATIENCE` by itself), or to ask about topics of which
+Kafka could not tell everything, as while leaders are elected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class TopicInfo:
     """``cleanup.policy``; None where the broker does not say."""
     earliest: Mapping[int, int] = field(default_factory=dict)
     latest: Mapping[int, int] = field(default_factory=dict)
+    """The last stable offset of each partition: where its log ends for a reader of committed records."""
     error: Unavailable | None = None
     asked: float = 0.0
     """When it was asked about its log, by the monotonic clock."""
@@ -89,14 +92,22 @@ class Watcher:
 
     def _run(self) -> None:
         admin = AdminClient(self._config)
+        untold: list[str] = []
+        due = time.monotonic() + self._interval
         while not self._closed:
-            self._kick.wait(min(self._interval, _AGAIN_SECONDS) if self._down else self._interval)
+            wait = max(due - time.monotonic(), 0)
+            is_kicked = self._kick.wait(min(wait, _AGAIN_SECONDS) if self._down or untold else wait)
             self._kick.clear()
-            names = sorted(self._wanted)
+            is_due = is_kicked or self._down or time.monotonic() >= due
+            names = sorted(self._wanted if is_due else self._wanted.intersection(untold))
+            due = time.monotonic() + self._interval if is_due else due
+            untold = []
             if self._closed or not names:
                 continue
             try:
-                self._post(*self._ask(admin, names))
+                cluster_id, infos = self._ask(admin, names)
+                untold = [info.name for info in infos if info.error is Unavailable.NOT_READ_YET]
+                self._post(cluster_id, infos)
             except Exception:
                 # Whatever it was, a watcher that died would leave the worker blind for good.
                 log.exception("watch_failed cluster=%s", self._cluster)
@@ -176,7 +187,7 @@ class Watcher:
     def _offsets(self, admin: AdminClient, info: TopicInfo, spec: OffsetSpec) -> dict[int, int]:
         request = {TopicPartition(info.name, partition): spec for partition in range(info.partitions)}
         offsets: dict[int, int] = {}
-        for at, future in admin.list_offsets(request, request_timeout=_PATIENCE).items():
+        for at, future in admin.list_offsets(request, isolation_level=_COMMITTED, request_timeout=_PATIENCE).items():
             try:
                 offsets[at.partition] = future.result(_PATIENCE).offset
             except (KafkaException, TimeoutError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Mapping
+from typing import Final
 
 from kafkaproxy.worker.client import Limits
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -16,6 +21,8 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("kafkaproxy.worker")
 
+_LEEWAY_SECONDS: Final = 0.2
+
 
 class Worker:
     """Holds a :class:`ClusterWorker` for each cluster, started when it is first configured."""
@@ -24,6 +31,10 @@ class Worker:
         self.limits = limits
         self.waiting = 0
         """How many requests wait for a reply or a change."""
+        self.timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
+        """What ends the waits of requests, and the loop of each."""
+        self.longest_wait = math.inf
+        """How long a request may wait from now on, in seconds."""
         self._clusters: dict[str, ClusterWorker] = {}
         self._errors: dict[str, str] = {}
         self._retiring: dict[ClusterWorker, threading.Thread] = {}
@@ -58,16 +69,35 @@ class Worker:
         """Return every cluster's worker."""
         return dict(self._clusters)
 
-    def close(self) -> None:
-        """Stop everything; what was handed to a producer is flushed first."""
+    def hurry(self, seconds: float) -> None:
+        """Let no request wait longer than this from now on: the process stops. From any thread."""
+        self.longest_wait = seconds
+        for timeout, loop in tuple(self.timeouts.items()):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._shorten, timeout, loop.time() + seconds)
+        for cluster in (*self._clusters.values(), *self._retiring):
+            cluster.hurry(seconds)
+
+    def _shorten(self, timeout: asyncio.Timeout, latest: float) -> None:
+        when = timeout.when()
+        if timeout in self.timeouts and not timeout.expired() and when is not None:
+            timeout.reschedule(min(when, latest))
+
+    def close(self, stop_by: float | None = None) -> None:
+        """Stop everything; what was handed to a producer is flushed first.
+
+        ``stop_by``: when that has to be done, by the monotonic clock; the setting ``STOP_SECONDS`` from now unless given.
+        """
+        stop_by = time.monotonic() + self.limits.stop if stop_by is None else stop_by
         with self._lock:
             self._closed = True
             for cluster in self._retiring:
-                cluster.hurry()
-            for cluster in self._clusters.values():
-                cluster.close()
-            for thread in self._retiring.values():
-                thread.join()
+                cluster.stop_retiring(stop_by)
+            closing = [threading.Thread(target=each.close, args=(stop_by,), daemon=True) for each in self._clusters.values()]
+            for thread in closing:
+                thread.start()
+            for thread in (*closing, *self._retiring.values()):
+                thread.join(max(stop_by - time.monotonic(), 0) + _LEEWAY_SECONDS)
             self._clusters.clear()
 
     def _configure_one(self, name: str, config: ClusterConfig) -> None:

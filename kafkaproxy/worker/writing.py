@@ -13,15 +13,25 @@ from typing import Final
 import lmdb
 
 from kafkaproxy.worker import codec
-from kafkaproxy.worker.budget import add_bytes, forget_bytes
+from kafkaproxy.worker.budget import add_bytes, count_again, forget_bytes
 from kafkaproxy.worker.lock import WriterLock
 from kafkaproxy.worker.room import require_room
-from kafkaproxy.worker.store import Progress, Store, TopicState, latest_offset, pack_latest, pack_reply, read_progress
+from kafkaproxy.worker.store import (
+    Progress,
+    Store,
+    TopicState,
+    latest_offset,
+    pack_latest,
+    pack_reply,
+    read_progress,
+    unpack_reply,
+)
 from kafkaproxy.worker.types import Record, Role
 
 __all__ = ["Batch", "StoreWriter", "doubt"]
 
-_BYTES_PER_STEP: Final = 16 << 20
+_ROWS_PER_STEP: Final = 2_000
+_BYTES_PER_STEP: Final = 4 << 20
 """About how much of a log is removed in one transaction, and held in memory for it."""
 
 
@@ -33,6 +43,18 @@ class Batch:
     reached: dict[int, int]
     """Partition → next offset; control records and the end of the log move it though there is no record."""
 
+    def note(self, partition: int, offset: int) -> None:
+        """Note that a partition was read up to an offset, though no record may show it."""
+        self.reached[partition] = max(self.reached.get(partition, 0), offset)
+
+    def positions(self) -> dict[int, int]:
+        """Return partition → next offset, of every partition that this moved."""
+        reached = dict(self.reached)
+        for record in self.records:
+            if record.offset >= reached.get(record.partition, 0):
+                reached[record.partition] = record.offset + 1
+        return reached
+
     def halves(self) -> tuple[Batch, Batch]:
         """Split it; only after the second half are partitions read up to where they are."""
         middle = len(self.records) // 2
@@ -42,9 +64,11 @@ class Batch:
 class StoreWriter:
     """The one writer of a store. Every method is one transaction: whoever reads sees all of it or nothing."""
 
-    def __init__(self, store: Store, correlation_headers: frozenset[str]) -> None:
+    def __init__(self, store: Store, correlation_headers: frozenset[str], recent_seconds: float = 5.0) -> None:
         self.correlation_headers = correlation_headers
         """The reply headers whose values are indexed."""
+        self._recent_seconds = recent_seconds
+        """How old the last heartbeat may be for a new writer to go on with what the last one called ready."""
         self._store = store
         self._env = store.env
         self._stamp = itertools.count(1)
@@ -52,13 +76,21 @@ class StoreWriter:
         self._unlooked = 0
         """How much was written since somebody looked whether there is room."""
 
-    def begin(self, session: bytes) -> dict[str, TopicState]:
-        """Take over: topics are not ready until this session has read them to their ends."""
+    def begin(self, session: bytes, servers: str) -> dict[str, TopicState]:
+        """Take over, and return the topics that the store knows.
+
+        If a writer of the same ``servers`` wrote the store a moment ago, what was ready stays ready, for processes that served
+        it. In an older store topics are not ready until they were read to the end that they have now.
+        """
         self._session = session
+        beat = self._store.heartbeat()
+        age = -1.0 if beat is None or beat.servers != servers else time.time() - beat.time
+        stays = 0 <= age < self._recent_seconds
         with self._env.begin(write=True) as txn:
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
-                states[key.decode()] = replace(TopicState.load(value), ready=False, error="")
+                known = TopicState.load(value)
+                states[key.decode()] = replace(known, confirmed=False) if stays else replace(known, ready=False, error="")
             for state in states.values():
                 self._put_state(txn, state)
         return states
@@ -67,6 +99,7 @@ class StoreWriter:
         """Write a heartbeat. That it arrives in the store shows that the writer runs and that the store can be written."""
         with self._env.begin(write=True, db=self._store.db("meta")) as txn:
             txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
+            self._store.keep_ahead()
 
     def adopt(self, cluster_id: str) -> bool:
         """Note whose data this is; where it is another cluster's, drop it and return True."""
@@ -86,11 +119,9 @@ class StoreWriter:
             self._touch(txn)
         return True
 
-    def sweep(self, states: Iterable[TopicState]) -> None:
-        """Drop what belongs to none of these topics: what is left of a topic whose writer died while it dropped it."""
-        known = {state.key for state in states}
-        for topic_id in set(self._topic_ids()) - known:
-            self.drop_data(topic_id)
+    def leftovers(self, states: Iterable[TopicState]) -> set[bytes]:
+        """Return the topic ids of data that belongs to none of these topics: their writer died while it dropped them."""
+        return set(self._topic_ids()) - {state.key for state in states}
 
     def _topic_ids(self) -> Iterator[bytes]:
         with self._env.begin() as txn:
@@ -123,15 +154,21 @@ class StoreWriter:
 
     def drop_data(self, topic_id: bytes) -> None:
         """Drop the records, indexes and progress of a topic id, in bounded transactions."""
+        while self.drop_some(topic_id):
+            pass
+
+    def drop_some(self, topic_id: bytes) -> bool:
+        """Drop some of what :meth:`drop_data` drops, in one short transaction; return True if there is more."""
         if not topic_id:
-            return
+            return False
         for name in ("progress", "replies", "latest", "records"):
-            while self._delete_some(name, topic_id):
-                pass
+            if self._delete_some(name, topic_id):
+                return True
         with self._env.begin(write=True) as txn:
             forget_bytes(txn, self._store, topic_id)
+        return False
 
-    def _delete_some(self, name: str, prefix: bytes, limit: int = 10_000) -> bool:
+    def _delete_some(self, name: str, prefix: bytes, limit: int = _ROWS_PER_STEP) -> bool:
         with self._env.begin(write=True, db=self._store.db(name)) as txn:
             cursor = txn.cursor()
             if not cursor.set_range(prefix):
@@ -163,20 +200,17 @@ class StoreWriter:
     def _apply(self, txn: lmdb.Transaction, state: TopicState, batch: Batch) -> int:
         """Write a batch; return its size."""
         progress = read_progress(txn, self._store.db("progress"), state.key)
-        reached = dict(batch.reached)
+        reached = batch.positions()
         size = self._put_records(txn, state, batch.records)
-        for record in batch.records:
-            if record.offset >= reached.get(record.partition, 0):
-                reached[record.partition] = record.offset + 1
-        if Role.REPLY in state.roles:
+        if Role.REPLY in state.indexed:
             self._index_replies(txn, state, batch.records)
-        drops = state.compacted and state.roles == {Role.FETCH}
+        drops = state.keeps_newest_only
         kept = 0
-        if Role.FETCH in state.roles:
+        if Role.FETCH in state.indexed:
             superseded = self._index_latest(txn, state, batch.records)
             if drops:
                 size -= self._drop(txn, state, superseded)
-            elif state.compacted and Role.REPLY not in state.roles:
+            elif not state.keeps_all:
                 # Of the part of the log that was let go, only the live records were kept.
                 kept = self._drop(txn, state, (at for at in superseded if _is_let_go(progress, *at)))
         add_bytes(txn, self._store, state.key, size, -kept)
@@ -186,6 +220,95 @@ class StoreWriter:
                 complete = offset if drops else old.complete_from
                 self._put_progress(txn, state.key, partition, Progress(offset, old.log_start, complete))
         return size
+
+    # Roles that are added
+
+    def add_roles(self, state: TopicState, roles: frozenset[Role]) -> TopicState:
+        """Index what arrives from now on for more roles, and return the new state.
+
+        A stream is served at once: what the store does not hold of the log it reads from Kafka. For the other roles older
+        records have to be read again first (:meth:`backfill`, :meth:`complete`).
+        """
+        streams = roles & {Role.STREAM}
+        new = replace(state, roles=state.roles | streams, building=(state.building | roles) - state.roles - streams)
+        with self._env.begin(write=True) as txn:
+            if new.keeps_all or state.keeps_newest_only:
+                count_again(txn, self._store, new)
+            self._put_state(txn, new)
+        return new
+
+    def backfill(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
+        """Index older records for the roles that are being built. Newer ones stay what they are, whatever comes of older."""
+        with self._env.begin(write=True) as txn:
+            if sum(self._backfill(txn, states[name], batch.records) for name, batch in batches.items()) > 0:
+                require_room(txn, self._store, [states[name] for name in batches], len(states))
+
+    def _backfill(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> int:
+        progress = read_progress(txn, self._store.db("progress"), state.key)
+        log = kept = 0
+        for record in records:
+            known = progress.get(record.partition)
+            if known is None or record.offset < known.log_start:
+                continue  # retention has passed it meanwhile
+            if Role.REPLY in state.building:
+                self._index_older_replies(txn, state, record)
+            if Role.FETCH in state.building:
+                is_newest, removed = self._index_older(txn, state, record, progress)
+                kept -= removed
+            else:
+                is_newest = True
+            if is_newest or state.keeps_all:
+                size = self._put_older(txn, state, record)
+                log += size if state.keeps_all else 0
+                kept += 0 if state.keeps_all else size
+        add_bytes(txn, self._store, state.key, log, kept)
+        return log + kept
+
+    def _put_older(self, txn: lmdb.Transaction, state: TopicState, record: Record) -> int:
+        """Keep a record that may be there already; return by how much the store grew."""
+        data = _encode(record)
+        at = codec.position_key(state.key, record.partition, record.offset)
+        return len(data) if txn.put(at, data, overwrite=False, db=self._store.db("records")) else 0
+
+    def _index_older(
+        self, txn: lmdb.Transaction, state: TopicState, record: Record, progress: Mapping[int, Progress]
+    ) -> tuple[bool, int]:
+        """Point ``latest`` at a record unless it has a newer one; return whether it did, and the size of what it removed."""
+        if record.key is None:
+            return True, 0
+        at = codec.index_key(state.key, record.key) + codec.PARTITION.pack(record.partition)
+        db = self._store.db("latest")
+        row = txn.get(at, db=db)
+        offset = -1 if row is None else latest_offset(row)
+        if offset >= record.offset:
+            return offset == record.offset, 0
+        txn.put(at, pack_latest(record.offset, record.timestamp), db=db)
+        if offset < 0 or state.keeps_all or not _is_let_go(progress, record.partition, offset):
+            return True, 0
+        return True, self._drop(txn, state, [(record.partition, offset)])
+
+    def _index_older_replies(self, txn: lmdb.Transaction, state: TopicState, record: Record) -> None:
+        """The first reply of a partition counts, so an older one takes the place of a newer one."""
+        db = self._store.db("replies")
+        for correlation_id in self._correlation_ids(record):
+            at = codec.index_key(state.key, correlation_id)
+            row = txn.get(at, db=db)
+            known = None if row is None else unpack_reply(row)
+            if known is None or (known[0] == record.partition and known[1] > record.offset):
+                txn.put(at, pack_reply(record.partition, record.offset), db=db)
+
+    def complete(self, state: TopicState) -> TopicState:
+        """Serve the roles that were being built: older records have been read again. Return the new state."""
+        new = replace(state, roles=state.indexed, building=frozenset())
+        with self._env.begin(write=True) as txn:
+            if state.keeps_all:
+                for partition, each in read_progress(txn, self._store.db("progress"), state.key).items():
+                    self._put_progress(txn, state.key, partition, replace(each, complete_from=each.log_start))
+            self._put_state(txn, new)
+        return new
+
+    def _correlation_ids(self, record: Record) -> Iterator[bytes]:
+        return (value for name, value in record.headers if value is not None and name in self.correlation_headers)
 
     def _drop(self, txn: lmdb.Transaction, state: TopicState, positions: Iterable[tuple[int, int]]) -> int:
         """Remove records that are indexed no longer; return their size."""
@@ -215,21 +338,12 @@ class StoreWriter:
         """The first reply with a correlation id counts, whatever comes later."""
         db = self._store.db("replies")
         for record in records:
-            for name, value in record.headers:
-                if value is not None and name in self.correlation_headers:
-                    at = codec.index_key(state.key, value)
-                    txn.put(at, pack_reply(record.partition, record.offset), overwrite=False, db=db)
+            for correlation_id in self._correlation_ids(record):
+                at = codec.index_key(state.key, correlation_id)
+                txn.put(at, pack_reply(record.partition, record.offset), overwrite=False, db=db)
 
-    def trim(self, state: TopicState, partition: int, log_start: int) -> int:
-        """Remove what Kafka's log start has passed; return the number of records removed."""
-        removed = 0
-        while True:
-            count, done = self._trim_some(state, partition, log_start)
-            removed += count
-            if done:
-                return removed
-
-    def _trim_some(self, state: TopicState, partition: int, log_start: int, limit: int = 5_000) -> tuple[int, bool]:
+    def trim_some(self, state: TopicState, partition: int, log_start: int) -> bool:
+        """Remove some of what Kafka's log start has passed; return True if that was all."""
         records = self._store.db("records")
         with self._env.begin(write=True) as txn:
             cursor = txn.cursor(db=records)
@@ -240,7 +354,7 @@ class StoreWriter:
                 for key, value in cursor:
                     if key[: len(prefix)] != prefix or codec.position(key)[1] >= log_start:
                         break
-                    if len(doomed) == limit or size >= _BYTES_PER_STEP:
+                    if len(doomed) == _ROWS_PER_STEP or size >= _BYTES_PER_STEP:
                         done = False
                         break
                     doomed.append((key, value))
@@ -252,14 +366,16 @@ class StoreWriter:
             # With every step: a stream must not take what is half removed for the whole log.
             reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
             self._move_log_start(txn, state.key, partition, reached)
-        return len(doomed), done
+        return done
 
     def _before_complete(
         self, txn: lmdb.Transaction, state: TopicState, partition: int, rows: Iterable[tuple[bytes, bytes]]
     ) -> int:
         """Return the size of those rows that were kept of the part of the log that was let go."""
         progress = read_progress(txn, self._store.db("progress"), state.key).get(partition)
-        complete_from = progress.complete_from if progress is not None and Role.STREAM in state.roles else 0
+        # Only where the budget tells them apart.
+        has_let_go = progress is not None and Role.STREAM in state.roles and not state.keeps_all
+        complete_from = progress.complete_from if progress is not None and has_let_go else 0
         return sum(len(value) for key, value in rows if codec.position(key)[1] < complete_from)
 
     def _remove(self, txn: lmdb.Transaction, state: TopicState, key: bytes, value: bytes) -> None:
@@ -271,11 +387,10 @@ class StoreWriter:
             row = txn.get(at, db=self._store.db("latest"))
             if row is not None and latest_offset(row) == offset:
                 txn.delete(at, db=self._store.db("latest"))
-        for name, content in record.headers:
-            if content is not None and name in self.correlation_headers:
-                at = codec.index_key(state.key, content)
-                if txn.get(at, db=self._store.db("replies")) == pack_reply(partition, offset):
-                    txn.delete(at, db=self._store.db("replies"))
+        for correlation_id in self._correlation_ids(record):
+            at = codec.index_key(state.key, correlation_id)
+            if txn.get(at, db=self._store.db("replies")) == pack_reply(partition, offset):
+                txn.delete(at, db=self._store.db("replies"))
 
     def _move_log_start(self, txn: lmdb.Transaction, topic_id: bytes, partition: int, log_start: int) -> None:
         old = read_progress(txn, self._store.db("progress"), topic_id).get(partition)
@@ -297,11 +412,11 @@ class StoreWriter:
         txn.put(b"topics_version", stamp, db=self._store.db("meta"))
 
 
-def doubt(store: Store) -> None:
-    """Call nothing ready that only a writer who is gone called so: Kafka may have gone on, or be another one."""
-    lock = WriterLock(store.folder)
+def doubt(store: Store, servers: str, recent_seconds: float) -> None:
+    """Call nothing ready that only a writer of long ago called so: Kafka may have gone on, or be another one."""
+    lock = WriterLock(store.path)
     if lock.acquire():
-        StoreWriter(store, frozenset()).begin(os.urandom(8))
+        StoreWriter(store, frozenset(), recent_seconds).begin(os.urandom(8), servers)
         lock.release()
 
 

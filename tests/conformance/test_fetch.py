@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from kafkaproxy.core import progress
 from tests.conftest import TopicFactory
+from tests.exchange import until
 from tests.kafka import Cluster
 from tests.proxy import Proxy, configuration, fetch, gateway, produce
 
@@ -68,12 +70,19 @@ async def get(proxy: Proxy, path: str, **headers: str) -> httpx.Response:
 
 async def eventually(proxy: Proxy, path: str, expected: int, **headers: str) -> httpx.Response:
     """GET until the status is what another client's write makes it."""
-    for _ in range(200):
-        response = await get(proxy, path, **headers)
-        if response.status_code == expected:
-            return response
+    deadline = time.monotonic() + 60
+    while (response := await get(proxy, path, **headers)).status_code != expected:
+        assert time.monotonic() < deadline, f"{path} stays {response.status_code}"
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{path} stays {response.status_code}")
+    return response
+
+
+async def waiting_one(proxy: Proxy, path: str, **headers: str) -> asyncio.Task[httpx.Response]:
+    """Begin a GET that waits, and return it as soon as it does."""
+    waiting = asyncio.create_task(get(proxy, path, **headers))
+    await until(lambda: proxy.runtime.worker.waiting == 1)
+    assert not waiting.done()
+    return waiting
 
 
 def positions(etag: str) -> dict[int, int]:
@@ -145,9 +154,7 @@ async def test_an_item_that_is_not_there_is_404(proxy: Proxy) -> None:  # row 35
 async def test_prefer_wait_gets_the_first_record_as_soon_as_it_is_there(
     proxy: Proxy, kafka: Cluster, snapshots: str
 ) -> None:  # row 37
-    waiting = asyncio.create_task(get(proxy, f"/items/{ITEM}", prefer="wait=200"))
-    await asyncio.sleep(1)
-    assert not waiting.done()
+    waiting = await waiting_one(proxy, f"/items/{ITEM}", prefer="wait=200")
     kafka.produce(snapshots, GADGET, key=OTHER, headers=OURS)
     kafka.produce(snapshots, GADGET, key=ITEM, headers=OURS)
     response = await asyncio.wait_for(waiting, 30)
@@ -165,8 +172,7 @@ async def test_prefer_wait_with_if_none_match_ends_with_304_or_the_change(proxy:
     kafka.produce(snapshots, GADGET, key=ITEM, headers=OURS)
     etag = (await eventually(proxy, f"/items/{ITEM}", 200)).headers["etag"]
     assert (await get(proxy, f"/items/{ITEM}", prefer="wait=1", if_none_match=etag)).status_code == 304
-    waiting = asyncio.create_task(get(proxy, f"/items/{ITEM}", prefer="wait=200", if_none_match=etag))
-    await asyncio.sleep(0.5)
+    waiting = await waiting_one(proxy, f"/items/{ITEM}", prefer="wait=200", if_none_match=etag)
     kafka.produce(snapshots, b"{}", key=ITEM, headers=OURS)
     assert (await asyncio.wait_for(waiting, 30)).content == b"{}"
 
@@ -174,8 +180,7 @@ async def test_prefer_wait_with_if_none_match_ends_with_304_or_the_change(proxy:
 async def test_a_deletion_ends_a_wait_with_404(proxy: Proxy, kafka: Cluster, snapshots: str) -> None:
     kafka.produce(snapshots, GADGET, key=ITEM)
     etag = (await eventually(proxy, f"/plain/{ITEM}", 200)).headers["etag"]
-    waiting = asyncio.create_task(get(proxy, f"/plain/{ITEM}", prefer="wait=200", if_none_match=etag))
-    await asyncio.sleep(0.5)
+    waiting = await waiting_one(proxy, f"/plain/{ITEM}", prefer="wait=200", if_none_match=etag)
     kafka.produce(snapshots, None, key=ITEM)
     assert (await asyncio.wait_for(waiting, 30)).status_code == 404
 
@@ -192,14 +197,11 @@ async def test_a_tombstone_is_404_and_an_empty_value_204(proxy: Proxy, kafka: Cl
 async def test_the_newest_record_is_served_on_every_kind_of_topic(proxy: Proxy, kafka: Cluster, snapshots: str) -> None:  # D14
     for number in range(5):
         kafka.produce(snapshots, b"%d" % number, key=ITEM)
-    etag = None
-    for _ in range(200):
-        response = await get(proxy, f"/plain/{ITEM}")
-        if response.content == b"4":
-            etag = response.headers["etag"]
-            break
+    deadline = time.monotonic() + 60
+    while (response := await get(proxy, f"/plain/{ITEM}")).content != b"4":
+        assert time.monotonic() < deadline, response.content
         await asyncio.sleep(0.02)
-    assert etag is not None
+    assert response.headers["etag"]
 
 
 async def test_an_older_record_never_stands_in_for_a_newer_one_that_fails_the_filter(
@@ -284,16 +286,14 @@ async def test_get_items_if_none_match(compact_proxy: Proxy, kafka: Cluster, com
     kafka.produce(compacted, b"{}", key="hidden", headers=[("zilla:identity", "other")])
     await eventually(compact_proxy, "/plain/hidden", 200)
     assert (await get(compact_proxy, "/items", if_none_match=etag)).status_code == 304  # D16: its set did not change
-    waiting = asyncio.create_task(get(compact_proxy, "/items", if_none_match=etag, prefer="wait=200"))
-    await asyncio.sleep(0.5)
+    waiting = await waiting_one(compact_proxy, "/items", if_none_match=etag, prefer="wait=200")
     kafka.produce(compacted, b'{ "name": "widget" }', key=ITEM, headers=OURS, partition=0)
     response = await asyncio.wait_for(waiting, 30)  # D17
     assert response.content == b'[{ "name": "widget" },{ "name": "gizmo" }]'
 
 
 async def test_a_merge_waits_for_a_first_record(compact_proxy: Proxy, kafka: Cluster, compacted: str) -> None:  # row 46, D17
-    waiting = asyncio.create_task(get(compact_proxy, "/items", prefer="wait=200"))
-    await asyncio.sleep(0.5)
+    waiting = await waiting_one(compact_proxy, "/items", prefer="wait=200")
     kafka.produce(compacted, GADGET, key=ITEM, headers=OURS)
     assert (await asyncio.wait_for(waiting, 30)).content == b"[" + GADGET + b"]"
     empty = await get(compact_proxy, "/any/" + compacted, prefer="wait=1")
@@ -345,11 +345,7 @@ async def test_an_unknown_topic_is_503(proxy: Proxy) -> None:
 
 
 async def test_a_client_that_leaves_ends_its_wait(proxy: Proxy) -> None:  # rows 29, 48
-    waiting = asyncio.create_task(get(proxy, f"/items/{ITEM}", prefer="wait=200"))
-    for _ in range(300):
-        if proxy.runtime.worker.waiting:
-            break
-        await asyncio.sleep(0.02)
+    waiting = await waiting_one(proxy, f"/items/{ITEM}", prefer="wait=200")
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert proxy.runtime.worker.waiting == 0

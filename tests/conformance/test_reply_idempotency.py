@@ -16,7 +16,7 @@ from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
 from tests.exchange import Exchange, assert_nobody_waits, until, until_ready
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.proxy import CLUSTER, Proxy, configuration, gateway, produce
 from tests.service import Asked, Reply, Service
 from tests.tokens import fresh, jwk, options
 
@@ -188,8 +188,8 @@ async def test_a_duplicate_goes_on_when_the_first_client_leaves(
     await until(lambda: silent.asked)
     second = Exchange(proxy.app, "PUT", "/items/1", fields)
     second.send(b"a body")
-    await until(lambda: proxy.runtime.worker.waiting == 2)
-    await asyncio.sleep(0.2)  # the second has looked for a reply, and joined the first
+    exchanges = proxy.runtime.worker.cluster(CLUSTER).hub()._exchanges
+    await until(lambda: [each.users for each in exchanges.values()] == [2])  # the second has joined the first
     first.hang_up()
     await first.end()
     assert first.messages == []

@@ -14,8 +14,8 @@ import pytest
 
 from kafkaproxy.routing.table import Route
 from kafkaproxy.worker.cluster import ClusterWorker
-from kafkaproxy.worker.ingest import Ingest
 from kafkaproxy.worker.offsets import LogOffsets
+from kafkaproxy.worker.reading import Reading
 from kafkaproxy.worker.types import Role
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
@@ -198,19 +198,18 @@ async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_fou
 ) -> None:
     location = await location_from(start(route), KEY)
     [record] = kcat_consume(names[0])
-    at_the_end, go_on = threading.Event(), threading.Event()
-    note_ends = Ingest._note_ends
+    begins, go_on = threading.Event(), threading.Event()
+    read = Reading.read
 
-    def held_up(ingest: Ingest, ends: list[tuple[str, int]]) -> None:
-        if ends:
-            at_the_end.set()
-            go_on.wait(30)
-        note_ends(ingest, ends)
+    def held_up(reading: Reading, *arguments: Any) -> None:
+        begins.set()
+        go_on.wait(30)
+        read(reading, *arguments)
 
-    monkeypatch.setattr(Ingest, "_note_ends", held_up)
+    monkeypatch.setattr(Reading, "read", held_up)
     fresh = start(route, folder="fresh")
     asking = [ask(fresh, KEY), ask(fresh, path=location), ask(fresh, ("prefer", "wait=20"), path=location)]
-    await until(lambda: at_the_end.is_set() and fresh.runtime.worker.waiting == 3)
+    await until(lambda: begins.is_set() and fresh.runtime.worker.waiting == 3)
     kafka.produce(names[1], "meanwhile", headers=[(CORRELATION, record.header(CORRELATION))])
     assert [each.messages for each in asking] == [[]] * 3
     go_on.set()

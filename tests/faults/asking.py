@@ -13,7 +13,7 @@ import httpx
 from kafkaproxy.routing.table import Gateway
 from tests.proxy import Proxy, fetch, gateway, produce
 
-PATIENCE: Final = 40.0
+PATIENCE: Final = 60.0
 
 
 def unique(stem: str) -> str:

@@ -23,16 +23,17 @@ StartProxy = Callable[..., Proxy]
 
 @pytest.fixture(autouse=True)
 def _short_times(request: pytest.FixtureRequest, settings: Any) -> None:
-    """Let what happens once in seconds happen several times a second, and what gives up do so soon.
+    """Let what happens once in seconds happen several times a second, and what gives up on a broken broker do so soon.
 
-    A stream may wait longer: a machine that is slow must not fail a test that is not run again.
+    Elsewhere patience is what a slow machine needs.
     """
+    breaks = "broken_kafka" in request.fixturenames and not request.path.name.startswith("test_stream_")
     settings.KAFKAPROXY = {
         **settings.KAFKAPROXY,
         "METADATA_SECONDS": 0.3,
         "RETENTION_SECONDS": 0.3,
-        "READY_TIMEOUT_SECONDS": 15 if request.path.name.startswith("test_stream_") else 3,
-        "PRODUCE_TIMEOUT_SECONDS": 3,
+        "READY_TIMEOUT_SECONDS": 3 if breaks else 15,
+        "PRODUCE_TIMEOUT_SECONDS": 3 if "broken_kafka" in request.fixturenames else 15,
     }
 
 

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import psutil
 
+from kafkaproxy.worker.lock import writer_pid
+from kafkaproxy.worker.store import current_path
 from tests.kafka import Cluster
 from tests.servers import Site
 
-__all__ = ["Producing", "StartServer", "kill", "writer_of"]
+__all__ = ["Producing", "StartServer", "freeze", "kill", "thaw", "writer_of"]
 
 StartServer = Callable[..., Site]
 
 
 def writer_of(sites: Iterable[Site], folder: Path) -> Site:
     """Return the process that holds the writer's lock."""
-    held = int((folder / "store/default/writer.lock").read_text())
+    held = writer_pid(current_path(folder / "store" / "default"))
     (writer,) = [site for site in sites if held in _family(site)]
     return writer
 
@@ -34,6 +36,21 @@ def kill(site: Site) -> None:
     """End a process at once, as a crash does."""
     os.kill(site.process.pid, signal.SIGKILL)
     site.process.wait()
+
+
+def freeze(site: Site) -> None:
+    """Stop a process as it is, its locks and transactions included."""
+    _signal(site, signal.SIGSTOP)
+
+
+def thaw(site: Site) -> None:
+    """Let a process that was frozen go on."""
+    _signal(site, signal.SIGCONT)
+
+
+def _signal(site: Site, number: signal.Signals) -> None:
+    for pid in _family(site):
+        os.kill(pid, number)
 
 
 class Producing:

@@ -151,9 +151,12 @@ async def test_a_fatal_error_of_the_producer_before_replaces_nothing(producer: A
 
 
 async def test_a_report_for_a_request_that_was_cancelled_hurts_nobody(producer: AckedProducer) -> None:
-    loop = asyncio.get_running_loop()
-    gone, there = loop.create_future(), loop.create_future()
-    gone.cancel()
-    producer._report(loop, gone, Delivery("t", 0, 0))
-    producer._report(loop, there, Delivery("t", 0, 0))
-    assert (await there).offset == 0
+    mailbox = producer._mailbox()
+    gone, there = mailbox.begin("t", 1, None), mailbox.begin("t", 1, None)
+    assert gone.future is not None
+    assert there.future is not None
+    gone.future.cancel()
+    future = there.future
+    mailbox.post(gone, Delivery("t", 0, 0))
+    mailbox.post(there, Delivery("t", 0, 0))
+    assert (await future).offset == 0

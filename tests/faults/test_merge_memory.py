@@ -12,6 +12,7 @@ from typing import Any
 
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
+from tests.exchange import until as until_true
 from tests.faults.asking import get, items, until, until_body
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
@@ -98,11 +99,7 @@ async def test_a_slow_client_holds_no_transaction_and_gets_one_instant(
     client = asyncio.create_task(merged_to(proxy, read_slowly))
     await stalled.wait()
     store = proxy.runtime.worker.cluster("default").store
-    for _ in range(500):  # ingest has one for an instant now and then
-        if not _reading(store.env.readers()):
-            break
-        await asyncio.sleep(0.01)
-    assert not _reading(store.env.readers())
+    await until_true(lambda: not _reading(store.env.readers()))  # ingest has one for an instant now and then
     kafka.produce(name, '"late"', key="late")
     await until_body(proxy, "/items/late", b'"late"')
     go_on.set()

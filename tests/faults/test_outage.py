@@ -16,6 +16,7 @@ from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker import outage
 from kafkaproxy.worker.errors import ProduceFailure
 from kafkaproxy.worker.outage import Reachability
+from tests.exchange import until
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, unique, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker
@@ -46,7 +47,7 @@ def brokers() -> Brokers:
 def reachability(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reachability]:
     monkeypatch.setattr(outage, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(BROKER_UP, "cells", {})
-    made = Reachability("c", "c/all", brokers.ask)
+    made = Reachability("c", "c/all", brokers.ask, lambda: 0)
     yield made
     made.close()
 
@@ -158,7 +159,9 @@ async def test_what_was_handed_over_before_the_broker_was_killed_is_504(broken_k
     await until_put(proxy, PUT, b"before")
     broken_kafka.pause()
     request = asyncio.ensure_future(proxy.request("PUT", PUT, content=b"perhaps"))
-    await asyncio.sleep(0.2)  # it is on its way
+    producers = proxy.runtime.worker.cluster("default")._producers
+    await until(lambda: any(each.queued() for each in producers.values()))
+    await asyncio.sleep(0.2)  # librdkafka sends at once what it is given, and does not say when
     broken_kafka.kill()
     assert (await request).status_code == 504
 

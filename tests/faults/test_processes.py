@@ -145,7 +145,7 @@ def test_a_killed_reader_does_not_hold_on_to_the_store(name: str, start_server: 
         "import lmdb, os, sys, time; env = lmdb.open(sys.argv[1], max_dbs=20, max_readers=1024); txn = env.begin();"
         "print(os.getpid(), flush=True); time.sleep(600)"
     )
-    path = str(tmp_path / "store/default" / f"store-{FORMAT}")
+    path = str(tmp_path / "store/default" / f"store-{FORMAT}" / "current")
     reader = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
     assert reader.stdout is not None
     pid = int(reader.stdout.readline())

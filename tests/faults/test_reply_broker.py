@@ -84,9 +84,8 @@ async def test_a_wait_that_is_over_turns_into_202_only_once_kafka_has_the_record
     await stage.until_it_works()
     broken_kafka.pause()
     waiting, *leaving = stage.ask(WAIT), stage.ask(WAIT), stage.ask(ASYNC)
-    await asyncio.sleep(1.5)  # the waits are over
+    await until(lambda: stage.proxy.runtime.worker.waiting == 2)  # the waits are over
     assert [each.messages for each in (waiting, *leaving)] == [[]] * 3
-    assert stage.proxy.runtime.worker.waiting == 2
     for each in leaving:
         each.hang_up()
         await each.end()

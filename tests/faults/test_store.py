@@ -50,7 +50,7 @@ def positions(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[int, int]]
         def emit(self, record: logging.LogRecord) -> None:
             if str(record.msg).startswith("topic_reading"):
                 arguments: Any = record.args
-                seen.append(arguments[2])
+                seen.append(arguments[-1])
 
     watch = Watch()
     logging.getLogger("kafkaproxy.ingest").addHandler(watch)
@@ -112,7 +112,7 @@ async def test_a_store_without_its_note_is_read_again(
 async def test_a_store_that_is_no_store_is_read_again(
     kafka: Cluster, name: str, folder: Path, start: StartProxy, positions: list[dict[int, int]]
 ) -> None:
-    data = folder / f"store-{store_module.FORMAT}" / "data.mdb"
+    data = folder / f"store-{store_module.FORMAT}" / "current" / "data.mdb"
     data.write_bytes(b"no store" * 1000)
     await served(kafka, name, start)
     assert positions == [{0: 0}]
@@ -126,13 +126,13 @@ async def test_a_store_of_another_format_is_left_alone(
     positions: list[dict[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = (folder / f"store-{store_module.FORMAT}" / "data.mdb").read_bytes()
+    before = (folder / f"store-{store_module.FORMAT}" / "current" / "data.mdb").read_bytes()
     old = store_module.FORMAT
     monkeypatch.setattr(store_module, "FORMAT", 999)
     await served(kafka, name, start)
     assert positions == [{0: 0}]
     assert (folder / "store-999").is_dir()
-    assert (folder / f"store-{old}" / "data.mdb").read_bytes() == before
+    assert (folder / f"store-{old}" / "current" / "data.mdb").read_bytes() == before
 
 
 async def test_a_store_of_another_cluster_is_read_again(
@@ -143,7 +143,7 @@ async def test_a_store_of_another_cluster_is_read_again(
     positions: list[dict[int, int]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with lmdb.open(str(folder / f"store-{store_module.FORMAT}"), max_dbs=20) as env:
+    with lmdb.open(str(folder / f"store-{store_module.FORMAT}" / "current"), max_dbs=20) as env:
         meta = env.open_db(b"meta")
         with env.begin(write=True, db=meta) as txn:
             assert len(txn.get(b"cluster_id")) > 10

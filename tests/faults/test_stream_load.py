@@ -21,6 +21,7 @@ from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
+from tests.exchange import until
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster, Consumed
 from tests.proxy import Proxy, configuration, fetch, gateway, stream
@@ -29,7 +30,8 @@ from tests.watchdog import watch
 
 PARTITIONS = 4
 KEYS = 7
-SECONDS = 12.0
+RECORDS = 20_000
+"""What producers send, as fast as they can, before they are stopped."""
 
 
 def routes(kafka: Cluster, topic: str, store_bytes: int | None) -> Configuration:
@@ -46,11 +48,12 @@ def routes(kafka: Cluster, topic: str, store_bytes: int | None) -> Configuration
 
 
 class Producers:
-    """Threads that produce as fast as they can, until told to stop."""
+    """Threads that produce as fast as they can, until told to stop; ``sent`` is how many records Kafka has."""
 
     def __init__(self, kafka: Cluster, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
+        self.sent = [0, 0]
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(2)]
 
@@ -75,6 +78,7 @@ class Producers:
                 key = f"k{rng.randrange(KEYS)}"
                 batch.append({"value": value, "key": key, "headers": headers, "partition": rng.randrange(PARTITIONS)})
             self._kafka.produce_many(self._topic, batch)
+            self.sent[producer] = number
             time.sleep(rng.random() / 50)
 
 
@@ -159,10 +163,10 @@ async def test_nothing_is_lost_and_nothing_comes_twice(
     watchdog = asyncio.ensure_future(watch(kafka, name, positions, running))
     producers.start()
     try:
-        await asyncio.sleep(SECONDS / 2)
+        await until(lambda: running.done() or sum(producers.sent) >= RECORDS / 2)
         if store_bytes is None:  # what a first fetch wants as well is read anew, under the streams
             assert (await instances[0].request("GET", f"/one/{name}")).status_code == 200
-        await asyncio.sleep(SECONDS / 2)
+        await until(lambda: running.done() or sum(producers.sent) >= RECORDS)
     finally:
         await asyncio.to_thread(producers.stop)
     records = await asyncio.to_thread(kafka.consume, name)
@@ -171,5 +175,5 @@ async def test_nothing_is_lost_and_nothing_comes_twice(
     await running
     for each in everybody:
         check(each, records)
-    assert len(records) > 5000
+    assert len(records) >= RECORDS
     assert min(each.connections for each in everybody if each.path != "/of/nobody") > 2

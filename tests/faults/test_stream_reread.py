@@ -1,4 +1,4 @@
-"""A stream while its topic is read anew under it: because a route wants more of it, or because its log was cut short."""
+"""A stream while its topic is read anew under it: because it is compacted no longer, or because its log was cut short."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.worker.types import Role, TopicSettings
 from kafkaproxy.worker.watcher import Watcher
 from kafkaproxy.worker.writing import StoreWriter
 from tests.conftest import TopicFactory
@@ -20,7 +21,7 @@ from tests.exchange import until
 from tests.faults.asking import unique
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import configuration, fetch, gateway, stream
+from tests.proxy import configuration, gateway, stream
 from tests.streams import asgi_stream
 from tests.watchdog import read_to_end
 
@@ -59,11 +60,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     made.let_go()
 
 
-def routes(kafka: Cluster, topic: str) -> Configuration:
-    items = fetch("GET /items/{topic}", topic="${params.topic}", merge=True)
-    return configuration(
-        kafka.bootstrap, gateway(stream("/s", topic=topic), stream("/latest", topic=topic, start="latest"), items)
-    )
+def routes(kafka: Cluster, topic: str, policy: str | None = None) -> Configuration:
+    topics = {topic: TopicSettings(roles=frozenset({Role.STREAM}), cleanup_policy=policy)}
+    streams = gateway(stream("/s", topic=topic), stream("/latest", topic=topic, start="latest"))
+    return configuration(kafka.bootstrap, streams, topics=topics)
 
 
 def numbered(count: int, begin: int = 0) -> list[dict[str, Any]]:
@@ -75,19 +75,18 @@ async def test_a_stream_that_lags_misses_nothing_of_a_topic_that_is_read_anew(
 ) -> None:
     name = topic(partitions=2)
     kafka.produce_many(name, numbered(COUNT))
-    proxy = start(routes(kafka, name))
+    proxy = start(routes(kafka, name, "compact"))
     async with asgi_stream(proxy.app, "/s", unread=2) as lags, asgi_stream(proxy.app, "/latest") as live:
         await live.more()
         behind = await lags.take(1)
         held.hold()
-        first_fetch = asyncio.ensure_future(proxy.request("GET", f"/items/{name}"))  # it wants all that the topic holds
+        proxy.runtime.configure(routes(kafka, name, "delete"))
         await asyncio.to_thread(held.begun.wait, 30)
         while not await lags.is_quiet():  # as far as it gets with what the store still, or again, has
             behind += lags.arrived()
         assert len(behind) < COUNT
         held.let_go()
         behind += await read_to_end(lags, kafka, name)
-        assert (await first_fetch).status_code == 200
         kafka.produce_many(name, numbered(2, COUNT))
         behind += await read_to_end(lags, kafka, name)
         for partition in (0, 1):
@@ -130,7 +129,7 @@ async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
             await asyncio.to_thread(broken_kafka.kill)
             cut_short(broken_kafka, name, 20)
             await asyncio.to_thread(broken_kafka.start)
-            await until(lambda: ingest._reading._lost)
+            await until(lambda: ingest._reading.assignment._lost)
             await asyncio.to_thread(broken_kafka.produce_many, name, [{"value": str(number)} for number in range(100, 120)])
         ingest.look_again()
         gap = await s.next()

@@ -319,16 +319,18 @@ async def test_a_position_that_nobody_can_vouch_for_is_503_while_kafka_is_away(b
 async def test_a_topic_that_only_its_stream_asked_for_is_followed_for_as_long(
     kafka: Cluster, topic: TopicFactory, start: StartProxy, settings: Any
 ) -> None:
-    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 1.5, "HEARTBEAT_SECONDS": 0.2}
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 4, "HEARTBEAT_SECONDS": 0.2}
     name = topic()
     proxy = start(streams(kafka, topic(name="other")))
     async with opened(proxy) as s:  # whoever reads is there, so that the topic is not idle before it was read
         assert s.status == 200
+    cluster = proxy.runtime.worker.cluster("default")
     async with opened(proxy, f"/any/{name}") as s:
-        await asyncio.sleep(3)
+        begun = time.time()
+        # The stream has been open for longer than an idle topic is followed, and notes that it uses it.
+        await until(lambda: cluster.store.wanted()[name]["used"] > begun + 4)
         kafka.produce(name, "1")
         assert await collect(s, 1) == [1]
-    cluster = proxy.runtime.worker.cluster("default")
     await until(lambda: name not in cluster.topics())
     async with opened(proxy, f"/any/{name}") as s:
         assert await collect(s, 1) == [1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from tests.conftest import TopicFactory
-from tests.faults.asking import assert_unavailable, get, items, unique, until, until_body, until_put, until_status
+from tests.faults.asking import PATIENCE, assert_unavailable, get, items, unique, until, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
 from tests.proxy import configuration, fetch, gateway
@@ -142,20 +143,20 @@ async def test_the_newest_record_of_a_key_counts_wherever_a_grown_topic_keeps_it
 async def test_a_topic_that_only_requests_name_is_kept_while_it_is_used(
     kafka: Cluster, topic: TopicFactory, start: StartProxy, settings: Any
 ) -> None:
-    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 1.5}
+    settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 4}
     name = topic(name="used")
     kafka.produce(name, "1", key="a")
     routes = gateway(fetch("GET /any/{topic}/{key}", topic="${params.topic}", filters=[{"key": "${params.key}"}]))
     proxy = start(configuration(kafka.bootstrap, routes))
     store = proxy.runtime.worker.cluster("default").store
-    for _ in range(20):
+    assert (await get(proxy, f"/any/{name}/a")).status_code == 200
+    first = store.wanted()[name]["used"]
+    while (used := store.wanted()[name]["used"]) < first + 4:  # for longer than an idle topic is followed
+        assert name in store.topics(), f"it was dropped {time.time() - used} s after it was used last"
         assert (await get(proxy, f"/any/{name}/a")).status_code == 200
-        await asyncio.sleep(0.2)
-    assert name in store.topics()
-    async with asyncio.timeout(30):
-        while name in store.topics():  # noqa: ASYNC110 - nobody uses it: its room is for others
-            await asyncio.sleep(0.05)
-    for _ in range(20):
-        assert (await get(proxy, f"/any/{name}/a")).content == b"1"
-        assert (await get(proxy, f"/any/{name}/b")).status_code == 404
         await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE):
+        while name in store.topics():  # noqa: ASYNC110 - no request uses it: its room is for others
+            await asyncio.sleep(0.05)
+    assert (await get(proxy, f"/any/{name}/a")).content == b"1"
+    assert (await get(proxy, f"/any/{name}/b")).status_code == 404

@@ -41,12 +41,17 @@ _spawner: Final = ThreadPoolExecutor(1, "kafka-spawner")
 class Broker(Cluster):
     """Apache Kafka on ports of its own, which it keeps over restarts. It dies with this process."""
 
-    def __init__(self, folder: Path, *, secure: bool = False, breakable: bool = False, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, secure: bool = False, breakable: bool = False, port: int | None = None, proxy: str = ""
+    ) -> None:
         """Keep data in ``folder``.
 
-        ``secure`` adds the listeners SASL_PLAINTEXT, SSL, SASL_SSL and MTLS; ``breakable`` makes it come back sooner.
+        ``secure`` adds the listeners SASL_PLAINTEXT, SSL, SASL_SSL and MTLS; ``breakable`` makes it come back sooner;
+        ``proxy`` adds the listener PROXIED, whose clients are sent to this address.
         """
         names = ["PLAINTEXT", "CONTROLLER", *(["SASL_PLAINTEXT", "SSL", "SASL_SSL", "MTLS"] if secure else [])]
+        names += ["PROXIED"] if proxy else []
+        self._proxy = proxy
         self.listeners = dict(zip(names, _free_addresses(len(names)), strict=True))
         if port is not None:
             self.listeners["PLAINTEXT"] = f"127.0.0.1:{port}"
@@ -107,6 +112,8 @@ class Broker(Cluster):
     def pause(self) -> None:
         """Freeze: connections stay open and nothing is answered."""
         self._running().send_signal(signal.SIGSTOP)
+        while not all(_is_stopped(task) for task in Path(f"/proc/{self.pid}/task").iterdir()):  # a busy machine takes its time
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """End a pause."""
@@ -134,7 +141,8 @@ class Broker(Cluster):
             process.wait()
 
     def _format(self, properties: Path) -> None:
-        text = broker_properties(self.folder / "data", self.listeners, self.certificates, breakable=self._breakable)
+        data = self.folder / "data"
+        text = broker_properties(data, self.listeners, self.certificates, breakable=self._breakable, proxy=self._proxy)
         properties.write_text(text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         scram = scram_options() if self.certificates else []
@@ -170,6 +178,11 @@ class Broker(Cluster):
             return bool(self.admin.list_topics(timeout=5).brokers)
         except (OSError, KafkaException):
             return False
+
+
+def _is_stopped(task: Path) -> bool:
+    """Return True if a thread is stopped: the field after its name, which is in parentheses, says so."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
 def _free_addresses(count: int) -> list[str]:

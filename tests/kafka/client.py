@@ -59,7 +59,15 @@ class Cluster:
         # Our broker looks for what is too old every second, and tests write records of 1970.
         kept = {"retention.ms": "-1", **(config or {})}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=kept)
-        self.admin.create_topics([new])[name].result(_TIMEOUT)
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                self.admin.create_topics([new])[name].result(_TIMEOUT)
+                break
+            except KafkaException as error:  # a broker that was frozen is fenced until it has said that it is back
+                if error.args[0].code() != KafkaError.INVALID_REPLICATION_FACTOR or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
         self._wait_for_partitions(name, partitions)
         return name
 

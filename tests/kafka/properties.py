@@ -39,14 +39,20 @@ _BREAKABLE: Final = {"broker.heartbeat.interval.ms": "300", "broker.session.time
 """A broker that comes back waits for the session of its former self to end. A busy one had better have a longer session."""
 
 
-def broker_properties(data: Path, listeners: Mapping[str, str], certificates: Certificates | None, *, breakable: bool) -> str:
-    """Return a ``server.properties``; ``listeners`` are name → address, CONTROLLER among them."""
+def broker_properties(
+    data: Path, listeners: Mapping[str, str], certificates: Certificates | None, *, breakable: bool, proxy: str = ""
+) -> str:
+    """Return a ``server.properties``; ``listeners`` are name → address, CONTROLLER among them.
+
+    ``proxy`` is where clients of the listener PROXIED are sent.
+    """
+    advertised = {name: proxy if name == "PROXIED" else at for name, at in listeners.items() if name != "CONTROLLER"}
     values = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{listeners['CONTROLLER']}",
         "listeners": _addresses(listeners),
-        "advertised.listeners": _addresses({k: v for k, v in listeners.items() if k != "CONTROLLER"}),
+        "advertised.listeners": _addresses(advertised),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": ",".join(f"{name}:{_protocol(name)}" for name in listeners),
@@ -69,7 +75,7 @@ def _addresses(listeners: Mapping[str, str]) -> str:
 
 
 def _protocol(listener: str) -> str:
-    return {"CONTROLLER": "PLAINTEXT", "MTLS": "SSL"}.get(listener, listener)
+    return {"CONTROLLER": "PLAINTEXT", "MTLS": "SSL", "PROXIED": "PLAINTEXT"}.get(listener, listener)
 
 
 def _secure(listeners: Mapping[str, str], certificates: Certificates) -> dict[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from django.conf import settings
 from django.db import connection
 
 __all__ = ["run"]
@@ -28,11 +27,10 @@ from kafkaproxy.routing.live import live
 @contextmanager
 def run(code: str) -> Iterator[subprocess.Popen[str]]:
     """Run ``code`` with Django set up and ``live`` imported; it is ended at the end of the block."""
-    prelude = _PRELUDE.format(settings=settings.SETTINGS_MODULE, database=str(connection.settings_dict["NAME"]))
+    prelude = _PRELUDE.format(settings=os.environ["DJANGO_SETTINGS_MODULE"], database=str(connection.settings_dict["NAME"]))
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-u", "-c", prelude + code],
         cwd=Path(__file__).parent.parent.parent,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

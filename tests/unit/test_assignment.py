@@ -10,17 +10,15 @@ import pytest
 from confluent_kafka import KafkaError
 
 from kafkaproxy.worker.assignment import Assignment
-from kafkaproxy.worker.store import TopicState
 
-STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=2)
 OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET
 
 
 @pytest.fixture
 def reading() -> Assignment:
-    consumer: Any = Mock()
-    made = Assignment("default", consumer)
-    made.add(STATE, {0: 10, 1: 10})
+    reader: Any = Mock()
+    made = Assignment("default")
+    made.add(reader, "t", {0: 10, 1: 10})
     made.note_error("t", 0, KafkaError(OUT_OF_RANGE))
     return made
 
@@ -35,7 +33,7 @@ def test_a_position_beyond_the_end_or_inside_of_what_has_grown_again_says_that_t
 def test_a_position_before_the_beginning_is_what_retention_does(reading: Assignment) -> None:
     assert not reading.is_cut_short("t", {0: 10, 1: 10}, {0: 11, 1: 0}, time.monotonic())
     assert reading.missing("t", {0: 11, 1: 10}, time.monotonic()) == {0: 11}
-    reading.add(STATE, {0: 11})
+    reading.add(Mock(), "t", {0: 11})
     assert not reading.is_cut_short("t", {0: 11, 1: 10}, {0: 11, 1: 0}, time.monotonic())
 
 

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models import Cluster, Condition, Entry, Gateway, Guard, Override, Route, RouteGuard, Topic
 from kafkaproxy.routing import compile as compiling
-from kafkaproxy.routing.compile import Compiler, ConfigurationError, load_configuration
+from kafkaproxy.routing.compile import Compiler, ConfigurationError, load_configuration, read_unchanged
 from kafkaproxy.routing.table import (
     AccessControl,
     Capability,
@@ -21,7 +21,7 @@ from kafkaproxy.routing.table import (
     GuardRequirement,
 )
 from kafkaproxy.signals import touch
-from kafkaproxy.specs.from_rows import read_rows
+from kafkaproxy.specs.from_rows import configuration_spec, read_rows
 from kafkaproxy.worker.types import EMBEDDED, Acks, Role, TopicSettings
 from tests.unit.build import add_route, everything, gateway, many_routes
 
@@ -40,7 +40,12 @@ ENVIRONMENT = {
 
 
 def compiled(environ: dict[str, str] | None = None) -> Configuration:
-    return Compiler(environ or {}).load()[0]
+    return compile_with(Compiler(environ or {}))
+
+
+def compile_with(compiler: Compiler) -> Configuration:
+    rows, stamp = read_unchanged()
+    return compiler.compile(configuration_spec(rows), stamp.version)
 
 
 def parse(text: str) -> PathTemplate:
@@ -381,10 +386,10 @@ class TestReading:
         add_route(entry, "same", "/same")
         changing = add_route(entry, "changing", "/changing")
         compiler = Compiler({})
-        before = compiler.load()[0].gateways[0].entries[0].routes
+        before = compile_with(compiler).gateways[0].entries[0].routes
         Override.objects.create(route=add_route(entry, "new", "/new", capability="produce"), name="a", value="b")
         Condition.objects.filter(route=changing).update(path="/changed")
-        after = compiler.load()[0].gateways[0].entries[0].routes
+        after = compile_with(compiler).gateways[0].entries[0].routes
         assert after[0] is before[0]
         assert after[1].conditions[0].path == parse("/changed")
         assert [each.name for each in after] == ["same", "changing", "new"]
@@ -393,9 +398,9 @@ class TestReading:
         add_route(gateway(), "r", "/x", topic="${{env.T}}")
         environ = {"T": "a"}
         compiler = Compiler(environ)
-        compiler.load()
+        compile_with(compiler)
         environ["T"] = "b"
-        assert compiler.load()[0].gateways[0].entries[0].routes[0].topic.text == "b"
+        assert compile_with(compiler).gateways[0].entries[0].routes[0].topic.text == "b"
 
     @pytest.mark.django_db(transaction=True)
     def test_a_change_while_reading_makes_it_read_again(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,12 @@ def test_nothing_has_to_be_set() -> None:
 
 
 def test_names_are_upper_case_and_values_typed() -> None:
-    settings = read_settings({"STORE_DIR": "/var/lib/x", "RELOAD_SECONDS": 2, "MAX_TOPICS": 5, "INGEST": False})
+    given = {"STORE_DIR": "/var/lib/x", "RELOAD_SECONDS": 2, "MAX_TOPICS": 5, "INGEST": False, "SITE_PATHS": ["/live"]}
+    settings = read_settings(given)
     assert settings.store_dir == Path("/var/lib/x")
     assert settings.reload_seconds == 2.0
     assert isinstance(settings.reload_seconds, float)
-    assert (settings.max_topics, settings.ingest) == (5, False)
+    assert (settings.max_topics, settings.ingest, settings.site_paths) == (5, False, ("/live",))
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,9 @@ def test_names_are_upper_case_and_values_typed() -> None:
         ({"MAX_TOPICS": True}, "write a int"),
         ({"MAX_TOPICS": -1}, "not negative"),
         ({"RELOAD_SECONDS": "1"}, "write a float"),
+        ({"SITE_PATHS": "/live"}, "write a list of paths that begin with a slash"),
+        ({"SITE_PATHS": ["live"]}, "write a list of paths that begin with a slash"),
+        ({"SITE_PATHS": [1]}, "write a list of paths that begin with a slash"),
         (["STORE_DIR"], "write a dictionary"),
         (None, "write a dictionary"),
     ],

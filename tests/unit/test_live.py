@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import override_settings
@@ -25,10 +27,20 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 30
 
 
+@pytest.fixture(autouse=True)
+def _own_store(settings: Any, tmp_path: Path) -> None:
+    """A store in which no other test has kept a configuration."""
+    settings.KAFKAPROXY = {"STORE_DIR": tmp_path / "store"}
+
+
+def changed(**names: object) -> override_settings:
+    return override_settings(KAFKAPROXY={**django_settings.KAFKAPROXY, **names})
+
+
 @pytest.fixture
 def serving() -> Iterator[LiveConfiguration]:
     """This process's configuration, started; it asks the database so rarely that only the process's own saves are seen."""
-    with override_settings(KAFKAPROXY={"RELOAD_SECONDS": 3600}):
+    with changed(RELOAD_SECONDS=3600):
         live().start()
         yield live()
         live().stop()
@@ -37,7 +49,7 @@ def serving() -> Iterator[LiveConfiguration]:
 @pytest.fixture
 def following() -> Iterator[LiveConfiguration]:
     """A configuration that follows the database and is not told of saves, as in another process."""
-    with override_settings(KAFKAPROXY={"RELOAD_SECONDS": 0}):
+    with changed(RELOAD_SECONDS=0):
         configuration = LiveConfiguration()
         configuration.start()
         yield configuration
@@ -264,9 +276,17 @@ class TestTrouble:
             assert following.error == "The database cannot be read: gone away"
             assert [each.name for each in following.current.gateways] == ["before"]
             assert not following.reload()
+        wait_for(lambda: not following.error)  # though nothing changed meanwhile
         gateway("after")
         wait_for(lambda: len(following.current.gateways) == 2)
         assert following.error == ""
+
+    def test_a_mistake_of_ours_does_not_fail_the_save_that_met_it(
+        self, serving: LiveConfiguration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serving, "refresh", lambda: 1 / 0)
+        gateway("g")
+        assert Gateway.objects.filter(name="g").exists()
 
     def test_a_mistake_of_ours_does_not_end_the_thread(
         self, following: LiveConfiguration, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -282,10 +302,10 @@ class TestTrouble:
             raise DatabaseError("no such table")
 
         configuration = LiveConfiguration()
-        with monkeypatch.context() as patch, override_settings(KAFKAPROXY={"RELOAD_SECONDS": 0}):
+        with monkeypatch.context() as patch, changed(RELOAD_SECONDS=0):
             patch.setattr(ConfigVersion, "stamp", fail)
             configuration.start()
-            assert configuration.current == Configuration()
+            assert configuration.current == Configuration(known=False)
             assert "no such table" in configuration.error
         wait_for(lambda: configuration.generation)
         configuration.stop()
@@ -366,7 +386,7 @@ class TestLife:
 
     def test_a_subscriber_may_stop_it(self) -> None:
         configuration = LiveConfiguration()
-        with override_settings(KAFKAPROXY={"RELOAD_SECONDS": 0}):
+        with changed(RELOAD_SECONDS=0):
             configuration.start()
             configuration.subscribe(lambda _table: configuration.stop())
             gateway()

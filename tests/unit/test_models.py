@@ -26,8 +26,9 @@ from kafkaproxy.models import (
     Topic,
 )
 from kafkaproxy.models.base import ConfigModel
-from kafkaproxy.routing.compile import Compiler
+from kafkaproxy.routing.compile import Compiler, read_unchanged
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.specs.from_rows import configuration_spec
 from tests.unit.build import add_route, everything, gateway
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +40,8 @@ class AnyEnvironment(dict[str, str]):
 
 
 def compiled() -> dict[str, Any]:
-    configuration: Configuration = Compiler(AnyEnvironment()).load()[0]
+    rows, _ = read_unchanged()
+    configuration: Configuration = Compiler(AnyEnvironment()).compile(configuration_spec(rows), 1)
     return {name: getattr(configuration, name) for name in ("gateways", "guards", "clusters", "topics")}
 
 

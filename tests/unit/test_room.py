@@ -13,6 +13,7 @@ from kafkaproxy.worker.room import StoreFull, is_full, is_of_disk, used_bytes
 from kafkaproxy.worker.store import Store, TopicState
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter
+from tests.unit.trimming import trim
 
 LIMIT = 4 << 20
 FETCH, STREAM, REPLY = Role.FETCH, Role.STREAM, Role.REPLY
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset({"id"}))
-    made.begin(b"session1")
+    made.begin(b"session1", "localhost:9092")
     return made
 
 
@@ -78,9 +79,9 @@ def test_what_is_counted_is_what_is_stored(store: Store, writer: StoreWriter, ro
             while shrink(store, state, 2000):
                 pass
         assert held(store, state) == sum(stored(store, state).values())
-    writer.trim(state, 0, 50)
+    trim(writer, state, 0, 50)
     assert held(store, state) == sum(stored(store, state).values())
-    writer.trim(state, 0, 60)
+    trim(writer, state, 0, 60)
     assert held(store, state) == 0
     assert stored(store, state) == {}
 
@@ -123,7 +124,9 @@ def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, wri
     for _ in range(200):
         writer.put_states(states)
         store.want("another", frozenset({FETCH}), 1.0)
-    assert writer.trim(states[0], 0, 10_000) > 100
+    before = held(store, states[0])
+    trim(writer, states[0], 0, 10_000)
+    assert held(store, states[0]) < before
     write(writer, states[-1], record(3000, "again", 5000), others=states[:-1])
 
 

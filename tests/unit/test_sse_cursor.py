@@ -49,7 +49,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(cursor_module, "_AGAIN_SECONDS", 0)
     opened = Store(tmp_path, 64 << 20)
     writer = StoreWriter(opened, frozenset())
-    writer.begin(b"session1")
+    writer.begin(b"session1", "localhost:9092")
     writer.start(STATE, {0: 100}, {0: 0})
     yield opened
     opened.close()

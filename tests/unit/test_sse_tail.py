@@ -21,6 +21,7 @@ from kafkaproxy.worker.tail import StreamTail
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter
 from tests.streams import parse_events
+from tests.unit.trimming import trim
 
 PLAIN = Framing(keyed=False, as_base64=False)
 STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=2, roles=frozenset({Role.STREAM}), ready=True)
@@ -258,7 +259,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset())
-    made.begin(b"session1")
+    made.begin(b"session1", "localhost:9092")
     made.start(STATE, {0: 0, 1: 0}, {0: 0, 1: 0})
     return made
 
@@ -317,7 +318,7 @@ def test_a_long_step_is_made_in_parts(store: Store, writer: StoreWriter) -> None
     steps = 1
     while tail.advance(store):
         steps += 1
-    assert steps == 3
+    assert steps == 12
     assert len(data_of(group)) == 1200
 
 
@@ -332,7 +333,7 @@ async def test_records_that_left_the_store_before_they_were_read_send_streams_ba
     waiter = asyncio.get_running_loop().create_future()
     group.waiters.add(waiter)
     write(writer, 0, *range(2, 10))
-    writer.trim(STATE, 0, 6)  # faster than the tail
+    trim(writer, STATE, 0, 6)  # faster than the tail
     assert not tail.advance(store)
     assert group.closed
     assert waiter.done()
@@ -371,7 +372,7 @@ def test_a_log_is_read_as_far_as_the_store_holds_all_of_it(store: Store, writer:
     assert offsets(0, 4) == [0, 1, 4]
     assert offsets(0, 100) == [0, 1, 5, 6]  # what comes after was not read yet
     assert offsets(6, 100) is None
-    writer.trim(STATE, 0, 3)
+    trim(writer, STATE, 0, 3)
     assert offsets(2, 100) is None
     assert offsets(3, 100) == [5, 6]
     writer.drop_data(STATE.key)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.worker import store as store_module
 from kafkaproxy.worker import writing
 from kafkaproxy.worker.lock import WriterLock
-from kafkaproxy.worker.store import Store, TopicState
+from kafkaproxy.worker.store import Store, TopicState, current_path
 from kafkaproxy.worker.types import Record, Role
 from kafkaproxy.worker.writing import Batch, StoreWriter, doubt
+from tests.unit.trimming import trim
 
 ID = "0123456789abcdef" * 2
 OTHER_ID = "fedcba9876543210" * 2
+SERVERS = "localhost:9092"
 CORRELATION = "zilla:correlation-id"
 MEGABYTE = 1 << 20
 
@@ -46,7 +49,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def writer(store: Store) -> StoreWriter:
     made = StoreWriter(store, frozenset({CORRELATION}))
-    made.begin(b"session1")
+    made.begin(b"session1", SERVERS)
     return made
 
 
@@ -131,7 +134,7 @@ def test_the_store_answers_as_its_model(compacted: bool, roles: frozenset[Role],
         store = Store(Path(folder), 8 * MEGABYTE)
         writer = StoreWriter(store, frozenset({CORRELATION}))
         state = topic(compacted=compacted, roles=roles)
-        writer.begin(b"session1")
+        writer.begin(b"session1", SERVERS)
         writer.start(state, {0: 0, 1: 0}, {})
         model = Model(state)
         try:
@@ -140,7 +143,7 @@ def test_the_store_answers_as_its_model(compacted: bool, roles: frozenset[Role],
                     case ("apply", list() as drawn):
                         _apply_both(writer, model, drawn)
                     case ("trim", int() as partition, int() as log_start):
-                        writer.trim(state, partition, log_start)
+                        trim(writer, state, partition, log_start)
                         model.trim(partition, log_start)
                     case _:
                         store.close()
@@ -233,7 +236,7 @@ def test_trimming_takes_many_records_in_small_steps(store: Store, writer: StoreW
     writer.start(state, {0: 0, 1: 0}, {})
     records = [record(0, offset, b"%d" % offset, headers=((CORRELATION, b"%d" % offset),)) for offset in range(12_000)]
     apply(writer, state, *records)
-    writer.trim(state, 0, 11_999)
+    trim(writer, state, 0, 11_999)
     assert scanned(store, state) == [(0, 11_999)]
     assert store.latest(state.key, b"11998") is None
     assert store.reply(state.key, b"11998") is None
@@ -247,7 +250,7 @@ def test_trimming_holds_only_so_much_at_once(store: Store, writer: StoreWriter, 
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, *(record(0, offset, value=b"x" * 600) for offset in range(10)))
     before = store.transaction()
-    writer.trim(state, 0, 9)
+    trim(writer, state, 0, 9)
     assert scanned(store, state) == [(0, 9)]
     assert store.transaction() - before >= 5
 
@@ -267,13 +270,37 @@ def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
     assert scanned(store, two) == [(0, 0), (1, 0)]
 
 
-def test_a_new_writer_calls_nothing_ready_and_readers_notice(store: Store, writer: StoreWriter) -> None:
+def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_notice(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     before = store.topics_version()
     assert store.topics()["t"].ready
-    StoreWriter(store, frozenset()).begin(b"session2")
+    StoreWriter(store, frozenset()).begin(b"session2", SERVERS)
     assert not store.topics()["t"].ready
     assert store.topics_version() != before
+
+
+@pytest.mark.parametrize(
+    ("servers", "age", "stays"),
+    [
+        (SERVERS, 0.0, True),
+        (SERVERS, 9.0, True),
+        (SERVERS, 11.0, False),
+        (SERVERS, -60.0, False),
+        ("another:9092", 0.0, False),
+    ],
+    ids=["just now", "a moment ago", "long ago", "a clock that was put back", "other servers"],
+)
+def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_ago(
+    store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, servers: str, age: float, stays: bool
+) -> None:
+    writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
+    writer.beat(SERVERS)
+    now = time.time()
+    monkeypatch.setattr(writing.time, "time", lambda: now + age)
+    states = StoreWriter(store, frozenset(), recent_seconds=10.0).begin(b"session2", servers)
+    assert (states["t"].ready, states["u"].ready) == (stays, False)
+    assert not (states["t"].ready and states["t"].confirmed)
+    assert store.topics() == states
 
 
 def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None:
@@ -323,7 +350,10 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
         writer.start(state, {0: 0, 1: 0}, {})
         apply(writer, state, record(0, 0), record(1, 0))
     writer.forget([lost])  # and here it died
-    writer.sweep(store.topics().values())
+    (left,) = writer.leftovers(store.topics().values())
+    assert left == lost.key
+    writer.drop_data(left)
+    assert not writer.leftovers(store.topics().values())
     assert scanned(store, lost) == []
     assert store.latest(lost.key, b"k") is None
     assert store.progress(lost.key) == {}
@@ -341,12 +371,12 @@ def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: St
 
 def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
-    lock = WriterLock(store.folder)
+    lock = WriterLock(store.path)
     assert lock.acquire()
-    doubt(store)
+    doubt(store, SERVERS, 5.0)
     assert store.topics()["t"].ready  # the one who writes knows
     lock.release()
-    doubt(store)
+    doubt(store, SERVERS, 5.0)
     assert not store.topics()["t"].ready
     assert lock.acquire(), "doubting must not keep the lock"
     lock.release()
@@ -363,11 +393,15 @@ def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, sto
 
 
 def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / f"store-{store_module.FORMAT}"
-    path.mkdir()
+    Store(tmp_path, MEGABYTE).close()
+    path = current_path(tmp_path)
+    assert path is not None
     (path / "data.mdb").write_bytes(b"no store" * 4000)
+    with pytest.raises(lmdb.InvalidError):  # which is all that who only looks gets
+        Store(tmp_path, MEGABYTE, may_replace=False)
     store = Store(tmp_path, MEGABYTE)
     assert store.topics() == {}
+    assert store.path != path
     assert "store_unreadable" in caplog.text
     store.close()
 

@@ -33,7 +33,7 @@ class Host:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.writer = StoreWriter(store, frozenset({HEADER}))
-        self.writer.begin(b"session1")
+        self.writer.begin(b"session1", "localhost:9092")
         self.state = TopicState(name=TOPIC, id=IDS[0], partitions=2, roles=frozenset({Role.REPLY}), ready=True)
         self.writer.start(self.state, {0: 0, 1: 0}, {})
         self.hub = self.another_process()
@@ -207,7 +207,8 @@ async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailabl
 async def test_work_that_failed_is_not_shared_with_who_comes_later(host: Host) -> None:
     made: list[asyncio.Future[int]] = []
 
-    def work() -> asyncio.Future[int]:
+    def work(failed: asyncio.Future[int] | None) -> asyncio.Future[int]:
+        assert failed is (made[-1] if made else None)
         made.append(asyncio.get_running_loop().create_future())
         return made[-1]
 

@@ -98,7 +98,7 @@ def snapshot(running: Runtime) -> dict[str, Any]:
     return {
         "at": time.monotonic(),
         "process": f"{socket.gethostname()}, {os.getpid()}",
-        "serving": table is not None,
+        "serving": table is not None and table.configuration.known,
         "streams": len(running.streams),
         "waiting": running.worker.waiting,
         "produced": sum(cell.value for (_, outcome), cell in list(RECORDS.cells.items()) if outcome == "acknowledged"),
@@ -133,7 +133,7 @@ def _cluster(running: Runtime, table: Table, name: str) -> dict[str, Any]:
 def _worker(cluster: ClusterWorker) -> dict[str, Any]:
     states = list(cluster.topics().values())
     return {
-        "writer": writer_pid(cluster.store.folder),
+        "writer": writer_pid(cluster.store.path),
         "own": cluster.ingest is not None and cluster.ingest.writing,
         "topics": len(states),
         "ready": sum(state.ready and not state.error for state in states),

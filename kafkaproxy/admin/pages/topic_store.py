@@ -20,8 +20,9 @@ from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.specs.from_rows import cluster_spec
 from kafkaproxy.worker.client import admin_config, consumer_config
 from kafkaproxy.worker.embedded import embedded_servers
+from kafkaproxy.worker.environments import UNUSABLE
 from kafkaproxy.worker.lock import prepare, writer_pid
-from kafkaproxy.worker.store import FORMAT, Store, TopicState
+from kafkaproxy.worker.store import Store, TopicState, current_path
 from kafkaproxy.worker.types import ClusterConfig, Record
 
 __all__ = ["Held", "LogEnds", "Partition", "ask_kafka", "held", "last_records", "opened_store", "partitions", "reader_config"]
@@ -79,12 +80,13 @@ def opened_store(cluster: str) -> Iterator[tuple[Store | None, int | None]]:
     folder = settings.store_dir / cluster
     if folder.exists():
         prepare(folder)  # a store that a crash of the machine has torn must not be opened
-    if not (folder / f"store-{FORMAT}" / "data.mdb").exists():
-        yield None, writer_pid(folder)
-        return
-    store = Store(folder, settings.store_max_bytes)
     try:
-        yield store, writer_pid(folder)
+        store = Store(folder, settings.store_max_bytes, may_replace=False)
+    except (FileNotFoundError, *UNUSABLE):
+        yield None, writer_pid(current_path(folder))
+        return
+    try:
+        yield store, writer_pid(store.path)
     finally:
         store.close()
 
@@ -121,7 +123,7 @@ def _where(row: Cluster) -> tuple[ClusterConfig, str]:
 
 
 def _embedded(folder: Path) -> str:
-    if writer_pid(folder) is None:  # to ask would start a broker, with an empty store
+    if writer_pid(current_path(folder)) is None:  # to ask would start a broker, with an empty store
         raise RuntimeError("The embedded broker does not run: it runs where the worker does.")
     return embedded_servers(folder)
 

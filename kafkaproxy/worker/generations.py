@@ -1,0 +1,131 @@
+"""Generations of a store: folders of which the symbolic link ``current`` names one.
+
+A writer that is frozen keeps LMDB's write lock, maybe in the middle of a transaction, for as long as it lives: nothing else may
+write its environment. So whatever takes its place writes another environment, and moves the link to it. The name of a
+generation is never used again: where the link names another one than a process has open, that one is out of service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["current", "hold", "remove_unused", "replace", "try_replace"]
+
+Fill = Callable[[Path], bool]
+"""Fills the folder of a new generation; False: there is no need for one any more."""
+
+
+def current(home: Path) -> Path | None:
+    """Return the folder of the current generation; None where there is none."""
+    try:
+        path = home / os.readlink(home / "current")
+    except OSError:
+        return None
+    return path if path.is_dir() else None
+
+
+def hold(path: Path) -> int | None:
+    """Return a descriptor that keeps a generation from being removed until it is closed; None where it is not current."""
+    try:
+        fd = os.open(path / "users.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:  # it is being removed
+        os.close(fd)
+        return None
+    if current(path.parent) != path:
+        os.close(fd)
+        return None
+    return fd
+
+
+def replace(home: Path, old: Path | None) -> Path:
+    """Make an empty generation current in the place of ``old``, and return it; or the one that already took that place."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(home, wait=True):
+        now = current(home)
+        made = _make(home, lambda _path: True) if now is None or now == old else now
+    assert made is not None
+    return made
+
+
+def try_replace(home: Path, old: Path, fill: Fill) -> bool:
+    """Make a generation that ``fill`` has filled current in the place of ``old``; return whether that was done.
+
+    Does nothing where another process is about to, or already did. Where the process dies meanwhile, ``old`` stays current.
+    """
+    with _locked(home, wait=False) as locked:
+        return locked and current(home) == old and _make(home, fill) is not None
+
+
+def remove_unused(home: Path) -> None:
+    """Remove the generations that are not current and that no process holds. Does nothing while one is being made."""
+    with _locked(home, wait=False) as locked:
+        if not locked:
+            return
+        kept = current(home)
+        for entry in list(os.scandir(home)):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and path != kept and not _is_held(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(home: Path, fill: Fill) -> Path | None:
+    path = home / secrets.token_hex(6)
+    path.mkdir(mode=0o700)
+    try:
+        (path / "users.lock").touch(mode=0o600)
+        if fill(path):
+            link = home / "current.new"
+            link.unlink(missing_ok=True)  # of a process that died here
+            link.symlink_to(path.name)
+            link.replace(home / "current")
+            return path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        fd = os.open(path / "users.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)  # it is not current, so nothing begins to hold it after this
+    return False
+
+
+@contextlib.contextmanager
+def _locked(home: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock under which the link moves; give whether it is held."""
+    try:
+        fd = os.open(home / "generations.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:  # the store was removed
+        if wait:
+            raise
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)

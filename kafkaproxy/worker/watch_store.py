@@ -1,0 +1,140 @@
+"""Whether what a process has of the store can be served: its writer lives, its file is whole, no other one took its place.
+
+A writer that is frozen (stopped, or on a disk that stalls) holds its locks and does nothing. What it leaves behind is served
+for ``Limits.writer_timeout`` seconds after its last heartbeat, and no longer; then one of the processes that may write makes a
+copy of the store for itself and the others (:mod:`kafkaproxy.worker.generations`). The frozen one finds that out when it goes
+on: it has the same :class:`StoreWatch`, whose time has run out meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from kafkaproxy.metrics import STORE_FRESH, STORE_TAKEOVERS
+from kafkaproxy.worker import generations
+from kafkaproxy.worker.client import Limits
+from kafkaproxy.worker.environments import copy_environment
+from kafkaproxy.worker.lock import writer_pid
+from kafkaproxy.worker.store import Heartbeat, Store
+
+__all__ = ["StoreWatch"]
+
+log = logging.getLogger("kafkaproxy.store")
+
+_STEP: Final = 1.0
+"""The most that one look counts for. A process that was itself stopped for long must not blame the writer for it."""
+_CLEAN_SECONDS: Final = 5.0
+_FAILED_SECONDS: Final = 5.0
+_LEAST_FREE_BYTES: Final = 64 << 20
+"""On a disk that is fuller a new store could hold nothing."""
+
+
+class StoreWatch:
+    """Watches one generation of a store for one process. :meth:`look` is for one thread, the rest for any."""
+
+    def __init__(self, cluster: str, store: Store, limits: Limits) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._limits = limits
+        self._heartbeat: Heartbeat | None = None
+        self._fresh_until = 0.0
+        """By the monotonic clock, which goes on while this process is stopped."""
+        self._silent = 0.0
+        """For how many seconds no heartbeat came, as far as this process was there to see."""
+        self._looked = time.monotonic()
+        self._cleaned = 0.0
+        self._was_fresh = False
+        self._gauge = STORE_FRESH.cell(cluster)
+        self._taking_over: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the writer gave a sign of life lately, so that what the store holds may be served."""
+        return time.monotonic() < self._fresh_until
+
+    def look(self) -> bool:
+        """Look at the store; return whether it is still the one to use. Call at least every half second."""
+        try:
+            is_usable = not self._store.is_torn()
+            heartbeat = self._store.heartbeat() if is_usable else None
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError):
+            is_usable = False
+        # After the heartbeat was read: a writer that was frozen goes on with its heartbeats before it knows of its successor.
+        if is_usable and self._store.is_current:
+            self._hear(heartbeat)
+            self._tell()
+            self._clean()
+            if self._limits.ingest and self._silent > self._limits.writer_timeout:
+                self._begin_to_take_over()
+            return True
+        self._fresh_until = 0.0
+        self._tell()
+        if not is_usable:
+            log.error("store_torn cluster=%s path=%s: it is made anew from Kafka", self._cluster, self._store.path)
+            generations.replace(self._store.home, self._store.path)
+        return False
+
+    def close(self) -> None:
+        """Take over nothing any more."""
+        self._closed.set()
+
+    def _hear(self, heartbeat: Heartbeat | None) -> None:
+        now = time.monotonic()
+        self._silent += min(now - self._looked, _STEP)
+        self._looked = now
+        if heartbeat is not None and heartbeat != self._heartbeat:
+            self._heartbeat = heartbeat
+            self._silent = 0.0
+            # It may have been written long before this process, which was stopped itself, came to see it.
+            self._fresh_until = now + self._limits.writer_timeout - max(time.time() - heartbeat.time, 0.0)
+
+    def _tell(self) -> None:
+        is_fresh = self.is_fresh
+        self._gauge.value = int(is_fresh)
+        if is_fresh != self._was_fresh:
+            self._was_fresh = is_fresh
+            if is_fresh:
+                log.info("store_fresh cluster=%s", self._cluster)
+            else:
+                log.warning("store_stale cluster=%s writer=%s: not served", self._cluster, writer_pid(self._store.path))
+
+    def _clean(self) -> None:
+        if time.monotonic() - self._cleaned >= _CLEAN_SECONDS:
+            self._cleaned = time.monotonic()
+            generations.remove_unused(self._store.home)
+
+    def _begin_to_take_over(self) -> None:
+        if (self._taking_over is None or not self._taking_over.is_alive()) and not self._closed.is_set():
+            name = f"kafkaproxy-take-over-{self._cluster}"
+            self._taking_over = threading.Thread(target=self._take_over, name=name, daemon=True)
+            self._taking_over.start()
+
+    def _take_over(self) -> None:
+        """Make a generation for another writer, this process or the next one that gets its lock."""
+        frozen = writer_pid(self._store.path)
+        if frozen is None:  # it is dead: the next writer goes on with what it left
+            return
+        if shutil.disk_usage(self._store.home).free < _LEAST_FREE_BYTES:
+            log.error("store_takeover_failed cluster=%s: free the disk", self._cluster)
+            self._closed.wait(_FAILED_SECONDS)
+            return
+        try:
+            if generations.try_replace(self._store.home, self._store.path, self._fill):
+                STORE_TAKEOVERS.cell(self._cluster).value += 1
+                log.warning("store_taken_over cluster=%s frozen=%s", self._cluster, frozen)
+        except Exception:
+            log.exception("store_takeover_failed cluster=%s", self._cluster)
+            self._closed.wait(_FAILED_SECONDS)
+
+    def _fill(self, path: Path) -> bool:
+        copy_environment(self._store.env, path)
+        # That may have taken long: the writer may have come back, or this process be about to end.
+        return self._silent > self._limits.writer_timeout and not self._closed.is_set()

@@ -1,0 +1,120 @@
+"""The time that a request waits for its record, and what becomes of the record after that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from kafkaproxy.worker import mailbox as module
+from kafkaproxy.worker.errors import ProduceError, ProduceFailure
+from kafkaproxy.worker.mailbox import Mailbox, Outcome, Overdue, Sent, late
+from kafkaproxy.worker.types import Delivery
+
+DELIVERY = Delivery("t", 0, 7)
+REFUSED = ProduceError(ProduceFailure.REJECTED, "")
+
+
+class Desk:
+    """A mailbox whose records are too late after ``patience`` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self.overdue = Overdue()
+        self.expired: list[Sent] = []
+        self.mailbox = Mailbox(asyncio.get_running_loop(), patience, self.deliver, self.expire, self.overdue)
+
+    def deliver(self, future: asyncio.Future[Delivery], outcome: Outcome) -> None:
+        if isinstance(outcome, Delivery):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+    def expire(self, due: Sequence[Sent]) -> None:
+        self.expired += due
+        for sent in due:
+            if sent.future is not None and not sent.future.done():
+                sent.future.set_exception(ProduceError(ProduceFailure.TIMED_OUT, "", sent))
+            sent.future = None
+
+    def send(self, *, patient: bool = False, size: int = 1) -> tuple[Sent, asyncio.Future[Delivery]]:
+        sent = self.mailbox.begin("t", size, None)
+        future = sent.future
+        assert future is not None
+        self.mailbox.add(sent, patient=patient)
+        return sent, future
+
+
+async def too_late(future: asyncio.Future[Delivery]) -> None:
+    with pytest.raises(ProduceError) as caught:
+        await asyncio.wait_for(future, 20)
+    assert caught.value.reason is ProduceFailure.TIMED_OUT
+
+
+async def test_a_request_is_told_after_its_time_and_the_record_is_known_until_it_is_reported() -> None:
+    desk = Desk(0.05)
+    (sent, future), (_, other) = desk.send(), desk.send()
+    await too_late(future)
+    await too_late(other)
+    assert late(future) is sent
+    assert sent.is_overdue
+    desk.mailbox.post(sent, DELIVERY)
+    assert not sent.is_overdue
+    assert await desk.mailbox.rejoin(sent, patient=False) == DELIVERY
+
+
+async def test_what_is_reported_in_time_is_not_too_late_though_nothing_woke_the_loop_for_it() -> None:
+    desk = Desk(0.05)
+    sent, future = desk.send(patient=True)
+    desk.mailbox.post(sent, DELIVERY)
+    assert await asyncio.wait_for(future, 20) == DELIVERY
+    assert desk.expired == []
+
+
+async def test_who_rejoins_waits_as_long_as_the_first() -> None:
+    desk = Desk(0.05)
+    sent, future = desk.send()
+    await too_late(future)
+    again = desk.mailbox.rejoin(sent, patient=False)
+    assert not sent.is_overdue
+    await too_late(again)
+    third = desk.mailbox.rejoin(sent, patient=False)
+    desk.mailbox.post(sent, REFUSED)
+    with pytest.raises(ProduceError):
+        await third
+    assert late(third) is None
+    with pytest.raises(ProduceError):
+        await desk.mailbox.rejoin(sent, patient=False)
+
+
+async def test_a_hurried_request_waits_no_longer_and_nor_do_those_that_come() -> None:
+    desk = Desk(3600)
+    _, future = desk.send()
+    desk.mailbox.hurry(0.05)
+    await too_late(future)
+    await too_late(desk.send()[1])
+
+
+@pytest.mark.parametrize(("records", "size"), [(3, 1), (1, 1000)])
+async def test_a_topic_is_full_while_it_has_too_many_overdue_records(
+    records: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_OVERDUE", 3)
+    monkeypatch.setattr(module, "_MOST_OVERDUE_BYTES", 1000)
+    desk = Desk(0.05)
+    sent = [desk.send(size=size) for _ in range(records)]
+    assert desk.overdue.full == frozenset()
+    for _, future in sent:
+        await too_late(future)
+    assert desk.overdue.full == {"t"}
+    desk.mailbox.post(sent[0][0], DELIVERY)
+    assert desk.overdue.full == frozenset()
+
+
+async def test_a_report_to_a_loop_that_is_closed_says_so() -> None:
+    closed = asyncio.new_event_loop()
+    desk = Desk(1)
+    mailbox = Mailbox(closed, 1, desk.deliver, desk.expire, desk.overdue)
+    sent = mailbox.begin("t", 1, None)
+    closed.close()
+    assert not mailbox.post(sent, DELIVERY)

@@ -1,0 +1,68 @@
+"""When a topic is ready, and how positions are known that no record shows."""
+
+from __future__ import annotations
+
+import json
+
+from kafkaproxy.worker.positions import ReadPositions
+from kafkaproxy.worker.targets import Targets
+
+
+def test_a_topic_is_ready_when_every_partition_has_reached_where_it_ended_once() -> None:
+    targets = Targets()
+    targets.add("t", {0: 0, 1: 5, 2: 7}, {0: 10, 1: 5, 2: 8})
+    assert "t" in targets
+    assert not targets.reach("t", {0: 9, 1: 100})
+    assert not targets.reach("t", {0: 10})
+    assert targets.reach("t", {2: 1_000})
+    assert "t" not in targets
+    assert not targets.reach("t", {2: 2_000}), "it is reached once"
+
+
+def test_a_topic_that_is_at_its_end_has_nothing_to_reach() -> None:
+    targets = Targets()
+    targets.add("t", {0: 3}, {0: 3})
+    assert not targets
+    targets.add("t", {0: 3}, {0: 4})
+    targets.forget("t")
+    assert not targets
+
+
+def statistics(seconds: float, queued: int, **offsets: int) -> str:
+    partitions = {name[1:]: {"next_offset": offset, "fetchq_cnt": queued} for name, offset in offsets.items()}
+    return json.dumps({"ts": seconds * 1_000_000, "topics": {"t": {"partitions": partitions}}})
+
+
+def test_a_position_holds_when_all_that_was_queued_is_taken() -> None:
+    positions = ReadPositions()
+    positions.begin(("t", 0), 1.0)
+    positions.note(statistics(2.0, 30, p0=100), taken=10)
+    assert positions.reached(1_000, is_empty=True) == {}, "it may be ahead of the queue: only the next statistics confirm it"
+    positions.note(statistics(3.0, 30, p0=150), taken=20)
+    assert positions.reached(49, is_empty=False) == {}
+    assert positions.reached(50, is_empty=False) == {("t", 0): 100}
+    assert positions.reached(50, is_empty=False) == {}
+
+
+def test_an_empty_queue_confirms_at_once() -> None:
+    positions = ReadPositions()
+    positions.begin(("t", 0), 1.0)
+    for second in (2.0, 3.0):
+        positions.note(statistics(second, 30, p0=100), taken=0)
+    assert positions.reached(0, is_empty=True) == {("t", 0): 100}
+
+
+def test_statistics_of_an_earlier_assignment_say_nothing() -> None:
+    positions = ReadPositions()
+    positions.begin(("t", 0), 1.0)
+    for second in (2.0, 3.0):
+        positions.note(statistics(second, 0, p0=100, p1=7), taken=0)
+    positions.begin(("t", 0), 5.0)  # from its beginning
+    assert positions.reached(0, is_empty=True) == {}
+    positions.note(statistics(4.0, 0, p0=100), taken=0)
+    positions.note(statistics(6.0, 0, p0=3), taken=0)
+    assert positions.reached(0, is_empty=True) == {}
+    positions.note(statistics(7.0, 0, p0=4), taken=0)
+    assert positions.reached(0, is_empty=True) == {("t", 0): 3}
+    positions.note(statistics(8.0, 0, p0=2), taken=0)  # as after a seek
+    assert positions.reached(0, is_empty=True) == {}

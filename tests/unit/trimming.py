@@ -1,0 +1,14 @@
+"""Retention, as the writer applies it."""
+
+from __future__ import annotations
+
+from kafkaproxy.worker.store import TopicState
+from kafkaproxy.worker.writing import StoreWriter
+
+
+def trim(writer: StoreWriter, state: TopicState, partition: int, log_start: int) -> int:
+    """Remove all that a log start has passed, step by step; return the number of steps."""
+    steps = 1
+    while not writer.trim_some(state, partition, log_start):
+        steps += 1
+    return steps
