@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kafkaproxy.core.covering import Coverers, apart, covers
@@ -48,6 +48,7 @@ def test_every_path_covers_and_is_covered_by_a_lone_star() -> None:
     assert not covers(_template("/*"), None)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spelled, spelled, st.data())
 def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject) -> None:
     outer, inner = _template(wide), _template(narrow)
@@ -56,6 +57,7 @@ def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject)
         assert outer.match(path) is not None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spelled, spelled, st.data())
 def test_what_is_apart_is_never_matched_together(one: str, other: str, data: st.DataObject) -> None:
     first, second = _template(one), _template(other)
