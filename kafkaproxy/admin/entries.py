@@ -38,7 +38,7 @@ class ConditionInline(RowsInline):
 
 
 class GuardInline(RowsInline):
-    """Who may pass."""
+    """The guards that have to pass."""
 
     model = EntryGuard
     verbose_name, verbose_name_plural = _("guard"), _("guards")

@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[str, Any]] = {
 
 
 class GuardForm(SecretsForm):
-    """A guard, whose kind is one of those that are known; one that nobody knows any more stays until it is changed."""
+    """A guard, whose kind is one of those that are known; one that is not known any more stays until it is changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -94,7 +94,7 @@ class FilterInline(RowsInline):
 
 
 class GuardInline(RowsInline):
-    """Who may pass."""
+    """The guards that have to pass."""
 
     model = RouteGuard
     verbose_name, verbose_name_plural = _("guard"), _("guards")
@@ -148,7 +148,7 @@ class RouteAdmin(TryItMixin, CheckedAdmin):
         return {**({"entry": entries[0]} if len(entries) == 1 else {}), **super().get_changeform_initial_data(request)}
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Add the way to a trial for those who may."""
+        """Add the link to a trial for users with the permission."""
         return [*self.list_display, *(["trial"] if request.user.has_perm("kafkaproxy.try_route") else [])]
 
     @admin.display(description=_("try"))

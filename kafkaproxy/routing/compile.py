@@ -256,7 +256,7 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
-    """Require the guards that the route reads and nobody defines: such a guard refuses, so no empty identity gets through."""
+    """Require the guards that the route reads and that are not defined: such a guard refuses, so no empty identity is used."""
     unknown = sorted(route.guard_names.difference(guards, (each.guard for each in route.guarded)))
     if not unknown:
         return route

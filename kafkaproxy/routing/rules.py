@@ -132,7 +132,7 @@ def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionSp
 
 
 def _unanswerable(route: RouteSpec) -> Iterator[Issue]:
-    """Warn of 202s whose outcome nobody can ask for."""
+    """Warn of a 202 whose outcome cannot be asked for."""
     if route.async_fields and poll_template(route) is None:
         message = _(
             "The outcome cannot be asked for: write a location with a path that holds ${correlationId} and each "

@@ -38,7 +38,7 @@ class Claim:
     methods: frozenset[str]
 
     def hides(self, other: Claim) -> bool:
-        """Whether it serves all that ``other`` does, to whoever that is served."""
+        """Whether it serves all that ``other`` does, to every client that ``other`` would serve."""
         return _lets_in(self.route.guarded, other.route.guarded) and self.takes(other)
 
     def takes(self, other: Claim) -> bool:
@@ -84,7 +84,7 @@ def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
 
 
 def _lets_in(wide: Roles, narrow: Roles) -> bool:
-    """Whether everyone who passes ``narrow`` passes ``wide``."""
+    """Whether every client that passes ``narrow`` passes ``wide``."""
     return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
 
 
@@ -263,7 +263,7 @@ def _reaches(gateway: GatewaySpec) -> Iterator[_Reach]:
     for entry in gateway.entries:
         try:
             gate = Gate.parse(entry)
-        except TemplateError:  # reported by the field's own validator; what it lets through nobody knows
+        except TemplateError:  # reported by the field's own validator; what it lets through is not known
             return
         before = tuple(rivals)
         for claim in (claim for route in entry.routes for claim in claims(route)):

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
     """How serious a finding is."""
 
     REFUSED = "refused"
-    """Dropping it would change what a client sees or who gets in. Nothing of the import is applied."""
+    """Dropping it would change what a client sees or which clients get in. Nothing of the import is applied."""
     WARNING = "warning"
     """It is imported, and behaves differently from what one might expect."""
     IGNORED = "ignored"

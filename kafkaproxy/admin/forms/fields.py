@@ -1,4 +1,4 @@
-"""Form fields for the lists and mappings of the models: one value a line, so that nobody has to write JSON."""
+"""Form fields for the lists and mappings of the models: one value a line instead of JSON."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class SecretsAdminMixin:
         return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc,no-any-return]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Say in words what is stored to those who may only look: Django would show the values."""
+        """Say in words what is stored to users who may only look: Django would show the values."""
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
         if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]
             return fieldsets

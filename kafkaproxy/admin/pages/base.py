@@ -12,7 +12,7 @@ __all__ = ["page_context"]
 
 
 def page_context(admin: ModelAdmin, request: HttpRequest, title: str) -> dict[str, Any]:
-    """Return the site's context, the title, and where the way back leads: to the list only for who may see it."""
+    """Return the site's context, the title, and whether the user may see the list, to which the page links back."""
     return {
         **admin.admin_site.each_context(request),
         "opts": admin.opts,

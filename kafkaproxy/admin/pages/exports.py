@@ -21,7 +21,7 @@ __all__ = ["ExportMixin"]
 
 
 class ExportMixin(ModelAdmin):
-    """Adds the action to the list of gateways, for whoever may see all that the file holds."""
+    """Adds the action to the list of gateways, for users who may see all that the file holds."""
 
     @admin.action(description=gettext_lazy("Export the selected gateway as a zilla.yaml"), permissions=["export"])
     def export_zilla(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> HttpResponse | None:

@@ -64,7 +64,7 @@ class ImportMixin(ModelAdmin):
         return TemplateResponse(request, "admin/kafkaproxy/import.html", context)
 
     def _next_page(self, request: HttpRequest) -> str:
-        """Return where one sees what was imported; this page for those who may only import."""
+        """Return the page that shows what was imported; this page for users who may only import."""
         page = "changelist" if self.has_view_or_change_permission(request) else "import"
         return reverse(f"admin:kafkaproxy_gateway_{page}")
 
@@ -167,7 +167,7 @@ _FLAGS: Final = {
 
 
 class _SetVariables(Mapping[str, str]):
-    """Knows which environment variables are set, and tells no value: whoever may import may not read them all."""
+    """Knows which environment variables are set, and tells no value: the permission to import is none to read them."""
 
     def __contains__(self, name: object) -> bool:
         return name in os.environ

@@ -1,4 +1,4 @@
-"""What this host's store holds, read beside whoever writes it, and what Kafka says of the same topics now."""
+"""What this host's store holds, read beside the process that writes it, and what Kafka says of the same topics now."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Partition:
 
 @contextlib.contextmanager
 def opened_store(cluster: str) -> Iterator[tuple[Store | None, int | None]]:
-    """Give the store of a cluster, None where this host has none, and the process that writes it, None where nobody does.
+    """Give the store of a cluster, None where this host has none, and the process that writes it, None where none does.
 
     Nothing is read from Kafka because of it, and no store is made.
     """

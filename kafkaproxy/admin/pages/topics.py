@@ -123,7 +123,7 @@ def _records(store: Store, state: TopicState, given: str) -> dict[str, Any]:
 
 
 def _tail(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Read what the store does not hold from Kafka: only what a route or a row names, so that nobody browses all of it."""
+    """Read what the store does not hold from Kafka: only what a route or a row names, not all of Kafka."""
     try:
         tail = read_tail(reader_config(cluster), name, _RECORDS)
     except (ValueError, AttributeError, RuntimeError) as error:

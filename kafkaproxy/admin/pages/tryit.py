@@ -76,7 +76,7 @@ class TryItMixin(ModelAdmin):
         return _shown(trial, served) | {"no_session_guard": form.chosen_user is not None and not guards}
 
     def _note(self, request: HttpRequest, form: TrialForm, asked: Asked, served: Route | None) -> None:
-        """Leave a trace in the history: a trial may write to Kafka, and as somebody else. Queries may hold secrets."""
+        """Leave a trace in the history: a trial may write to Kafka as another user. Queries may hold secrets."""
         line = f"{asked.method} {asked.target.partition('?')[0]}"
         log.info("trial user=%s client=%s method=%s", request.user.pk, form.client_text, asked.method)
         LogEntry.objects.create(

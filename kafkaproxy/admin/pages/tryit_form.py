@@ -1,4 +1,4 @@
-"""The form of a trial: the request, and who sends it."""
+"""The form of a trial: the request, and the client that sends it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLIENTS: Final = [
 
 
 class TrialForm(forms.Form):
-    """A request. Nobody is somebody else without the permission for it, and only a superuser is a superuser."""
+    """A request. Acting as another user needs a permission, and only a superuser may act as a superuser."""
 
     required_css_class = "required"
 
@@ -87,7 +87,7 @@ class TrialForm(forms.Form):
 
     @property
     def client_text(self) -> str:
-        """Who the client is, for the history: never a token."""
+        """The client in words, for the history: never a token."""
         if self.chosen_user is not None:
             return _("user %(name)s") % {"name": self.chosen_user.get_username()}
         return str(self.cleaned_data["client"])
@@ -122,7 +122,7 @@ class TrialForm(forms.Form):
         return tuple(fields)
 
     def clean(self) -> dict[str, Any]:
-        """Find out who sends it, and whether this user may."""
+        """Find the user that sends it, and check that this user may act as that one."""
         super().clean()
         data = self.cleaned_data
         if data.get("client") == "user":

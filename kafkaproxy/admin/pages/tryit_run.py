@@ -44,7 +44,7 @@ _PATH_SAFE: Final = "/%!$&'()*+,;=:@~?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The request of a trial. ``principals``: who the client is to each session guard; empty for whoever it proves to be."""
+    """The request of a trial. ``principals``: by session guard, the client; empty: its own credentials count."""
 
     method: str
     target: str
@@ -57,7 +57,7 @@ class Asked:
     principals: Mapping[str, ClientPrincipal] = field(default_factory=dict)
 
     def scope(self) -> dict[str, Any]:
-        """Return the ASGI scope. Nothing in it comes from the request of who tries."""
+        """Return the ASGI scope. Nothing in it comes from the request for the page."""
         path, _, query = self.target.partition("?")
         raw = quote(path, safe=_PATH_SAFE)
         fields = [(b"host", self.host.encode("latin-1", "replace"))]
@@ -108,12 +108,12 @@ class Trial:
     topics: list[str] = field(default_factory=list)
     """The topics that the matched route leads to."""
     seen: dict[str, Principals] = field(default_factory=dict)
-    """By gateway, who the client proved to be."""
+    """By gateway, the principals that the client's credentials gave."""
     sent: list[Sent] = field(default_factory=list)
 
 
 class _Guards(Guards):
-    """The guards of a table. Session guards take the client for who was chosen."""
+    """The guards of a table. Session guards take the client for the user that was chosen."""
 
     def __init__(self, guards: Guards, told: Mapping[str, ClientPrincipal], seen: dict[str, Principals]) -> None:
         self._made = guards._made  # noqa: SLF001 - of one family
@@ -131,7 +131,7 @@ class _Guards(Guards):
 
 
 class _Table(Table):
-    """A table as it is, with its own guards; what may be kept is kept for nobody."""
+    """A table as it is, with its own guards; its caches are empty and thrown away."""
 
     def __init__(self, table: Table, guards: Guards) -> None:
         self.configuration = table.configuration
@@ -184,7 +184,7 @@ class _Worker:
 
 
 class _Running:
-    """As much of a runtime as serving takes. It is asked who serves a match, and notes the match."""
+    """As much of a runtime as serving takes. It is asked which consumer serves a match, and notes the match."""
 
     def __init__(self, running: Runtime, trial: Trial) -> None:
         worker = cast(Worker, _Worker(running.worker, trial.sent))

@@ -56,7 +56,7 @@ class GatewaySteps:
 
 
 class Explainer:
-    """Tells how one request was matched. ``seen``: by gateway, who the client proved to be."""
+    """Tells how one request was matched. ``seen``: by gateway, the principals of the client."""
 
     def __init__(self, matcher: Matcher, request: RequestLine, seen: Mapping[str, Principals]) -> None:
         self._matcher = matcher

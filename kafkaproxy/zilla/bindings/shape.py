@@ -166,7 +166,7 @@ class TextOrItems:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A mapping whose keys are names that somebody chose; ``most`` limits how many."""
+    """A mapping whose keys are names of the file's own; ``most`` limits how many."""
 
     value: Shape
     most: int | None = None

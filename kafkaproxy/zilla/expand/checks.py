@@ -1,4 +1,4 @@
-"""Schemas that the reference checks requests, events and records against; here nothing does, and nobody shall miss it."""
+"""Schemas that the reference checks requests, events and records against; here nothing does, which the import says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Checks:
 
     report: Report
     accepted: bool
-    """Whether that is all right with whoever imports."""
+    """Whether the import allows schemas that are not checked."""
 
     def of_sources(self, sources: Iterable[Source]) -> None:
         """Look at what clients send, and at the events of streams."""

@@ -93,7 +93,7 @@ def _kafka(composite: Composite, specification: Specification, servers: list[Add
 
 
 def _authorization(composite: Composite, specification: Specification, servers: list[Address]) -> Branch | None:
-    """Return the credentials of a guard, where a server of the document wants some. Nobody connects without them unasked."""
+    """Return the credentials of a guard, where a server of the document wants some."""
     wanted = [each for server in servers for each in _schemes(specification, server)]
     if not wanted:
         return None

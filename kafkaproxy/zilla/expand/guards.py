@@ -1,4 +1,4 @@
-"""Who may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
+"""Which clients may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
 
 from __future__ import annotations
 

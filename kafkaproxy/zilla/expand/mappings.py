@@ -55,7 +55,7 @@ def _key(guard: Guard | None) -> object:
 
 
 def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard | None, Leaf | None]:
-    """Return the guard of a route, beyond that of the http server, and the one that knows who asks."""
+    """Return the guard of a route, beyond that of the http server, and the guard that identifies the client."""
     own = Guards(proxy.composite.document.name, source.specification.security).of(source)
     outer = server.guards.of(source) if server is not None else None
     known = own or outer
@@ -84,9 +84,9 @@ def rules_of_group(rules: Iterable[Rule], group: Group, server: Server) -> list[
 
 
 def check_answers(rules: list[Rule]) -> None:
-    """Raise ``Trouble`` where who is turned away by one route could ask for an answer by another.
+    """Raise ``Trouble`` where a client that one route refuses could get the answer by another route.
 
-    A route answers whoever asks for what it promised, past the guard of an operation on the same path.
+    A route serves the answers that it promised to every client, past the guard of an operation on the same path.
     """
     for rule in rules:
         for other in rules:

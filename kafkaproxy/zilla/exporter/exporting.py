@@ -25,7 +25,7 @@ __all__ = ["DIALECTS", "Export", "export_gateway", "export_plan"]
 _MOST_NAMES: Final = 5
 _FILE: Final = "zilla.yaml"
 _DECIDING: Final = frozenset({"guarded", "filters", "access_control", "guard", "options", "topic"})
-"""Fields that decide who gets what: a file without one of them is never written."""
+"""Fields that decide which client gets what: a file without one of them is never written."""
 
 
 @dataclass(frozen=True, slots=True)

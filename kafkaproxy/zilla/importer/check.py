@@ -125,7 +125,7 @@ def warn_of_fallthrough(gateway: GatewaySpec, report: Report) -> None:
 
 
 def _is_laxer(first: Roles, second: Roles) -> bool:
-    """Whether the second lets in somebody whom the first does not."""
+    """Whether the second lets in clients that the first refuses."""
     return any(guard not in second or not set(roles) <= set(second[guard]) for guard, roles in first.items())
 
 

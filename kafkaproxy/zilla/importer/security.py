@@ -1,4 +1,4 @@
-"""Guards, where credentials are found, and CORS: whatever decides who gets in. Nothing of it is ever dropped."""
+"""Guards, where credentials are found, and CORS: whatever decides which clients get in. None of it is ever dropped."""
 
 from __future__ import annotations
 

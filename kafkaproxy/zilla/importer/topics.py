@@ -84,7 +84,7 @@ def _concerns(name: Node | None, topics: Iterable[str]) -> bool:
     """Whether what is said of a topic may be about one of these; False is always right.
 
     In the reference a name is a regular expression, but for ``{x}``. Only what begins in a plain way is compared, for a pattern
-    from somebody's file is nothing to run.
+    from a file of unknown origin is not run.
     """
     if not isinstance(name, Leaf) or "|" in name.text:
         return True

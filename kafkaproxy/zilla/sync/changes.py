@@ -41,7 +41,7 @@ class Action(StrEnum):
     KEEP = "keep"
     """A cluster or guard that the file no longer has; it stays, for others may need it."""
     FORGET = "forget"
-    """The file no longer has it, and it is not in the database either, or is somebody else's."""
+    """The file no longer has it, and it is not in the database either, or belongs to another import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Changes:
 
     @property
     def visible(self) -> tuple[Change, ...]:
-        """The changes that somebody would notice."""
+        """The changes to rows, without those that only forget a record."""
         return tuple(change for change in self.changes if change.action is not Action.FORGET)
 
     @property

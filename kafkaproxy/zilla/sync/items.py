@@ -1,7 +1,7 @@
 """A plan, and what is stored, as flat lists of objects whose fields can be compared one by one.
 
 Files that lead to the same Kafka share one cluster, for a cluster has one store and one set of connections. A cluster is
-changed by an import only where that import made it and nobody else uses it; otherwise an edited file gets one of its own.
+changed by an import only where that import made it and no other gateway uses it; otherwise an edited file gets its own.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _shared(spec: ConfigurationSpec) -> Iterator[tuple[Key, Stored]]:
 
 
 _UNTOUCHED: Final = {"ssl_certificate": "", "ssl_key": "", "ssl_verify_hostname": True, "options": {}}
-"""What a cluster that is shared has to leave at its default: all of it decides whom one talks to, and as whom."""
+"""What a cluster that is shared has to leave at its default: it decides which brokers are connected to, and as which user."""
 
 
 def missing_clusters(plan: Plan) -> list[str]:
