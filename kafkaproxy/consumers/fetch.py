@@ -75,12 +75,13 @@ def conditions(request: Request) -> tuple[Validator | None, Preferences]:
 class Search:
     """How one request looks for its record: by key where every filter has one, else through the live records."""
 
-    __slots__ = ("_settings", "cluster", "filters", "is_keyed", "topic")
+    __slots__ = ("_request", "_settings", "cluster", "filters", "is_keyed", "topic")
 
     def __init__(self, exchange: Exchange, worker: Worker, settings: Settings) -> None:
         route, context = exchange.match.route, exchange.context
         self.cluster = worker.cluster(route.cluster)
         self.topic = render_topic(route.topic, context)
+        self._request = exchange.request
         self._settings = settings
         self.filters = render_filters(route.filters, context)
         self.is_keyed = bool(self.filters) and all(each.key is not None for each in self.filters)
@@ -92,9 +93,11 @@ class Search:
         return keys.pop() if len(keys) == 1 else None
 
     async def state(self) -> TopicState:
-        """Return the topic once it can be served."""
-        ready = self.cluster.topic(self.topic, Role.FETCH)
-        return ready or await self.cluster.ready(self.topic, Role.FETCH, self._settings.ready_timeout_seconds)
+        """Return the topic once it can be served; raise ``ClientGone`` when the client leaves before."""
+        if (ready := self.cluster.topic(self.topic, Role.FETCH)) is not None:
+            return ready
+        async with self._request.cancel_on_disconnect():
+            return await self.cluster.ready(self.topic, Role.FETCH, self._settings.ready_timeout_seconds)
 
     async def look(self) -> tuple[TopicState, Record | None]:
         """Return the topic and the newest record that matches, a tombstone too."""

@@ -1,12 +1,13 @@
-"""The HTTP side of an ASGI scope: what a request says, reading its body, noticing that the client left, answering."""
+"""The HTTP side of an ASGI scope: what a request says, reading its body, cancelling on disconnect, answering."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from kafkaproxy.consumers.disconnect import CancelOnDisconnect, ClientGone, Receive, until_disconnect
 from kafkaproxy.consumers.problems import Fields, Problem, as_problem
 
 if TYPE_CHECKING:
@@ -15,21 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["ClientGone", "Receive", "Request", "Responder", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-T = TypeVar("T")
 
 _PORTS: Final = {"http": ":80", "https": ":443"}
-
-
-class ClientGone(Exception):
-    """The client disconnected; there is nobody to answer."""
 
 
 class Request:
     """A request: its line and fields as they came, its body once it was read."""
 
-    __slots__ = ("_first", "_path", "fields", "hot", "method", "query", "receive", "scheme", "scope")
+    __slots__ = ("_disconnect", "_first", "_path", "fields", "hot", "method", "query", "receive", "scheme", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -42,6 +37,7 @@ class Request:
         self.hot: HotFetches | None = None
         """Where the answer may be kept, if the next request of this line gets the same."""
         self._first: dict[bytes, bytes] | None = None
+        self._disconnect: asyncio.Future[None] | None = None
 
     @property
     def path(self) -> str:
@@ -116,62 +112,24 @@ class Request:
                 return
         raise ClientGone
 
-    async def gone(self) -> None:
-        """Return when the client disconnects; call after the body was read."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+    def disconnect(self) -> asyncio.Future[None]:
+        """Return what is done when the client has left, the same future for all of the request; call after the body was read.
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``; cancel it and raise :class:`ClientGone` when the client leaves, before it begins if it has left."""
-        attended = False
-        try:
-            async with _Attendance(self):
-                attended = True
-                return await work
-        finally:
-            if not attended:
-                work.close()
+        Do not cancel it: see :meth:`close`.
+        """
+        if self._disconnect is None:
+            self._disconnect = asyncio.ensure_future(until_disconnect(self.receive))
+        return self._disconnect
 
+    def cancel_on_disconnect(self) -> CancelOnDisconnect:
+        """Return a context that cancels what is awaited in it, and raises :class:`ClientGone`, when the client leaves."""
+        return CancelOnDisconnect(self.disconnect())
 
-class _Attendance:
-    """Cancels what its task awaits inside when the client leaves: as ``asyncio.timeout``, but for a client."""
-
-    __slots__ = ("_cancelling", "_gone", "_inside", "_request", "_task", "_watch")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._inside = True
-        self._gone = False
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._watch = asyncio.ensure_future(self._request.gone())
-        try:
-            await asyncio.sleep(0)  # lets the watch begin, which is all it takes where the client has left already
-        except asyncio.CancelledError:
-            self._watch.cancel()
-            raise
-        if self._watch.done():
-            self._watch.exception()
-            raise ClientGone
-        self._watch.add_done_callback(self._leave)
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._inside = False
-        # After the answer: it costs a server more than a moment, and nobody waits for it.
-        self._task.get_loop().call_soon(self._watch.cancel)
-        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise ClientGone
-
-    def _leave(self, watch: asyncio.Future[None]) -> None:
-        if not watch.cancelled():
-            watch.exception()  # a server that raises instead of saying so means the same
-            if self._inside:
-                self._gone = True
-                self._task.cancel()
+    def close(self) -> None:
+        """End the watch for a disconnect, if one began; call when the answer was sent."""
+        if self._disconnect is not None:
+            # Later: it costs a server more than a moment, and nothing waits for it.
+            self._disconnect.get_loop().call_soon(self._disconnect.cancel)
 
 
 class Responder:

@@ -8,6 +8,7 @@ known before the first byte.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import IO, Final
 
@@ -41,19 +42,22 @@ async def fetch_merged(exchange: Exchange, worker: Worker, settings: Settings, r
         return
     skipped = MERGE_SKIPPED.cell(exchange.match.gateway.name, exchange.match.route.name)
     with Merging(search, worker, settings, skipped) as merging:
-        merged = await request.unless_gone(merging.make())
+        async with request.cancel_on_disconnect():
+            merged = await merging.make()
         if preferences.wait and not _is_new(merged, validator):
             merging.drop()
             patience = Waiting(request, worker, settings, preferences.wait)
             try:
                 merged = await patience.run(_until_new(search, merging, validator))
             except TimeoutError:  # what is there then
-                merged = await request.unless_gone(merging.make())
+                async with request.cancel_on_disconnect():
+                    merged = await merging.make()
         fields.insert(0, (b"etag", merged.etag.encode()))
         if validator is not None and validator.matches(merged.etag):
             await responder.respond(304, fields)
         else:
-            await request.unless_gone(_send(merged, fields, settings, responder))
+            async with request.cancel_on_disconnect():
+                await _send(merged, fields, settings, responder)
 
 
 def _is_new(merged: Merged, validator: Validator | None) -> bool:
@@ -65,11 +69,15 @@ async def _until_new(search: Search, merging: Merging, validator: Validator | No
     with search.cluster.hub().change(search.topic) as changed:
         while True:
             changed.clear()
+            begun = time.monotonic()
             merged = await merging.make()
             if _is_new(merged, validator):
                 return merged
             merging.drop()  # while nothing changes others may have the place
+            took = time.monotonic() - begun
             await changed.wait()
+            # A topic that never pauses changes with every commit: spend half of the time at most on merging it.
+            await asyncio.sleep(took)
 
 
 async def _send(merged: Merged, fields: Fields, settings: Settings, responder: Responder) -> None:

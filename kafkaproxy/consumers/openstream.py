@@ -18,6 +18,7 @@ from kafkaproxy.consumers.starting import Start
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.sse import COMMENT, challenge_frame, gap_frame, id_frame, retry_frame
+from kafkaproxy.futures import abandon
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.streams import retry_ms
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -85,8 +86,8 @@ class OpenStream:
 
     async def _run(self, fields: Fields) -> None:
         self._task = asyncio.current_task()
-        gone = asyncio.ensure_future(self._request.gone())
-        gone.add_done_callback(self._leave)
+        disconnect = self._request.disconnect()
+        disconnect.add_done_callback(self._leave)
         self._arm()
         try:
             with self._cluster.hub().stream(self._topic.name, self._topic.key) as tail:
@@ -97,7 +98,7 @@ class OpenStream:
             log.info("stream_stalled topic=%s", self._topic.name)
         finally:
             self._timer.cancel()
-            gone.cancel()
+            disconnect.remove_done_callback(self._leave)
 
     def drain(self) -> None:
         """End, and tell the client when to come back; from the stream's own loop."""
@@ -165,7 +166,7 @@ class OpenStream:
                 await self._wait_for(reading, tail)
             return reading.result() if reading.done() else b""
         finally:
-            reading.cancel()  # where it failed and nobody could hear of it, this says that nobody wants to
+            abandon(reading)
 
     async def _wait_for(self, reading: asyncio.Future[bytes | None], tail: StreamTail) -> None:
         reading.add_done_callback(lambda _: self._wake())
@@ -304,7 +305,7 @@ class OpenStream:
             return
         self._arm()
 
-    def _leave(self, _gone: asyncio.Future[None]) -> None:
+    def _leave(self, _disconnect: asyncio.Future[None]) -> None:
         self._gone = True
         self._end()
 

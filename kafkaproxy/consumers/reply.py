@@ -25,6 +25,7 @@ from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.futures import await_shared
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import ProduceError, TopicUnavailable, Unavailable
 from kafkaproxy.worker.mailbox import late
@@ -41,7 +42,7 @@ class Produce(Protocol):
     """Hands the request's record over, or joins the one who did."""
 
     def __call__(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
-        """Return the acknowledgement, which is shared: shield it."""
+        """Return the acknowledgement, which is shared: use ``await_shared``."""
         ...
 
 
@@ -150,7 +151,7 @@ class Call:
         """Wait until Kafka has the request, if one was produced."""
         if self.delivery is not None:
             self.replies.cluster.settle(self.delivery)  # who sent it may be patient
-            await asyncio.shield(self.delivery)
+            await await_shared(self.delivery)
 
     def _send(self, failed: asyncio.Future[Delivery] | None, *, patient: bool = False) -> asyncio.Future[Delivery]:
         """Produce, unless Kafka has, or may yet acknowledge, what an earlier request of this id has produced."""
@@ -189,18 +190,16 @@ async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, 
 async def _accept(call: Call, worker: Worker, settings: Settings, responder: Responder) -> None:
     """202 once Kafka has the request, or has its reply already."""
 
-    async def begin(send: Produce) -> None:
-        # Else there is nothing to wait for but the acknowledgement, as for a oneway request.
-        looks = call.exchange.has_key or call.replies.state() is None
-        with waiting(worker, settings) if looks else nullcontext():
-            await call.replies.ready()  # a location that cannot be served must not be given
-            replayed = await call.replay()
-        if replayed is None:
-            call.hand_over(send)
-        await call.acknowledged()
-
+    # Else there is nothing to wait for but the acknowledgement, as for a oneway request.
+    looks = call.exchange.has_key or call.replies.state() is None
     with call.shared() as send:
-        await call.exchange.request.unless_gone(begin(send))
+        async with call.exchange.request.cancel_on_disconnect():
+            with waiting(worker, settings) if looks else nullcontext():
+                await call.replies.ready()  # a location that cannot be served must not be given
+                replayed = await call.replay()
+            if replayed is None:
+                call.hand_over(send)
+            await call.acknowledged()
     await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
 
 
@@ -228,7 +227,7 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
         await call.acknowledged()
         return None
 
-    record = await patience.attend(replied())
+    record = await patience.run_without_timeout(replied())
     if record is None:
         asked = applied(preferences, respond_async=preferences.respond_async)
         await _respond_accepted(call.exchange, settings, responder, asked)

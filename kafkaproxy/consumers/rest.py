@@ -51,6 +51,7 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
                 raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
         finally:
             users.discard(request)
+            request.close()
 
 
 def _handler(match: Match) -> Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 
 from channels.consumer import AsyncConsumer
 
@@ -40,7 +41,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
         request, match, principals = matched
         settings = get_settings()
-        with self._streams.place(settings.max_streams) as has_place:
+        with closing(request), self._streams.place(settings.max_streams) as has_place:
             try:
                 exchange = Exchange(request, match, principals)
                 if self._streams.draining:
@@ -48,7 +49,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                     return
                 if not has_place:
                     raise _too_many(settings)
-                stream = await self._open(exchange, settings, send)
+                async with request.cancel_on_disconnect():
+                    stream = await self._open(exchange, settings, send)
             except ClientGone:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the details

@@ -1,4 +1,4 @@
-"""Waiting on behalf of a client: bounded in time and number, and over as soon as the client leaves."""
+"""Waiting on behalf of a client: bounded in time and number, and cancelled on disconnect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Waiting:
         A 503 :class:`Problem` says that too many requests wait already.
         """
         async with self.timeout():
-            return await self.attend(work)
+            return await self.run_without_timeout(work)
 
     @asynccontextmanager
     async def timeout(self) -> AsyncIterator[None]:
@@ -50,13 +50,14 @@ class Waiting:
             finally:
                 del timeouts[timeout]
 
-    async def attend(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_without_timeout(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` as :meth:`run` does, for as long as it takes: it looks at the time itself."""
         try:
             with waiting(self._worker, self._settings):
-                return await self._request.unless_gone(work)
+                async with self._request.cancel_on_disconnect():
+                    return await work
         finally:
-            work.close()  # which was not begun where too many wait, and is over otherwise
+            work.close()  # which was not begun where too many wait or the client had left, and is over otherwise
 
 
 @contextmanager

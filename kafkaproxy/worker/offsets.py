@@ -1,4 +1,4 @@
-"""Where logs begin and end right now, asked once for everybody who asks at the same time."""
+"""Where logs begin and end right now, asked once for all who ask at the same time."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from kafkaproxy.futures import await_shared
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
 __all__ = ["Log", "LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
-# librdkafka answers _NOENT where it cannot find the leader of a partition: there is none, or it has yet to learn of it.
-_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)  # noqa: SLF001
-_MOVING: Final = frozenset(
-    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH}
-    | {KafkaError.UNKNOWN_LEADER_EPOCH}
+_NOT_FOUND: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 )
-"""A partition's leader is another broker from now on. The client library learns of it, but does not ask again."""
+"""A partition or its leader was not found: the topic does not exist, or the partition has no leader for now, or librdkafka has
+yet to learn of it. Only :meth:`LogOffsets._confirm` tells these apart."""
+_PASSING: Final = _NOT_FOUND | frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE}
+    | {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE}
+    | {KafkaError.LISTENER_NOT_FOUND, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR}
+    | {KafkaError.NETWORK_EXCEPTION, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT}  # noqa: SLF001
+)
+"""Kafka's retriable errors for these questions. They pass, most of them when another broker becomes a partition's leader: the
+client library learns of it, but does not ask again."""
 _AGAIN_SECONDS: Final = 0.1
+_LEAST_SECONDS: Final = 0.5
 _COUNT_SECONDS: Final = 1.0
 _MAX_COUNTED: Final = 10_000
 Spec = Literal["earliest", "latest"] | int
@@ -49,8 +57,9 @@ class Log:
 class LogOffsets:
     """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them.
 
-    A question is asked after the call that needs its answer. Who asks the same while it is under way shares the next one. It is
-    asked again while leaders change, for a while.
+    A question is asked after the call that needs its answer. Calls that ask the same while it is under way share the next one.
+    It is asked again for up to :data:`_PATIENCE` seconds while leaders change, then raises :class:`TopicUnavailable` with
+    ``UNREACHABLE``; a topic or partition that does not exist is ``UNKNOWN_TOPIC`` at once.
     """
 
     def __init__(self, admin_config: Mapping[str, Any], *, embedded: bool = False) -> None:
@@ -83,11 +92,11 @@ class LogOffsets:
     async def _share(self, key: Key) -> Any:
         running = self._running.get(key)
         if running is None:
-            return await asyncio.shield(self._begin(key))
+            return await await_shared(self._begin(key))
         following = self._next.get(key)
         if following is None:
             following = self._next[key] = asyncio.ensure_future(self._after(running, key))
-        return await asyncio.shield(following)
+        return await await_shared(following)
 
     def _begin(self, key: Key) -> asyncio.Future[Any]:
         task: asyncio.Future[Any] = asyncio.ensure_future(self._answer(*key[1:]))
@@ -104,63 +113,83 @@ class LogOffsets:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._question(topic, partitions, question)
+                return await self._question(topic, partitions, question, _left(deadline))
             except TopicUnavailable as error:
-                if not _is_moving(error) or time.monotonic() > deadline:
+                if not _is_passing(error) or time.monotonic() > deadline:
                     raise
+                is_found = _code(error) not in _NOT_FOUND
+            if not is_found:
+                await self._confirm(topic, partitions, _left(deadline))
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _question(self, topic: str, partitions: int, question: Question) -> Coroutine[Any, Any, Any]:
+    async def _confirm(self, topic: str, partitions: int, seconds: float) -> None:
+        """Raise :class:`TopicUnavailable` where Kafka says that the topic does not exist, or has not as many partitions."""
+        if self._embedded:  # it has one broker, which leads every partition that there is
+            raise TopicUnavailable(Unavailable.UNKNOWN_TOPIC)
+        try:
+            count = await self._partitions(topic, partitions, seconds)
+        except TopicUnavailable as error:
+            if not _is_passing(error):
+                raise
+            return
+        if count < partitions:
+            raise TopicUnavailable(Unavailable.UNKNOWN_TOPIC, f"{count} partitions, not {partitions}")
+
+    def _question(self, topic: str, partitions: int, question: Question, seconds: float) -> Coroutine[Any, Any, Any]:
         match question:
             case "log":
-                return self._log(topic, partitions)
+                return self._log(topic, partitions, seconds)
             case "ends":
-                return self._ends(topic, partitions)
+                return self._ends(topic, partitions, seconds)
             case _:
-                return self._offsets(topic, partitions, question)
+                return self._offsets(topic, partitions, question, seconds)
 
-    async def _log(self, topic: str, partitions: int) -> Log:
-        questions = (self._offsets(topic, partitions, "earliest"), self._offsets(topic, partitions, "latest"))
-        outcomes = await asyncio.gather(self._partitions(topic, partitions), *questions, return_exceptions=True)
-        errors = [each for each in outcomes if isinstance(each, BaseException)]
-        if errors:  # of several reasons, "unknown" is the weaker: librdkafka may just not have been told
-            raise min(errors, key=lambda each: getattr(each, "reason", None) is Unavailable.UNKNOWN_TOPIC)
+    async def _log(self, topic: str, partitions: int, seconds: float) -> Log:
+        outcomes = await asyncio.gather(
+            self._partitions(topic, partitions, seconds),
+            self._offsets(topic, partitions, "earliest", seconds),
+            self._offsets(topic, partitions, "latest", seconds),
+            return_exceptions=True,
+        )
+        for each in outcomes:  # what Kafka says of the topic comes first: it is the stronger reason
+            if isinstance(each, BaseException):
+                raise each
         count, earliest, latest = outcomes
         return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
 
-    async def _ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
+    async def _ends(self, topic: str, partitions: int, seconds: float) -> tuple[int, Offsets]:
         now = time.monotonic()
         count, good_until = self._counted.get(topic, (0, now))
-        offsets = self._list_offsets(topic, partitions, "latest")
+        offsets = self._list_offsets(topic, partitions, "latest", seconds)
         if self._embedded or now < good_until:
             return max(count, partitions), await _offsets_of(offsets)
-        described = self._describe(topic)  # its reason first, as it is the stronger
-        with _as_unavailable():
-            description, *results = await _results([described, *offsets.values()])
-        count = len(description.partitions)
+        described = self._describe(topic, seconds)
+        await _all_done([described, *offsets.values()])
+        count = _partition_count(described)  # its reason first, as it is the stronger
         if len(self._counted) >= _MAX_COUNTED:
             self._counted.clear()
         self._counted[topic] = (count, now + _COUNT_SECONDS)
-        return count, {at.partition: each.offset for at, each in zip(offsets, results, strict=True)}
+        return count, await _offsets_of(offsets)
 
-    async def _partitions(self, topic: str, known: int) -> int:
+    async def _partitions(self, topic: str, known: int, seconds: float) -> int:
         if self._embedded:  # it does not tell, and never makes more
             return known
-        with _as_unavailable():
-            return len((await asyncio.wrap_future(self._describe(topic))).partitions)
+        described = self._describe(topic, seconds)
+        await _all_done([described])
+        return _partition_count(described)
 
-    async def _offsets(self, topic: str, partitions: int, spec: Spec) -> dict[int, int]:
-        return await _offsets_of(self._list_offsets(topic, partitions, spec))
+    async def _offsets(self, topic: str, partitions: int, spec: Spec, seconds: float) -> dict[int, int]:
+        return await _offsets_of(self._list_offsets(topic, partitions, spec, seconds))
 
-    def _describe(self, topic: str) -> concurrent.futures.Future[Any]:
+    def _describe(self, topic: str, seconds: float) -> concurrent.futures.Future[Any]:
         future: concurrent.futures.Future[Any] = self._client().describe_topics(
-            TopicCollection([topic]), request_timeout=_PATIENCE
+            TopicCollection([topic]), request_timeout=seconds
         )[topic]
         return future
 
-    def _list_offsets(self, topic: str, partitions: int, spec: Spec) -> Asked:
+    def _list_offsets(self, topic: str, partitions: int, spec: Spec, seconds: float) -> Asked:
         request = {TopicPartition(topic, partition): _offset_spec(spec) for partition in range(partitions)}
-        return self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE)
+        return self._client().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=seconds)
 
     def _client(self) -> AdminClient:
         if self._admin is None:
@@ -169,12 +198,29 @@ class LogOffsets:
 
 
 async def _offsets_of(asked: Asked) -> dict[int, int]:
-    with _as_unavailable():
-        results = await _results(list(asked.values()))
-    return {at.partition: result.offset for at, result in zip(asked, results, strict=True)}
+    await _all_done(list(asked.values()))
+    try:
+        return {at.partition: future.result().offset for at, future in asked.items()}
+    except KafkaException as error:
+        raise TopicUnavailable(Unavailable.UNREACHABLE, str(error.args[0].name())) from error
 
 
-async def _results(futures: Sequence[concurrent.futures.Future[Any]]) -> list[Any]:
+def _partition_count(described: concurrent.futures.Future[Any]) -> int:
+    """Return how many partitions a topic has; unlike the answer of :func:`_offsets_of`, an error tells if it does not exist."""
+    try:
+        return len(described.result().partitions)
+    except KafkaException as error:
+        match error.args[0].code():
+            case KafkaError.UNKNOWN_TOPIC_OR_PART:
+                reason = Unavailable.UNKNOWN_TOPIC
+            case KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                reason = Unavailable.NOT_AUTHORIZED
+            case _:
+                reason = Unavailable.UNREACHABLE
+        raise TopicUnavailable(reason, str(error.args[0].name())) from error
+
+
+async def _all_done(futures: Sequence[concurrent.futures.Future[Any]]) -> None:
     """Wait for all. The last one wakes the loop, not every one of as many as there are partitions."""
     loop = asyncio.get_running_loop()
     everything: asyncio.Future[None] = loop.create_future()
@@ -194,7 +240,6 @@ async def _results(futures: Sequence[concurrent.futures.Future[Any]]) -> list[An
         future.add_done_callback(one_is_done)
     if futures:
         await everything
-    return [future.result() for future in futures]
 
 
 def _finish(future: asyncio.Future[None]) -> None:
@@ -202,18 +247,19 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-@contextlib.contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as error:
-        reason = Unavailable.UNKNOWN_TOPIC if error.args[0].code() in _UNKNOWN else Unavailable.UNREACHABLE
-        raise TopicUnavailable(reason, str(error.args[0].name())) from error
+def _left(deadline: float) -> float:
+    """Return the seconds until then; never so few that no broker could answer."""
+    return max(deadline - time.monotonic(), _LEAST_SECONDS)
 
 
-def _is_moving(error: TopicUnavailable) -> bool:
+def _is_passing(error: TopicUnavailable) -> bool:
+    return error.reason is Unavailable.UNREACHABLE and _code(error) in _PASSING
+
+
+def _code(error: TopicUnavailable) -> int | None:
+    """Return librdkafka's code for what went wrong."""
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in _MOVING
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
 
 
 def _offset_spec(spec: Spec) -> Any:

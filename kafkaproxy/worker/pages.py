@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, NamedTuple
 
+from kafkaproxy.futures import await_shared
+
 __all__ = ["Page", "Pages"]
 
 _PAGES: Final = 256
@@ -61,7 +63,7 @@ class Pages:
             reading.task.add_done_callback(lambda done: self._read(key, reading, done))
         reading.users += 1
         try:
-            return await asyncio.shield(reading.task)
+            return await await_shared(reading.task)
         finally:
             reading.users -= 1
             if not reading.users and reading.task.cancel():

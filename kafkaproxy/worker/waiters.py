@@ -194,8 +194,8 @@ class Hub:
         """Share one piece of work among all who are in an exchange of that name at once: the first to ask starts it.
 
         What failed is for who shared it until then: the next to ask starts anew. ``start`` is given what failed last.
-        Shield what is returned: it belongs to all of them. It is forgotten when the last one left; work that is undecided then
-        is kept for the next of that name, until a minute after it is decided.
+        Wait for what is returned with ``await_shared``: it belongs to all of them. It is forgotten when the last one left; work
+        that is undecided then is kept for the next of that name, until a minute after it is decided.
         """
         shared = self._exchanges.get(name)
         if shared is None:

@@ -1,4 +1,4 @@
-"""Questions about where logs end are asked again while leaders change, and no more often than they have to be."""
+"""Questions about where logs end are asked again in a fail-over, and no more often than they have to be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kafkaproxy.worker import offsets
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
-from kafkaproxy.worker.offsets import LogOffsets
+from kafkaproxy.worker.offsets import Log, LogOffsets
+from tests.unit.unretrieved import no_unretrieved_error
 
 
 class Admin:
@@ -21,6 +22,8 @@ class Admin:
     def __init__(self, *answers: int | Exception) -> None:
         self.answers = list(answers)
         self.partitions = 2
+        self.refusals: list[Exception] = []
+        """What it answers first when it is asked about the topic."""
         self.counted = 0
 
     def list_offsets(self, request: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Future[Any]]:
@@ -29,7 +32,7 @@ class Admin:
 
     def describe_topics(self, topics: Any, **_: Any) -> dict[str, Future[Any]]:
         self.counted += 1
-        return {"topic": _done(SimpleNamespace(partitions=range(self.partitions)))}
+        return {"topic": _done(self.refusals.pop(0) if self.refusals else SimpleNamespace(partitions=range(self.partitions)))}
 
 
 def _done(answer: Any) -> Future[Any]:
@@ -52,28 +55,80 @@ def _asking(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> LogOffsets:
     return asked
 
 
-@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
-async def test_a_leader_that_has_moved_is_looked_for(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    admin = Admin(_error(code), _error(code), 7)
-    assert await _asking(admin, monkeypatch).ask("topic", 2) == {0: 7, 1: 7}
+NOT_FOUND = [KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART]
+MOVING = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.OFFSET_NOT_AVAILABLE]
+
+
+@pytest.mark.parametrize("code", [*MOVING, *NOT_FOUND, KafkaError._TRANSPORT])
+@pytest.mark.parametrize("question", ["ask", "ends", "log"])
+async def test_states_of_a_fail_over_pass(code: int, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    per_question = 2 if question == "log" else 1
+    admin = Admin(*[_error(code)] * (2 * per_question), *[7] * per_question)
+    asked = _asking(admin, monkeypatch)
+    ends = {0: 7, 1: 7}
+    expected = {"ask": ends, "ends": (2, ends), "log": Log(2, ends, ends)}
+    assert await getattr(asked, question)("topic", 2) == expected[question]
     assert not admin.answers
 
 
-async def test_the_search_for_a_leader_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [*MOVING, *NOT_FOUND])
+async def test_what_does_not_pass_is_no_missing_topic(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offsets, "_PATIENCE", 0.0)
-    admin = Admin(*[_error(KafkaError.NOT_LEADER_FOR_PARTITION)] * 100)
+    admin = Admin(*[_error(code)] * 100)
     with pytest.raises(TopicUnavailable) as raised:
         await _asking(admin, monkeypatch).ask("topic", 1)
     assert raised.value.reason is Unavailable.UNREACHABLE
     assert admin.answers
 
 
-async def test_what_will_not_change_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    admin = Admin(_error(KafkaError.UNKNOWN_TOPIC_OR_PART), 7)
+REFUSALS = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: Unavailable.UNKNOWN_TOPIC,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: Unavailable.NOT_AUTHORIZED,
+    KafkaError._TIMED_OUT: Unavailable.UNREACHABLE,
+}
+
+
+@pytest.mark.parametrize("code", NOT_FOUND)
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("question", ["ask", "ends", "log"])
+async def test_a_topic_that_is_refused_is_asked_about_once(
+    code: int, refusal: int, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = Admin(*[_error(code)] * 2, 7)
+    admin.refusals = [_error(refusal)]
     with pytest.raises(TopicUnavailable) as raised:
-        await _asking(admin, monkeypatch).ask("topic", 1)
+        await getattr(_asking(admin, monkeypatch), question)("topic", 1)
+    assert raised.value.reason is REFUSALS[refusal]
+    assert admin.answers
+    assert admin.counted == 1
+
+
+async def test_a_topic_that_was_made_anew_with_fewer_partitions_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Admin(_error(KafkaError._UNKNOWN_PARTITION), 7)
+    with pytest.raises(TopicUnavailable) as raised:
+        await _asking(admin, monkeypatch).ask("topic", 3)
     assert raised.value.reason is Unavailable.UNKNOWN_TOPIC
+
+
+async def test_a_topic_that_is_being_made_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Admin(_error(KafkaError._NOENT), 7)
+    admin.refusals = [_error(KafkaError.LEADER_NOT_AVAILABLE)]
+    assert await _asking(admin, monkeypatch).ask("topic", 1) == {0: 7}
+
+
+async def test_what_will_not_change_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Admin(_error(KafkaError.TOPIC_AUTHORIZATION_FAILED), 7)
+    with pytest.raises(TopicUnavailable):
+        await _asking(admin, monkeypatch).ask("topic", 1)
     assert admin.answers == [7]
+
+
+async def test_the_embedded_broker_has_what_it_does_not_find_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = LogOffsets({}, embedded=True)
+    monkeypatch.setattr(asked, "_admin", Admin(_error(KafkaError._NOENT), 7))
+    with pytest.raises(TopicUnavailable) as raised:
+        await asked.ask("topic", 1)
+    assert raised.value.reason is Unavailable.UNKNOWN_TOPIC
 
 
 async def test_partitions_are_counted_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,3 +150,20 @@ async def test_who_asks_at_the_same_time_shares_the_next_answer(monkeypatch: pyt
     assert first == {0: 1}
     assert others == [{0: 2}] * 4
     assert admin.answers == [3]
+
+
+async def test_an_error_that_comes_after_its_caller_left_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending: Future[Any] = Future()
+    admin = Admin()
+    monkeypatch.setattr(admin, "list_offsets", lambda request, **_: dict.fromkeys(request, pending))
+    asked = _asking(admin, monkeypatch)
+    async with no_unretrieved_error():
+        callers = [asyncio.ensure_future(asked.ask("topic", 1)) for _ in range(2)]  # the second one waits for the next answer
+        await asyncio.sleep(0)
+        for each in callers:
+            each.cancel()
+        await asyncio.wait(callers)
+        del callers, each  # which refer to what they waited for
+        pending.set_exception(_error(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        while asked._running or asked._next:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)

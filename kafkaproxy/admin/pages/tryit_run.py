@@ -21,6 +21,7 @@ from kafkaproxy.consumers.http import Request
 from kafkaproxy.consumers.problems import Problem
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
+from kafkaproxy.futures import await_shared
 from kafkaproxy.guards.base import Guards
 from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard
@@ -279,7 +280,7 @@ async def _read_back(running: Runtime, sent: Sent) -> None:
         async with asyncio.timeout(_GRACE * 2):
             cluster = running.worker.cluster(sent.cluster)
             cluster.settle(sent.future)
-            sent.delivery = at = await asyncio.shield(sent.future)
+            sent.delivery = at = await await_shared(sent.future)
             if at.offset >= 0:
                 found = await cluster.history.read(at.topic, at.partition, at.offset, at.offset + 1)
                 sent.record = found[0][0] if found is not None and found[0] else None
