@@ -1,8 +1,4 @@
-"""Signals: configuration changes bump the version and reload this process.
-
-``configuration_changed`` is sent when a new table is in service in this process, whoever changed it, with ``configuration`` and
-``generation``. The receiver runs in the thread that loaded it.
-"""
+"""Signals: changes of the configuration raise its version and reload this process."""
 
 from __future__ import annotations
 
@@ -14,9 +10,12 @@ from django.db import connections, router, transaction
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import Signal
 
-__all__ = ["configuration_changed", "connect", "touch"]
+__all__ = ["configuration_changed", "touch"]
 
 configuration_changed = Signal()
+"""A new configuration is in service in this process, wherever it was changed. Sent with ``configuration``, which is private,
+and ``generation``, the number of configurations that were taken into service so far. Receivers run in the thread that loaded
+it; what they raise is logged."""
 
 
 def connect() -> None:
@@ -32,10 +31,11 @@ def connect() -> None:
 
 
 def touch(using: str | None = None) -> None:
-    """Say, in the current transaction, that the configuration changed; every process reloads once it commits.
+    """Raise the version of the configuration, in the current transaction; every process reloads once that commits.
 
-    Saves and deletes say so by themselves. Call this after what sends no signals: ``queryset.update()``, ``bulk_create()``,
-    ``bulk_update()``, raw SQL, and in data migrations.
+    Saves and deletes of rows do so by themselves. Call this after what sends no signals: ``queryset.update()``,
+    ``bulk_create()``, ``bulk_update()``, raw SQL, and in data migrations. ``using`` is the alias of the database; by default
+    the one that the router gives for writes.
     """
     from kafkaproxy.models import ConfigVersion
 

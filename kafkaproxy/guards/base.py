@@ -1,13 +1,4 @@
-"""What a guard is, and how kinds are found.
-
-Another app adds a kind by registering a factory in its ``AppConfig.ready()``::
-
-    from kafkaproxy.guards.base import register
-
-    register("mtls", MutualTlsGuard)
-
-A factory that has a ``check`` is asked about the options whenever a guard is saved.
-"""
+"""What a guard is, how kinds are found, and the guards of a configuration. Another app adds a kind with :func:`register`."""
 
 from __future__ import annotations
 
@@ -32,17 +23,19 @@ log = logging.getLogger("kafkaproxy.guards")
 
 
 class Guard(Protocol):
-    """Authenticates requests. One instance serves all requests until its configuration changes."""
+    """Authenticates requests. One instance serves all requests of a process until its configuration changes."""
 
     fields: tuple[str, ...] | None
-    """The request fields that it reads by itself; None: those of the credential's place."""
+    """The request fields that it reads by itself, in lower case: responses name them in ``vary``. None: those of the place
+    where the gateway looks for the credential."""
     scheme: str | None
-    """What ``www-authenticate`` asks for; None: the scheme of the credential's place."""
+    """What ``www-authenticate`` asks for. None: the scheme of that place, such as ``Bearer``."""
 
     async def authenticate(self, request: Request, credential: str | None) -> RolePrincipal | Refusal:
-        """Return who the client is, or why nobody knows. Never raise for what a client sent.
+        """Return the client (a :class:`ClientPrincipal`), or why there is none. Never raise for what a client sent.
 
-        ``credential`` is what the gateway's templates found; an empty one is never valid.
+        ``credential`` is what the gateway's templates found: None where there is nothing, and an empty one is never valid. What
+        is raised is logged and answered 503.
         """
         ...
 
@@ -58,7 +51,12 @@ _kinds: dict[str, Factory | str] = {
 
 
 def register(kind: str, factory: Factory) -> None:
-    """Make a kind known: ``factory`` takes the configuration; it raises ``ValueError`` for options it cannot use."""
+    """Make a kind of guard known; call it in ``AppConfig.ready()``.
+
+    ``factory``, usually the class of the guard, takes a :class:`GuardConfig`. It raises ``ValueError`` for options that it
+    cannot use: such a guard refuses every request, and the log says why. If it has a static method ``check(options)``, that is
+    called whenever a guard of the kind is saved, and raises :class:`OptionError` with what to write instead.
+    """
     _kinds[kind] = factory
 
 
@@ -68,7 +66,7 @@ def kinds() -> list[str]:
 
 
 def check_guard(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise ``ValidationError`` for a kind that nobody knows, or for options that it cannot use."""
+    """Raise ``ValidationError`` for a kind that is not known, or for options that it cannot use."""
     factory = _factory(kind)
     if factory is None:
         message = _("%(kind)s is not a kind of guard.") % {"kind": kind}

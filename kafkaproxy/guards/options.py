@@ -29,10 +29,11 @@ REQUIRED: Final = object()
 
 
 class OptionError(ValueError):
-    """Options that the kind cannot use; ``problems`` says what to write instead."""
+    """Options that the kind cannot use. The admin shows each of ``problems``: a sentence that says what to write instead."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
+        """The sentences."""
         super().__init__(" ".join(self.problems))
 
 
