@@ -359,8 +359,8 @@ class TestErrands:
         frozen, free = Store(tmp_path / "a", 64 * MEGABYTE), Store(tmp_path / "b", 64 * MEGABYTE)
         errands = Errands(frozen)
         with frozen_writer(tmp_path / "a"):
-            first = errands.submit(lambda store: store.want("t", frozenset({Role.FETCH}), 1.0))
-            second = errands.submit(lambda store: store.want("u", frozenset({Role.FETCH}), 1.0))
+            first = errands.submit(lambda store: store.note_interest("t", frozenset({Role.FETCH}), 1.0))
+            second = errands.submit(lambda store: store.note_interest("u", frozenset({Role.FETCH}), 1.0))
             assert not first.done()
             errands.move(free)
             first.result(PATIENCE)

@@ -19,9 +19,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import Unavailable
 
-__all__ = ["TopicInfo", "Watcher"]
+__all__ = ["MetadataPoller", "TopicInfo"]
 
-log = logging.getLogger("kafkaproxy.watcher")
+log = logging.getLogger("kafkaproxy.metadata")
 
 _COMMITTED: Final = IsolationLevel.READ_COMMITTED
 _PATIENCE: Final = 8.0
@@ -45,6 +45,8 @@ class TopicInfo:
     latest: Mapping[int, int] = field(default_factory=dict)
     """The last stable offset of each partition: where its log ends for a reader of committed records."""
     error: Unavailable | None = None
+    is_refused: bool = False
+    """True if the cluster could not be asked because a broker did not accept our credentials."""
     asked: float = 0.0
     """When it was asked about its log, by the monotonic clock."""
 
@@ -53,7 +55,7 @@ Post = Callable[[str, list[TopicInfo]], None]
 """Takes the cluster's id (empty where it does not say) and what it says of the topics."""
 
 
-class Watcher:
+class MetadataPoller:
     """Asks about the wanted topics every ``interval`` seconds, and at once when told to."""
 
     def __init__(self, cluster: str, admin_config: Mapping[str, Any], interval: float, post: Post, *, embedded: bool) -> None:
@@ -66,8 +68,10 @@ class Watcher:
         self._policies: dict[str, tuple[float, str | None]] = {}
         self._kick = threading.Event()
         self._down = False
+        self._is_refused = False
+        """True if a broker did not accept our credentials."""
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-watch-{cluster}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-metadata-{cluster}", daemon=True)
 
     def start(self) -> None:
         """Start watching."""
@@ -91,7 +95,8 @@ class Watcher:
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
-        admin = AdminClient(self._config)
+        config: dict[str, Any] = {**self._config, "error_cb": self._note_error}
+        admin = AdminClient(config)
         untold: list[str] = []
         due = time.monotonic() + self._interval
         while not self._closed:
@@ -110,7 +115,7 @@ class Watcher:
                 self._post(cluster_id, infos)
             except Exception:
                 # Whatever it was, a watcher that died would leave the worker blind for good.
-                log.exception("watch_failed cluster=%s", self._cluster)
+                log.exception("metadata_failed cluster=%s", self._cluster)
 
     def _ask(self, admin: AdminClient, names: list[str]) -> tuple[str, list[TopicInfo]]:
         try:
@@ -120,11 +125,15 @@ class Watcher:
             reason = error.args[0].name() if isinstance(error, KafkaException) else "timeout"
             log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, reason)
             self._down = True
+            admin.poll(0)  # calls _note_error
             BROKER_UP.cell(self._cluster).value = 0
-            return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
-        self._down = False
+            return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE, is_refused=self._is_refused) for name in names]
+        self._down = self._is_refused = False
         BROKER_UP.cell(self._cluster).value = 1
         return cluster_id, [self._with_offsets(admin, each) for each in found]
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._is_refused |= error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
 
     def _cluster_id(self, admin: AdminClient) -> str:
         return admin.describe_cluster(request_timeout=_PATIENCE).result(_PATIENCE).cluster_id or ""

@@ -26,8 +26,15 @@ class Targets:
         return bool(self._left)
 
     def add(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Set the targets of partitions to ``ends``, except where the position is there already."""
+        """Set the targets of partitions to ``ends``, except where the position is there already.
+
+        Where it is in all of them, the next sign of one partition (a record, or its end) is waited for all the same: it shows
+        that Kafka lets us read the topic.
+        """
         left = {partition: end for partition, end in ends.items() if positions.get(partition, 0) < end}
+        if not left and positions and topic not in self._left:
+            partition = min(positions)
+            left = {partition: positions[partition]}
         if left:
             self._left.setdefault(topic, {}).update(left)
 
