@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from kafkaproxy.admin.base import ConfigAdmin, changed_objects
 from kafkaproxy.admin.duplicates import duplicate
-from kafkaproxy.signals import touch
+from kafkaproxy.routing.announce import touch
 
 __all__ = ["SwitchAdmin"]
 
