@@ -5,8 +5,6 @@ Each raises Django's ``ValidationError`` with the message of the pure core, so a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -15,10 +13,12 @@ from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.names import is_header_name, is_method, is_name, is_topic_name, may_name_topic, unusable_in_topic
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 
 __all__ = [
     "TemplateValidator",
+    "topic_problem",
     "validate_condition_path",
     "validate_field_map",
     "validate_field_name",
@@ -29,21 +29,8 @@ __all__ = [
     "validate_topic_name",
 ]
 
-NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-# RFC 9110 section 5.6.2 (token), plus the colon of Zilla's pseudo-fields (":method", "zilla:identity").
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z:]+")
-# A token too, less the "|" and "*" that stand for other methods elsewhere: GET|POST would match nothing, in silence.
-_METHOD: Final = re.compile(r"\*|[!#$%&'+\-.^_`~0-9A-Za-z]+")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"})
-# Kafka's own rule: org.apache.kafka.common.internals.Topic, 249 characters of these, and not "." or "..".
-_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
-
-
-def _checked(check: Callable[[str], object], value: str) -> None:
-    try:
-        check(value)
-    except TemplateError as error:
-        raise ValidationError(str(error), code="template") from error
+_TOPIC_RULE: Final = _("A topic name has 1 to 249 letters, digits, '.', '_' and '-', and is not '.' or '..'.")
 
 
 @deconstructible
@@ -55,7 +42,12 @@ class TemplateValidator:
 
     def __call__(self, value: str) -> None:
         """Raise ``ValidationError`` for a malformed template or an expression that cannot stand here."""
-        _checked(lambda text: Template.parse(text, Place[self.place]), mask_env(value))
+        try:
+            template = Template.parse(mask_env(value), Place[self.place])
+        except TemplateError as error:
+            raise ValidationError(str(error), code="template") from error
+        if problem := topic_problem(template, Place[self.place]):
+            raise ValidationError(problem, code="topic")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TemplateValidator) and self.place == other.place
@@ -64,9 +56,19 @@ class TemplateValidator:
         return hash(self.place)
 
 
+def topic_problem(template: Template, place: Place) -> str:
+    """Return why a template that names a topic can become the name of none; empty: it can, or it names no topic."""
+    if place not in (Place.TOPIC, Place.REPLY_TO) or may_name_topic(template):
+        return ""
+    wrong = unusable_in_topic("".join(part for part in template.parts if isinstance(part, str)))
+    if not wrong:
+        return str(_TOPIC_RULE)
+    return str(_("A topic has letters, digits, '.', '_' and '-' in its name, and no “%(wrong)s”.") % {"wrong": wrong})
+
+
 def validate_name(value: str) -> None:
     """Names as Zilla has them: a letter, then letters, digits, '.', '_' and '-'."""
-    if not NAME_PATTERN.fullmatch(value):
+    if not is_name(value):
         raise ValidationError(_("Use a letter, then letters, digits, '.', '_' or '-'."), code="name")
 
 
@@ -76,17 +78,20 @@ def validate_condition_path(value: str) -> None:
         raise ValidationError(_("A path starts with '/'."), code="path")
     if "?" in value or "#" in value:
         raise ValidationError(_("A path has no query and no fragment: leave out '?' and '#'."), code="path")
-    _checked(PathTemplate.parse, mask_env(value))
+    validate_pattern(value)
 
 
 def validate_pattern(value: str) -> None:
-    """A pattern of an entry's condition: literals, ``*`` and ``{name}``."""
-    _checked(PathTemplate.parse, mask_env(value))
+    """A pattern of a condition: literals, ``*`` and ``{name}``."""
+    try:
+        PathTemplate.parse(mask_env(value))
+    except TemplateError as error:
+        raise ValidationError(str(error), code="template") from error
 
 
 def validate_method(value: str) -> None:
     """An HTTP method token, or ``*``."""
-    if value and not _METHOD.fullmatch(value):
+    if value and value != "*" and not is_method(value):
         raise ValidationError(
             _("Write one method, such as GET, or * for any; a condition for each where there are several."), code="method"
         )
@@ -96,15 +101,13 @@ def validate_method(value: str) -> None:
 
 def validate_topic_name(value: str) -> None:
     """A literal topic name as Kafka allows it."""
-    if not _TOPIC.fullmatch(mask_env(value)):
-        raise ValidationError(
-            _("A topic name has 1 to 249 letters, digits, '.', '_' and '-', and is not '.' or '..'."), code="topic"
-        )
+    if not is_topic_name(mask_env(value)):
+        raise ValidationError(_TOPIC_RULE, code="topic")
 
 
 def validate_field_name(value: str) -> None:
     """A field (header) name: an RFC 9110 token, colons allowed."""
-    if not _FIELD_NAME.fullmatch(value):
+    if not is_header_name(value):
         raise ValidationError(_("%(name)r is not a valid field name."), code="field", params={"name": value})
 
 

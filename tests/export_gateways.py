@@ -8,21 +8,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla.export_plan import NOWHERE, guard_names
-from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.plan import (
-    AccessControlPlan,
-    ClusterPlan,
-    ConditionPlan,
-    EntryConditionPlan,
-    EntryPlan,
-    FilterPlan,
-    GatewayPlan,
-    GuardPlan,
-    Plan,
-    RoutePlan,
-    TopicPlan,
+from kafkaproxy.specs.types import (
+    AccessControlSpec,
+    ConditionSpec,
+    EntryConditionSpec,
+    EntrySpec,
+    FieldSpec,
+    FilterSpec,
+    RouteSpec,
 )
+from kafkaproxy.zilla.exporter.stored import guard_names
+from kafkaproxy.zilla.names import Names
+from kafkaproxy.zilla.plan import ClusterPlan, GatewayPlan, GuardPlan, Plan, TopicPlan
 
 __all__ = ["plans"]
 
@@ -37,7 +34,7 @@ METHODS = st.sampled_from(["", "GET", "PUT", "POST", "DELETE", "M-SEARCH"])
 ROLES = st.lists(st.sampled_from(["read", "write:items", "on"]), max_size=2, unique=True).map(tuple)
 GUARDED = st.dictionaries(st.sampled_from(["users", "a"]), ROLES, max_size=2)
 TOPICS = st.sampled_from(["items", "orders.v1", "1"])
-HEADERS = st.dictionaries(FIELDS, TEXTS, max_size=2).map(lambda value: tuple(value.items()))
+HEADERS = st.dictionaries(FIELDS, TEXTS, max_size=2)
 
 
 def _path(parts: list[str]) -> str:
@@ -52,57 +49,56 @@ PLAIN = st.text(string.ascii_letters + "-. /;=", min_size=1, max_size=8)
 SERVERS = st.lists(st.sampled_from(["a:1", "broker.example:9092", "${{env.BROKERS}}", "[::1]:9"]), min_size=1, max_size=3)
 
 
-def _entry_rows(level: int) -> st.SearchStrategy[tuple[EntryConditionPlan, ...]]:
+def _entry_rows(level: int) -> st.SearchStrategy[tuple[EntryConditionSpec, ...]]:
     row = st.builds(
-        EntryConditionPlan,
+        EntryConditionSpec,
         level=st.just(level),
         scheme=st.sampled_from(["", "https"]),
         authority=st.sampled_from(["", "shop.example:443", "*:8080"]),
         path=OUTER_PATHS.filter(lambda path: "}-" not in path),
         method=METHODS,
-        headers=st.dictionaries(FIELDS, PLAIN, max_size=2).map(lambda value: tuple(value.items())),
+        headers=st.dictionaries(FIELDS, PLAIN, max_size=2),
     )
     return st.lists(row, max_size=2).map(tuple)
 
 
 @st.composite
-def _routes(draw: Any, cluster_names: list[str], *, streams: bool) -> RoutePlan:
+def _routes(draw: Any, cluster_names: list[str], *, streams: bool) -> RouteSpec:
     capability = "stream" if streams else draw(st.sampled_from(["produce", "fetch"]))
     methods = st.just("") if streams else METHODS
-    conditions = draw(st.lists(st.builds(ConditionPlan, method=methods, path=PATHS), min_size=1, max_size=2))
-    filters = st.builds(FilterPlan, key=st.none() | TEXTS, headers=HEADERS).filter(lambda each: each != FilterPlan())
+    conditions = draw(st.lists(st.builds(ConditionSpec, method=methods, path=PATHS), min_size=1, max_size=2))
+    filters = st.builds(FilterSpec, key=st.none() | TEXTS, headers=HEADERS).filter(lambda each: each != FilterSpec())
     fields: dict[str, Any] = {}
     if capability == "produce":
         reply_to = draw(st.sampled_from(["", "answers"]))
         fields = {"key": draw(st.none() | TEXTS), "acks": draw(st.sampled_from(["none", "in_sync_replicas"]))}
-        fields |= {"overrides": draw(HEADERS), "reply_to": reply_to}
+        fields |= {"overrides": tuple(FieldSpec(*each) for each in draw(HEADERS).items()), "reply_to": reply_to}
     else:
         fields = {"filters": tuple(draw(st.lists(filters, max_size=2)))}
         fields |= {"merge": draw(st.booleans())} if capability == "fetch" else {}
         fields |= {"event_id": draw(st.sampled_from(["etag", "key_and_etag"]))} if streams else {}
-    return RoutePlan(
+    return RouteSpec(
         name="",
         capability=capability,
         cluster=draw(st.sampled_from(cluster_names)),
         topic=draw(TOPICS),
         conditions=tuple(conditions),
         guarded=draw(GUARDED),
-        place=NOWHERE,
         **fields,
     )
 
 
 @st.composite
-def _entries(draw: Any, clusters: list[str]) -> list[EntryPlan]:
+def _entries(draw: Any, clusters: list[str]) -> list[EntrySpec]:
     """Entries of one level, and groups such as an sse server makes."""
     names = Names()
-    found: list[EntryPlan] = []
+    found: list[EntrySpec] = []
     for _number in range(draw(st.integers(0, 3))):
         base, guarded = draw(_entry_rows(0)), draw(GUARDED)
         streams = draw(st.booleans())
-        inner = draw(st.integers(0, 2)) if streams and base and all(row != EntryConditionPlan() for row in base) else 0
+        inner = draw(st.integers(0, 2)) if streams and base and all(row != EntryConditionSpec() for row in base) else 0
         for index in range(inner):
-            rows = (*base, EntryConditionPlan(level=1, path=f"/inner{index}/*"))
+            rows = (*base, EntryConditionSpec(level=1, path=f"/inner{index}/*"))
             routes = draw(st.lists(_routes(clusters, streams=True), min_size=0 if index else 1, max_size=1))
             found.append(_entry(names, rows, guarded, routes))
         routes = draw(st.lists(_routes(clusters, streams=streams), max_size=2))
@@ -110,21 +106,21 @@ def _entries(draw: Any, clusters: list[str]) -> list[EntryPlan]:
     return [*found, _entry(names, (), {}, [draw(_routes(clusters, streams=False))])]
 
 
-def _entry(names: Names, rows: Any, guarded: Any, routes: list[RoutePlan]) -> EntryPlan:
+def _entry(names: Names, rows: Any, guarded: Any, routes: list[RouteSpec]) -> EntrySpec:
     numbered = [_renamed(route, f"route-{number}") for number, route in enumerate(routes)]
-    return EntryPlan(name=names.take("entry"), conditions=rows, guarded=guarded, routes=tuple(numbered), place=NOWHERE)
+    return EntrySpec(name=names.take("entry"), conditions=rows, guarded=guarded, routes=tuple(numbered))
 
 
-def _renamed(route: RoutePlan, name: str) -> RoutePlan:
+def _renamed(route: RouteSpec, name: str) -> RouteSpec:
     return replace(route, name=name)
 
 
 @st.composite
-def _access(draw: Any) -> AccessControlPlan:
+def _access(draw: Any) -> AccessControlSpec:
     if draw(st.booleans()):
-        return AccessControlPlan()
+        return AccessControlSpec()
     some = st.none() | st.lists(st.sampled_from(["https://a.example", "PUT", "yes"]), min_size=1, max_size=2).map(tuple)
-    return AccessControlPlan(
+    return AccessControlSpec(
         policy="cross-origin",
         allow_origins=draw(some),
         allow_methods=draw(some),
@@ -146,7 +142,7 @@ def _clusters(draw: Any) -> list[ClusterPlan]:
         protocol = f"SASL_{'SSL' if tls else 'PLAINTEXT'}" if secured else "SSL" if tls else "PLAINTEXT"
         servers = ",".join([*draw(SERVERS), f"c{number}:1"])
         fields = {"bootstrap_servers": servers, "security_protocol": protocol, **sasl}
-        found.append(ClusterPlan(origin=name, source="shop", name=name, place=NOWHERE, **fields))
+        found.append(ClusterPlan(origin=name, source="shop", name=name, **fields))
     return found
 
 
@@ -158,7 +154,7 @@ def plans(draw: Any) -> Plan:
     used = {route.cluster for entry in entries for route in entry.routes}
     kept = [each for each in clusters if each.name in used]
     guard = draw(st.sampled_from([None, "users"]))
-    places = {"credentials_headers": (("authorization", "Bearer {credentials}"),)} if guard else {}
+    places = {"credentials_headers": {"authorization": "Bearer {credentials}"}} if guard else {}
     gateway = GatewayPlan(
         source="shop",
         name=draw(st.sampled_from(["shop", "no", "a.b-c"])),
@@ -167,11 +163,11 @@ def plans(draw: Any) -> Plan:
         access_control=draw(_access()),
         idempotency_header=draw(st.sampled_from(["idempotency-key", "x-once"])),
         guard=guard,
-        place=NOWHERE,
         **places,
     )
     options = {"issuer": "https://issuer.example", "audience": draw(st.sampled_from(["shop", "no", "1"]))}
-    guards = [GuardPlan(source="shop", name=each, kind="jwt", options=options, place=NOWHERE) for each in guard_names(gateway)]
-    topic = TopicPlan(source="shop", cluster=kept[0].name, name="items", place=NOWHERE, bootstrap=True, default_offset="live")
+    guards = [GuardPlan(source="shop", name=each, kind="jwt", options=options) for each in guard_names(gateway)]
+    said: dict[str, Any] = {"bootstrap": True, "default_offset": "live"}
+    topic = TopicPlan(source="shop", cluster=kept[0].name, name="items", said=frozenset(said), **said)
     topics = (topic,) if draw(st.booleans()) else ()
     return Plan(gateways=(gateway,), clusters=tuple(kept), topics=topics, guards=tuple(guards))

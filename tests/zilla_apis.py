@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kafkaproxy.zilla.describe import describe
+from kafkaproxy.zilla.importer.describe import describe
 from kafkaproxy.zilla.plan import Plan
 
 __all__ = ["COMPOSITES", "DESK", "PETS", "rules"]

@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from kafkaproxy.admin.fields import Check, LinesField, PairsField
-from kafkaproxy.admin.generic import ModelAdmin, StackedInline, TabularInline
-from kafkaproxy.admin.linked import LinkedFormSet
+from kafkaproxy.admin.forms.fields import Check, LinesField, PairsField
+from kafkaproxy.admin.forms.generic import ModelAdmin, StackedInline, TabularInline
+from kafkaproxy.admin.forms.linked import LinkedFormSet
 from kafkaproxy.routing.live import live
 from kafkaproxy.validators import validate_field_map, validate_string_list
 
@@ -84,13 +84,13 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
     empty_text: Any = ""
     """What the empty list says: what a row is for."""
     tool_permissions: Sequence[str] = ()
-    """Permissions for pages beside the list: who has one of them finds the app in the index."""
+    """Permissions for pages beside the list: a user with one of them finds the app in the index."""
 
     class Media:
         css = {"all": ["kafkaproxy/admin/admin.css"]}
         js = ["kafkaproxy/admin/rows.js"]
 
-    def find_warnings(self, changed: Sequence[Any]) -> Iterable[str]:  # noqa: ARG002 - for those who have some
+    def find_warnings(self, changed: Sequence[Any]) -> Iterable[str]:  # noqa: ARG002 - used by the pages that have some
         """Return what should be said about the objects that a request changed."""
         return ()
 

@@ -18,9 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from kafkaproxy.admin.base import ConfigAdmin, RowsInline
-from kafkaproxy.admin.browse import BrowseMixin, may_browse
-from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
-from kafkaproxy.admin.topics import unused_topics
+from kafkaproxy.admin.forms.advice import unused_topics
+from kafkaproxy.admin.forms.secrets import SecretsAdminMixin, SecretsForm
+from kafkaproxy.admin.pages.topics import BrowseMixin, may_browse
 from kafkaproxy.core.env import MissingVariable, env_names
 from kafkaproxy.models import Cluster, Topic
 
@@ -85,7 +85,7 @@ class ClusterAdmin(BrowseMixin, SecretsAdminMixin, ConfigAdmin):
         return int(cluster.gateway_total)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Add the way to the topics for those who may browse them."""
+        """Add the link to the topics for users with the permission."""
         return [*self.list_display, *(["browse"] if may_browse(request) else [])]
 
     @admin.display(description=gettext_lazy("topics"))
@@ -94,7 +94,7 @@ class ClusterAdmin(BrowseMixin, SecretsAdminMixin, ConfigAdmin):
         return format_html('<a href="{}">{}</a>', reverse("admin:kafkaproxy_cluster_topics", args=[cluster.pk]), _("Topics"))
 
     def find_warnings(self, changed: Sequence[Cluster]) -> Iterable[str]:
-        """Warn of variables that are not set here and topics that nobody reads."""
+        """Warn of variables that are not set here and topics that no route names."""
         for cluster in changed:
             yield from _unset_variables(cluster)
             yield from unused_topics(cluster.topics.all())
@@ -124,7 +124,7 @@ class TopicAdmin(ConfigAdmin):
     fields = ["cluster", *_TOPIC_FIELDS]
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Add the way to the records for those who may browse them."""
+        """Add the link to the records for users with the permission."""
         return [*self.list_display, *(["browse"] if may_browse(request) else [])]
 
     @admin.display(description=gettext_lazy("records"))
@@ -134,5 +134,5 @@ class TopicAdmin(ConfigAdmin):
         return format_html('<a href="{}">{}</a>', url, _("Records"))
 
     def find_warnings(self, changed: Sequence[Topic]) -> Iterable[str]:
-        """Warn of topics that nobody reads."""
+        """Warn of topics that no route names."""
         return unused_topics(changed)

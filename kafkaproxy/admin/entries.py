@@ -10,12 +10,12 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, hidden_entries, hidden_routes
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ENTRY_ROWS, stored_rows
-from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.livecheck import LiveAdmin
-from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
+from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.forms.advice import hidden_entries, hidden_routes
+from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
+from kafkaproxy.admin.forms.linked import LinkedForm
+from kafkaproxy.admin.forms.words import MOST_ROUTES, described_routes, entry_sentence
 from kafkaproxy.models import Entry, EntryCondition, EntryGuard, Gateway
 from kafkaproxy.validators import validate_pattern
 
@@ -38,7 +38,7 @@ class ConditionInline(RowsInline):
 
 
 class GuardInline(RowsInline):
-    """Who may pass."""
+    """The guards that have to pass."""
 
     model = EntryGuard
     verbose_name, verbose_name_plural = _("guard"), _("guards")
@@ -47,7 +47,7 @@ class GuardInline(RowsInline):
 
 
 @admin.register(Entry)
-class EntryAdmin(LiveAdmin):
+class EntryAdmin(CheckedAdmin):
     """Entries."""
 
     form = EntryForm
@@ -78,7 +78,7 @@ class EntryAdmin(LiveAdmin):
     @admin.display(description=_("matches"))
     def matches(self, entry: Entry) -> str:
         """Return which requests it takes."""
-        return entry_sentence(entry, stored_rows(entry))
+        return entry_sentence(draft_entry(entry))
 
     @admin.display(description=_("routes"), ordering="route_total")
     def route_count(self, entry: Any) -> int:
@@ -88,11 +88,11 @@ class EntryAdmin(LiveAdmin):
     @admin.display(description=_("matches"))
     def sentence(self, entry: Entry) -> str:
         """Return the sentence that follows the form."""
-        return self.sentence_output(entry, entry_sentence(entry, stored_rows(entry)) if entry.pk else "")
+        return self.sentence_output(entry, entry_sentence(draft_entry(entry)) if entry.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
         """Say in words what was entered."""
-        return entry_sentence(form.instance, form.rows)
+        return entry_sentence(draft_entry(form.instance, form.rows))
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Show the routes."""

@@ -12,14 +12,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.actions import SwitchAdmin
-from kafkaproxy.admin.advice import ENTRY_PREFETCH, ROUTE_PREFETCH, entry_issues, hidden_entries
 from kafkaproxy.admin.base import StackedRowsInline
-from kafkaproxy.admin.drafts import stored_rows
-from kafkaproxy.admin.exports import ExportMixin
-from kafkaproxy.admin.imports import ImportMixin
-from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.live import LiveMixin
-from kafkaproxy.admin.sentences import MOST_ROUTES, described_routes, entry_sentence
+from kafkaproxy.admin.forms.advice import entry_issues, hidden_entries
+from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ROUTE_PREFETCH, draft_entry
+from kafkaproxy.admin.forms.linked import LinkedForm
+from kafkaproxy.admin.forms.words import MOST_ROUTES, described_routes, entry_sentence
+from kafkaproxy.admin.pages.exports import ExportMixin
+from kafkaproxy.admin.pages.imports import ImportMixin
+from kafkaproxy.admin.pages.live import LiveMixin
 from kafkaproxy.models import AccessControl, Gateway, Route
 from kafkaproxy.validators import validate_field_name, validate_method
 
@@ -129,7 +129,7 @@ def _rules(gateway: Gateway) -> list[dict[str, Any]]:
     return [
         {
             "entry": entry,
-            "sentence": entry_sentence(entry, stored_rows(entry)),
+            "sentence": entry_sentence(draft_entry(entry)),
             "warning": hidden.get(entry.name, ""),
             "routes": by_entry[entry.pk],
         }

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.base import ConfigAdmin
-from kafkaproxy.admin.secrets import SecretsAdminMixin, SecretsForm
+from kafkaproxy.admin.forms.secrets import SecretsAdminMixin, SecretsForm
 from kafkaproxy.guards.base import kinds
 from kafkaproxy.models import Guard
 
@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[str, Any]] = {
 
 
 class GuardForm(SecretsForm):
-    """A guard, whose kind is one of those that are known; one that nobody knows any more stays until it is changed."""
+    """A guard, whose kind is one of those that are known; one that is not known any more stays until it is changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

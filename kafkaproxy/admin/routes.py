@@ -12,18 +12,17 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.advice import ROUTE_PREFETCH, route_warnings
 from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.drafts import ROUTE_ROWS, route_text, stored_rows
-from kafkaproxy.admin.generic import ModelForm
-from kafkaproxy.admin.linked import LinkedForm
-from kafkaproxy.admin.livecheck import LiveAdmin
-from kafkaproxy.admin.sentences import route_sentence
-from kafkaproxy.admin.topics import check_topic_template
-from kafkaproxy.admin.tryit import TryItMixin
+from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.forms.advice import route_warnings
+from kafkaproxy.admin.forms.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
+from kafkaproxy.admin.forms.generic import ModelForm
+from kafkaproxy.admin.forms.linked import LinkedForm
+from kafkaproxy.admin.forms.words import route_sentence
+from kafkaproxy.admin.pages.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
+from kafkaproxy.routing.issues import Issue
 from kafkaproxy.routing.rules import validate_route
-from kafkaproxy.routing.texts import Issue
 from kafkaproxy.validators import TemplateValidator
 
 __all__ = ["RouteAdmin"]
@@ -34,23 +33,13 @@ class RouteForm(LinkedForm):
 
     row_names = ROUTE_ROWS
 
-    def clean_topic(self) -> str:
-        """Refuse what Kafka would refuse with each request."""
-        check_topic_template(self.cleaned_data["topic"])
-        return str(self.cleaned_data["topic"])
-
-    def clean_reply_to(self) -> str:
-        """Refuse what Kafka would never have replies in."""
-        check_topic_template(self.cleaned_data["reply_to"])
-        return str(self.cleaned_data["reply_to"])
-
     def find_issues(self) -> Iterator[Issue]:
         """Ask the rules, once it is known what the route is to do."""
         if "capability" in self.errors:
             return
         paths_wrong = self.has_row_error("conditions", "path")
         guards = list(Guard.objects.values_list("name", flat=True))
-        for issue in validate_route(route_text(self.instance, self.rows), guards=guards):
+        for issue in validate_route(draft_route(self.instance, self.rows), guards=guards):
             if not (issue.code == "param" and paths_wrong):  # which parameters there are is not known then
                 yield issue
 
@@ -105,7 +94,7 @@ class FilterInline(RowsInline):
 
 
 class GuardInline(RowsInline):
-    """Who may pass."""
+    """The guards that have to pass."""
 
     model = RouteGuard
     verbose_name, verbose_name_plural = _("guard"), _("guards")
@@ -114,7 +103,7 @@ class GuardInline(RowsInline):
 
 
 @admin.register(Route)
-class RouteAdmin(TryItMixin, LiveAdmin):
+class RouteAdmin(TryItMixin, CheckedAdmin):
     """Routes."""
 
     form = RouteForm
@@ -159,7 +148,7 @@ class RouteAdmin(TryItMixin, LiveAdmin):
         return {**({"entry": entries[0]} if len(entries) == 1 else {}), **super().get_changeform_initial_data(request)}
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Add the way to a trial for those who may."""
+        """Add the link to a trial for users with the permission."""
         return [*self.list_display, *(["trial"] if request.user.has_perm("kafkaproxy.try_route") else [])]
 
     @admin.display(description=_("try"))
@@ -170,16 +159,16 @@ class RouteAdmin(TryItMixin, LiveAdmin):
     @admin.display(description=_("what it does"))
     def does(self, route: Route) -> str:
         """Return the sentence."""
-        return route_sentence(route, stored_rows(route))
+        return route_sentence(draft_route(route))
 
     @admin.display(description=_("in words"))
     def sentence(self, route: Route) -> str:
         """Return the sentence that follows the form."""
-        return self.sentence_output(route, route_sentence(route, stored_rows(route)) if route.pk else "")
+        return self.sentence_output(route, route_sentence(draft_route(route)) if route.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
         """Say in words what was entered."""
-        return route_sentence(form.instance, form.rows)
+        return route_sentence(draft_route(form.instance, form.rows))
 
     def find_warnings(self, changed: Sequence[Route]) -> Iterable[str]:
         """Warn of routes that are never reached, and of what else is odd."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import Glob, Param, PathTemplate
 
-__all__ = ["Coverers", "apart", "covers"]
+__all__ = ["Coverers", "apart", "covers", "may_overlap"]
 
 T = TypeVar("T")
 
@@ -30,16 +31,19 @@ def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
 
 
 def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
-    """Whether no path matches both, as far as that shows in the literals at their ends. True is always right."""
+    """Whether no path matches both. True is always right; of two patterns, only the literals at their ends are compared."""
+    for literal, pattern in ((one, other), (other, one)):
+        if literal is not None and literal.is_literal:
+            return pattern is not None and pattern.match("".join(map(str, literal.parts))) is None
     (prefix, suffix), (other_prefix, other_suffix) = _ends(one), _ends(other)
     begin, end = min(len(prefix), len(other_prefix)), min(len(suffix), len(other_suffix))
-    if prefix[:begin] != other_prefix[:begin] or suffix[len(suffix) - end :] != other_suffix[len(other_suffix) - end :]:
-        return True
-    return _is_literal(one) and _is_literal(other) and prefix != other_prefix
+    return prefix[:begin] != other_prefix[:begin] or suffix[len(suffix) - end :] != other_suffix[len(other_suffix) - end :]
 
 
-def _is_literal(template: PathTemplate | None) -> bool:
-    return template is not None and all(isinstance(part, str) for part in template.parts)
+def may_overlap(first: str, second: str) -> bool:
+    """Whether some path may match both patterns as written; an empty one matches every path. False is always right."""
+    one, other = (PathTemplate.parse(mask_env(text)) if text else None for text in (first, second))
+    return not apart(one, other)
 
 
 Token = str | Param | Glob

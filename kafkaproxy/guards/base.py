@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from kafkaproxy.guards.credentials import NOWHERE, Places
-from kafkaproxy.guards.options import OptionError, nearest
+from kafkaproxy.guards.options import OptionError, suggest
 from kafkaproxy.guards.principals import Principals, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import RolePrincipal
@@ -72,7 +72,7 @@ def check_guard(kind: str, options: Mapping[str, Any]) -> None:
     factory = _factory(kind)
     if factory is None:
         message = _("%(kind)s is not a kind of guard.") % {"kind": kind}
-        raise ValidationError({"kind": f"{message} {nearest(kind, _kinds)}"})
+        raise ValidationError({"kind": f"{message} {suggest(kind, _kinds)}"})
     check: Callable[[Mapping[str, Any]], None] | None = getattr(factory, "check", None)
     if check is not None:
         try:

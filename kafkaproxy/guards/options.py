@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import env_names
+from kafkaproxy.core.names import nearest
 
-__all__ = ["REQUIRED", "Option", "OptionError", "check_options", "flag", "mentions_env", "nearest", "nullable", "read_options"]
+__all__ = [
+    "REQUIRED",
+    "Option",
+    "OptionError",
+    "check_options",
+    "flag",
+    "mentions_env",
+    "nullable",
+    "read_options",
+    "suggest",
+]
 __all__ += ["seconds", "text", "text_map", "texts"]
 
 REQUIRED: Final = object()
@@ -67,19 +77,19 @@ def mentions_env(value: Any) -> bool:
             return False
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """Return what was probably meant, and all there is."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
+    close = nearest(name, names)
     listed = _("Known are %(names)s.") % {"names": ", ".join(names)}
-    return _("Did you mean %(name)s?") % {"name": close[0]} + " " + listed if close else listed
+    return _("Did you mean %(name)s?") % {"name": close} + " " + listed if close else listed
 
 
 def _read(
     given: Mapping[str, Any], known: Mapping[str, Option], spell: Mapping[str, Option] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     unknown = [name for name in given if name not in known]
-    problems = [_("%(name)s is not an option.") % {"name": name} + " " + nearest(name, spell or known) for name in unknown]
+    problems = [_("%(name)s is not an option.") % {"name": name} + " " + suggest(name, spell or known) for name in unknown]
     values: dict[str, Any] = {}
     for name, option in known.items():
         try:

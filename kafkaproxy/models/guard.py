@@ -1,4 +1,4 @@
-"""Guards: who a client is and which roles it has."""
+"""Guards: which identity and which roles a client has."""
 
 from __future__ import annotations
 

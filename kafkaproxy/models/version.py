@@ -21,7 +21,7 @@ class Stamp(NamedTuple):
 class ConfigVersion(models.Model):
     """A number that grows with every change. Processes poll it and rebuild their table when it moved.
 
-    It is written in the transaction of the change, so whoever sees the number sees the change, whole.
+    It is written in the transaction of the change, so a process that sees the number sees the whole change.
     """
 
     version = models.PositiveBigIntegerField(_("version"), default=0)

@@ -1,4 +1,4 @@
-"""From the models to the table: read everything at one version, resolve ``${{env.NAME}}``, parse, check."""
+"""From specs to the table: read everything at one version, resolve ``${{env.NAME}}``, parse, check."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from kafkaproxy import models
 from kafkaproxy.conf import csrf_field
 from kafkaproxy.core.env import MissingVariable, resolve_env
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.models.version import Stamp
+from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing import table
 from kafkaproxy.routing.clusters import compile_clusters, compile_topics
+from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rows import Resolve, Rows, entry_text, read_rows, route_text
 from kafkaproxy.routing.rules import validate_route
-from kafkaproxy.routing.texts import EntryConditionText, FilterText, RouteText, Severity
+from kafkaproxy.specs.from_rows import Rows, configuration_spec, read_rows
+from kafkaproxy.specs.types import (
+    AccessControlSpec,
+    ConfigurationSpec,
+    EntryConditionSpec,
+    EntrySpec,
+    FilterSpec,
+    GatewaySpec,
+    Guarded,
+    GuardSpec,
+    Resolve,
+    RouteSpec,
+)
 from kafkaproxy.worker.types import Acks
 
 __all__ = ["Compiler", "ConfigurationError", "load_configuration", "read_unchanged"]
@@ -31,8 +42,8 @@ log = logging.getLogger("kafkaproxy.routing")
 
 _ATTEMPTS: Final = 5
 
-_Known = dict[int, tuple[object, table.Route]]
-"""Compiled routes by their id, with the rows that they were compiled from."""
+_Known = dict[tuple[str, str, str], tuple[str, RouteSpec, table.Route]]
+"""Compiled routes by gateway, entry and route name, each with the cluster and the spec that it was compiled from."""
 
 
 class ConfigurationError(Exception):
@@ -46,15 +57,15 @@ def load_configuration() -> table.Configuration:
     all.
     """
     rows, stamp = read_unchanged()
-    return Compiler().compile(rows, stamp.version)
+    return Compiler().compile(configuration_spec(rows), stamp.version)
 
 
 def read_unchanged() -> tuple[Rows, Stamp]:
     """Read everything at one version; raise :class:`ConfigurationError` where it changes all the while."""
     for _attempt in range(_ATTEMPTS):
-        before = models.ConfigVersion.stamp()
+        before = ConfigVersion.stamp()
         rows = read_rows()
-        if models.ConfigVersion.stamp() == before:
+        if ConfigVersion.stamp() == before:
             return rows, before
     raise ConfigurationError("The configuration changed all the while it was read. It is tried again.")
 
@@ -67,25 +78,21 @@ class Compiler:
         self._known: _Known = {}
         self._common: object = None
 
-    def compile(self, rows: Rows, version: int) -> table.Configuration:
+    def compile(self, spec: ConfigurationSpec, version: int) -> table.Configuration:
         """Compile what was read."""
-        guards = _compile_guards(rows, self._resolve)
-        common = (set(guards), _names(rows.guards), _names(rows.clusters), dict(self._environ))
+        guards = _compile_guards(spec.guards.values(), self._resolve)
+        common = (set(guards), dict(self._environ))
         known = self._known if common == self._common else {}
-        run = _Run(rows=rows, resolve=self._resolve, guards=frozenset(guards), known=known)
-        gateways = tuple(run.gateway(row) for row in rows.gateways)
+        run = _Run(resolve=self._resolve, guards=frozenset(guards), known=known)
+        gateways = tuple(run.gateway(each) for each in spec.gateways)
         with _blamed_on("topics"):
-            topics = compile_topics(rows, gateways, self._resolve)
-        clusters = compile_clusters(rows, gateways, topics, self._resolve)
+            topics = compile_topics(spec.topics, gateways, self._resolve)
+        clusters = compile_clusters(spec.clusters.values(), gateways, topics, self._resolve)
         self._known, self._common = run.compiled, common
         return table.Configuration(version=version, gateways=gateways, guards=guards, clusters=clusters, topics=topics)
 
     def _resolve(self, text: str) -> str:
         return resolve_env(text, self._environ) if "${{" in text else text
-
-
-def _names(rows: Mapping[int, models.Guard | models.Cluster]) -> dict[int, str]:
-    return {pk: row.name for pk, row in rows.items()}
 
 
 @contextmanager
@@ -97,16 +104,16 @@ def _blamed_on(*names: str) -> Iterator[None]:
         raise ConfigurationError(f"{' / '.join(names)}: {error}") from error
 
 
-def _compile_guards(rows: Rows, resolve: Resolve) -> Mapping[str, table.GuardConfig]:
+def _compile_guards(specs: Iterable[GuardSpec], resolve: Resolve) -> Mapping[str, table.GuardConfig]:
     """Compile the guards. One whose variables are missing is left out: an unknown guard refuses."""
     guards: dict[str, table.GuardConfig] = {}
-    for row in rows.guards.values():
+    for spec in specs:
         try:
-            options = resolve_deep(row.options, resolve)
+            options = resolve_deep(spec.options, resolve)
         except MissingVariable as error:
-            log.error("guard_unusable guard=%s error=%s", row.name, error)
+            log.error("guard_unusable guard=%s error=%s", spec.name, error)
         else:
-            guards[row.name] = table.GuardConfig(name=row.name, kind=row.kind, options=options)
+            guards[spec.name] = table.GuardConfig(name=spec.name, kind=spec.kind, options=options)
     return MappingProxyType(guards)
 
 
@@ -127,134 +134,129 @@ def resolve_deep(value: Any, resolve: Resolve) -> Any:
 class _Run:
     """One compilation."""
 
-    rows: Rows
     resolve: Resolve
     guards: frozenset[str]
     known: _Known
     compiled: _Known = dataclasses.field(default_factory=dict)
 
-    def gateway(self, row: models.Gateway) -> table.Gateway:
-        entries = tuple(self.entry(row, entry) for entry in self.rows.entries.get(row.pk, ()))
-        with _blamed_on(row.name):
+    def gateway(self, spec: GatewaySpec) -> table.Gateway:
+        entries = tuple(self.entry(spec, entry) for entry in spec.entries)
+        with _blamed_on(spec.name):
             return table.Gateway(
-                name=row.name,
+                name=spec.name,
                 entries=entries,
-                cluster=self.rows.clusters[row.cluster_id].name,
-                idempotency_header=row.idempotency_header.lower().encode(),
-                reply_to_header=row.reply_to_header,
-                correlation_header=row.correlation_header,
-                forwarded_fields=_field_names(row.forwarded_fields) or None,
-                dropped_fields=_field_names(row.dropped_fields),
-                forward_credentials=row.forward_credentials,
+                cluster=spec.cluster,
+                idempotency_header=spec.idempotency_header.lower().encode(),
+                reply_to_header=spec.reply_to_header,
+                correlation_header=spec.correlation_header,
+                forwarded_fields=_field_names(spec.forwarded_fields) or None,
+                dropped_fields=_field_names(spec.dropped_fields),
+                forward_credentials=spec.forward_credentials,
                 credential_fields=CREDENTIAL_FIELDS | {csrf_field().encode()},
-                credentials=self.credentials(row),
-                access_control=self.access_control(row),
+                credentials=self.credentials(spec),
+                access_control=None if spec.access_control is None else self.access_control(spec.access_control),
             )
 
-    def credentials(self, row: models.Gateway) -> table.Credentials | None:
-        if row.guard_id is None:
+    def credentials(self, spec: GatewaySpec) -> table.Credentials | None:
+        if spec.guard is None:
             return None
-        headers = {name.lower(): pattern for name, pattern in row.credentials_headers.items()}
+        headers = {name.lower(): pattern for name, pattern in spec.credentials_headers.items()}
         return table.Credentials(
-            guard=self.rows.guards[row.guard_id].name,
-            cookies=MappingProxyType(resolve_deep(row.credentials_cookies, self.resolve)),
+            guard=spec.guard,
+            cookies=MappingProxyType(resolve_deep(spec.credentials_cookies, self.resolve)),
             headers=MappingProxyType(resolve_deep(headers, self.resolve)),
-            query=MappingProxyType(resolve_deep(row.credentials_query, self.resolve)),
+            query=MappingProxyType(resolve_deep(spec.credentials_query, self.resolve)),
         )
 
-    def access_control(self, gateway: models.Gateway) -> table.AccessControl | None:
-        row = next(iter(self.rows.access_controls.get(gateway.pk, ())), None)
-        if row is None:
-            return None
+    def access_control(self, spec: AccessControlSpec) -> table.AccessControl:
         return table.AccessControl(
-            policy=row.policy,
-            allow_origins=self._some(row.allow_origins),
-            allow_methods=self._some(row.allow_methods),
-            allow_headers=self._some(row.allow_headers, str.lower),
-            allow_credentials=row.allow_credentials,
-            max_age=row.max_age,
-            expose_headers=self._some(row.expose_headers, str.lower),
+            policy=spec.policy,
+            allow_origins=self._some(spec.allow_origins),
+            allow_methods=self._some(spec.allow_methods),
+            allow_headers=self._some(spec.allow_headers, str.lower),
+            allow_credentials=spec.allow_credentials,
+            max_age=spec.max_age,
+            expose_headers=self._some(spec.expose_headers, str.lower),
         )
 
-    def _some(self, texts: list[str] | None, fold: Resolve = str) -> frozenset[str] | None:
+    def _some(self, texts: Iterable[str] | None, fold: Resolve = str) -> frozenset[str] | None:
         return frozenset(fold(self.resolve(text)) for text in texts) if texts else None
 
-    def entry(self, gateway: models.Gateway, row: models.Entry) -> table.Entry:
-        with _blamed_on(gateway.name, row.name):
-            text = entry_text(self.rows, row, self.resolve)
+    def entry(self, gateway: GatewaySpec, spec: EntrySpec) -> table.Entry:
+        with _blamed_on(gateway.name, spec.name):
+            resolved = spec.resolved(self.resolve)
             levels: dict[int, list[table.EntryCondition]] = {}
-            for condition in text.conditions:
+            for condition in resolved.conditions:
                 levels.setdefault(condition.level, []).append(_entry_condition(condition))
         routes = []
-        for route in self.rows.routes.get(row.pk, ()):
-            with _blamed_on(gateway.name, row.name, route.name):
-                routes.append(self.route(gateway, route))
+        for route in spec.routes:
+            with _blamed_on(gateway.name, spec.name, route.name):
+                routes.append(self.route(gateway, spec, route))
         return table.Entry(
-            name=row.name,
+            name=spec.name,
             levels=tuple(tuple(levels[level]) for level in sorted(levels)),
-            guarded=_requirements(text.guarded),
+            guarded=_requirements(resolved.guarded),
             routes=tuple(routes),
         )
 
-    def route(self, gateway: models.Gateway, row: models.Route) -> table.Route:
-        cluster = row.cluster_id or gateway.cluster_id
-        source = (cluster, self.rows.of_route(row))
-        known = self.known.get(row.id)
-        route = known[1] if known is not None and known[0] == source else self._new_route(row, cluster)
-        self.compiled[row.id] = (source, route)
+    def route(self, gateway: GatewaySpec, entry: EntrySpec, spec: RouteSpec) -> table.Route:
+        key, cluster = (gateway.name, entry.name, spec.name), gateway.cluster_of(spec)
+        known = self.known.get(key)
+        route = known[2] if known is not None and known[:2] == (cluster, spec) else self._new_route(spec, cluster)
+        self.compiled[key] = (cluster, spec, route)
         return route
 
-    def _new_route(self, row: models.Route, cluster: int) -> table.Route:
-        text = route_text(self.rows, row, self.resolve)
-        for issue in validate_route(text):
+    def _new_route(self, spec: RouteSpec, cluster: str) -> table.Route:
+        resolved = spec.resolved(self.resolve)
+        for issue in validate_route(resolved):
             if issue.severity is Severity.ERROR:
                 raise ValueError(issue.message)
-        return _closed(_route(row, text, self.rows.clusters[cluster].name), self.guards)
+        return _closed(_route(resolved, cluster), self.guards)
 
 
 def _field_names(names: Sequence[str] | None) -> frozenset[bytes]:
     return frozenset(name.lower().encode() for name in names or ())
 
 
-def _entry_condition(text: EntryConditionText) -> table.EntryCondition:
+def _entry_condition(spec: EntryConditionSpec) -> table.EntryCondition:
     return table.EntryCondition(
-        scheme=_pattern(text.scheme),
-        authority=_pattern(text.authority),
-        path=_pattern(text.path),
-        method=_method(text.method),
-        headers=tuple((name.lower().encode(), PathTemplate.parse(value)) for name, value in text.headers.items()),
+        scheme=_pattern(spec.scheme),
+        authority=_pattern(spec.authority),
+        path=_pattern(spec.path),
+        method=_method(spec.method),
+        headers=tuple((name.lower().encode(), PathTemplate.parse(value)) for name, value in spec.headers.items()),
     )
 
 
-def _route(row: models.Route, text: RouteText, cluster: str) -> table.Route:
-    start = row.start_timestamp
+def _route(spec: RouteSpec, cluster: str) -> table.Route:
+    start = spec.start_timestamp
     return table.Route(
-        name=row.name,
-        capability=table.Capability(row.capability),
+        name=spec.name,
+        capability=table.Capability(spec.capability),
         cluster=cluster,
-        topic=Template.parse(text.topic, Place.TOPIC),
-        conditions=tuple(table.Condition(method=_method(each.method), path=_pattern(each.path)) for each in text.conditions),
-        guarded=_requirements(text.guarded),
-        key=None if text.key is None else Template.parse(text.key, Place.KEY),
-        acks=Acks(row.acks),
-        overrides=_templates(text.overrides, Place.OVERRIDE),
-        reply_to=Template.parse(text.reply_to, Place.REPLY_TO) if text.reply_to else None,
-        correlation_header=row.correlation_header,
-        async_fields=_templates(text.async_fields, Place.ASYNC),
-        async_location=poll_template(text) if text.async_fields else None,
-        timeout=float(row.timeout),
-        merge=row.merge,
-        filters=tuple(_filter(each) for each in text.filters),
-        cache_control=row.cache_control or "no-cache",
-        event_id_key=row.event_id == models.Route.EventId.KEY_AND_ETAG,
-        start=row.start,
+        topic=Template.parse(spec.topic, Place.TOPIC),
+        conditions=tuple(table.Condition(method=_method(each.method), path=_pattern(each.path)) for each in spec.conditions),
+        guarded=_requirements(spec.guarded),
+        key=None if spec.key is None else Template.parse(spec.key, Place.KEY),
+        acks=Acks(spec.acks),
+        overrides=_templates(spec.overrides, Place.OVERRIDE),
+        reply_to=Template.parse(spec.reply_to, Place.REPLY_TO) if spec.reply_to else None,
+        correlation_header=spec.correlation_header,
+        async_fields=_templates(spec.async_fields, Place.ASYNC),
+        async_location=poll_template(spec) if spec.async_fields else None,
+        timeout=float(spec.timeout),
+        merge=spec.merge,
+        filters=tuple(_filter(each) for each in spec.filters),
+        cache_control=spec.cache_control or "no-cache",
+        event_id_key=spec.event_id == "key_and_etag",
+        start=spec.start,
         start_timestamp=None if start is None else round(start.timestamp() * 1000),
-        base64=row.encoding == models.Route.Encoding.BASE64,
+        base64=spec.encoding == "base64",
     )
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
-    """Require the guards that the route reads and nobody defines: such a guard refuses, so no empty identity gets through."""
+    """Require the guards that the route reads and that are not defined: such a guard refuses, so no empty identity is used."""
     unknown = sorted(route.guard_names.difference(guards, (each.guard for each in route.guarded)))
     if not unknown:
         return route
@@ -262,16 +264,16 @@ def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
     return dataclasses.replace(route, guarded=route.guarded + requirements)
 
 
-def _filter(text: FilterText) -> table.Filter:
-    key = None if text.key is None else Template.parse(text.key, Place.FILTER)
-    return table.Filter(key=key, headers=_templates(text.headers.items(), Place.FILTER))
+def _filter(spec: FilterSpec) -> table.Filter:
+    key = None if spec.key is None else Template.parse(spec.key, Place.FILTER)
+    return table.Filter(key=key, headers=_templates(spec.headers.items(), Place.FILTER))
 
 
 def _templates(texts: Iterable[tuple[str, str]], place: Place) -> tuple[tuple[str, Template], ...]:
     return tuple((name, Template.parse(value, place)) for name, value in texts)
 
 
-def _requirements(guarded: Mapping[str, Collection[str]]) -> tuple[table.GuardRequirement, ...]:
+def _requirements(guarded: Guarded) -> tuple[table.GuardRequirement, ...]:
     return tuple(table.GuardRequirement(guard=name, roles=frozenset(roles)) for name, roles in guarded.items())
 
 

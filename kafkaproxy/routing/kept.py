@@ -30,7 +30,7 @@ from kafkaproxy import models
 from kafkaproxy.conf import get_settings
 from kafkaproxy.masking import holds_secret, is_reference
 from kafkaproxy.models.version import ConfigVersion, Stamp
-from kafkaproxy.routing.rows import Rows
+from kafkaproxy.specs.from_rows import Rows
 from kafkaproxy.worker.store.writer_lock import make_private
 
 __all__ = ["find_kept", "keep", "kept_path"]

@@ -23,9 +23,9 @@ from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, read_unchanged
 from kafkaproxy.routing.following import Following
 from kafkaproxy.routing.kept import find_kept, keep, kept_path
-from kafkaproxy.routing.rows import Rows
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.signals import configuration_changed
+from kafkaproxy.specs.from_rows import Rows, configuration_spec
 
 __all__ = ["LiveConfiguration", "live"]
 
@@ -162,7 +162,7 @@ class LiveConfiguration:
     def _take(self, rows: Rows, stamp: Stamp) -> None:
         started = time.perf_counter()
         try:
-            configuration = self._compiler.compile(rows, stamp.version)
+            configuration = self._compiler.compile(configuration_spec(rows), stamp.version)
         except ConfigurationError as error:
             self._fault = str(error)
             self._cannot_serve(self._fault)
@@ -213,7 +213,7 @@ class LiveConfiguration:
             rows, stamp = found
             try:
                 # Not by the compiler of the database's rows, which takes over routes that are the same.
-                configuration = Compiler().compile(rows, stamp.version)
+                configuration = Compiler().compile(configuration_spec(rows), stamp.version)
             except ConfigurationError as error:
                 log.warning("kept_configuration_unusable path=%s error=%s", kept_path(), error)
                 return

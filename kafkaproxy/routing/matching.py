@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol
 
+from kafkaproxy.core.capabilities import served_methods
 from kafkaproxy.core.expressions import Principal
 from kafkaproxy.core.index import PathIndex
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import (
-    Capability,
     Condition,
     Configuration,
     Entry,
@@ -27,13 +27,8 @@ from kafkaproxy.routing.table import (
 )
 
 __all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Outcome", "Refused", "RequestLine", "RolePrincipal"]
-__all__ += ["join", "served_methods"]
+__all__ += ["join"]
 
-_METHODS: Final[Mapping[Capability, frozenset[str]]] = {
-    Capability.PRODUCE: frozenset({"POST", "PUT", "PATCH", "DELETE"}),
-    Capability.FETCH: frozenset({"GET", "HEAD"}),
-    Capability.STREAM: frozenset({"GET"}),
-}
 _ANY: Final = Condition(method=None, path=None)
 
 
@@ -339,12 +334,3 @@ def _route_candidates(place: tuple[int, int, int], route: Route) -> Iterator[Can
         if methods:
             order, path = (*place, number), condition.path
             yield Candidate(order=order, template=path, methods=methods, route=route, poll=False, guards=guards)
-
-
-def served_methods(capability: Capability, method: str | None) -> frozenset[str]:
-    """Return the methods of a condition: its own, or what the capability serves."""
-    if method is None:
-        return _METHODS[capability]
-    if capability is Capability.FETCH and method == "GET":
-        return _METHODS[capability]
-    return frozenset({method})

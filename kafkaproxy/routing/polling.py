@@ -10,7 +10,7 @@ from kafkaproxy.core.covering import covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import CorrelationId, Expression, Parameter, Place, Template
 from kafkaproxy.core.paths import Param, PathTemplate, quote_literal
-from kafkaproxy.routing.texts import ConditionText, RouteText
+from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 
 __all__ = ["CORRELATION_ID", "is_poll", "location_template", "poll_template"]
 
@@ -25,7 +25,7 @@ def is_poll(method: str, path: PathTemplate) -> bool:
     return method == "GET" and CORRELATION_ID in path.names
 
 
-def poll_template(route: RouteText) -> PathTemplate | None:
+def poll_template(route: RouteSpec) -> PathTemplate | None:
     """Return the path by which a route's outcomes are asked for, with ``{correlationId}``; None: they cannot be.
 
     That is the path of the location, unless conditions of the route name another one (a front proxy may rewrite paths). It
@@ -53,7 +53,7 @@ def location_template(async_fields: Sequence[tuple[str, Template]]) -> PathTempl
     return _path_template(carriers[0][1]) if carriers else None
 
 
-def _named_polls(conditions: Sequence[ConditionText]) -> Iterator[PathTemplate]:
+def _named_polls(conditions: Sequence[ConditionSpec]) -> Iterator[PathTemplate]:
     for condition in conditions:
         path = PathTemplate.parse(mask_env(condition.path))
         if is_poll(condition.method, path):

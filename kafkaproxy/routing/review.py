@@ -6,19 +6,20 @@ System checks show it; whatever the environment lacks is told too, by name and n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy import models
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, resolve_deep
-from kafkaproxy.routing.precedence import GatewayText, HiddenRoute, shadowed_by_gateways
-from kafkaproxy.routing.rows import Rows, entry_text, read_rows, route_text
-from kafkaproxy.routing.rules import shadowed_entries, shadowed_routes, validate_route
-from kafkaproxy.routing.texts import EntryText, Issue, RouteText, Severity
+from kafkaproxy.routing.issues import Issue, Severity
+from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.unreachable import HiddenRoute, shadowed_by_gateways, shadowed_entries, shadowed_routes
+from kafkaproxy.specs.from_rows import ROUTE_ROWS, Rows, configuration_spec, read_rows
+from kafkaproxy.specs.types import ClusterSpec, ConfigurationSpec, EntrySpec, GatewaySpec, RouteSpec
 
 __all__ = ["Finding", "review_configuration", "review_precedence"]
 
@@ -34,31 +35,33 @@ class Finding:
 def review_configuration(environ: Mapping[str, str]) -> list[Finding]:
     """Read the enabled configuration and return what is wrong with it, errors first."""
     rows = read_rows()
+    spec = configuration_spec(rows)
     try:
-        findings = list(_Review(rows, environ).findings())
+        findings = list(_Review(spec, _ties(rows), environ).findings())
     except (ValueError, TypeError, AttributeError):  # such as a list where a mapping belongs: the compiler says where
         findings = []
     if not any(each.issue.severity is Severity.ERROR for each in findings):
-        findings += _uncompilable(rows)
+        findings += _uncompilable(spec)
     return sorted(findings, key=lambda each: each.issue.severity)
 
 
 def review_precedence() -> list[HiddenRoute]:
     """Read the enabled configuration and return the routes that the order of gateways hides."""
-    return _hidden_routes(read_rows())
+    return _hidden_routes(configuration_spec(read_rows()))
 
 
-def _hidden_routes(rows: Rows) -> list[HiddenRoute]:
-    if len(rows.gateways) < 2:
+def _hidden_routes(spec: ConfigurationSpec) -> list[HiddenRoute]:
+    if len(spec.gateways) < 2:
         return []
-    return shadowed_by_gateways([GatewayText(each.name, _entries(rows, each)) for each in rows.gateways])
+    return shadowed_by_gateways([_masked(each) for each in spec.gateways])
 
 
-def _entries(rows: Rows, gateway: models.Gateway) -> list[tuple[EntryText, list[RouteText]]]:
-    return [
-        (entry_text(rows, entry, mask_env), [route_text(rows, route, mask_env) for route in rows.routes.get(entry.pk, [])])
-        for entry in rows.entries.get(gateway.pk, [])
-    ]
+def _masked(gateway: GatewaySpec) -> GatewaySpec:
+    entries = (
+        replace(entry.resolved(mask_env), routes=tuple(route.resolved(mask_env) for route in entry.routes))
+        for entry in gateway.entries
+    )
+    return replace(gateway, entries=tuple(entries))
 
 
 class _AnyEnvironment(dict[str, str]):
@@ -68,9 +71,9 @@ class _AnyEnvironment(dict[str, str]):
         return name
 
 
-def _uncompilable(rows: Rows) -> Iterator[Finding]:
+def _uncompilable(spec: ConfigurationSpec) -> Iterator[Finding]:
     try:
-        Compiler(_AnyEnvironment()).compile(rows, version=0)
+        Compiler(_AnyEnvironment()).compile(spec, version=0)
     except ConfigurationError as error:
         yield Finding(_("configuration"), Issue(field="", message=str(error), code="compile"))
 
@@ -87,25 +90,29 @@ class _Seen:
         return mask_env(text)
 
 
+_Ties = Mapping[str, Sequence[str]]
+"""By entry (``gateway / entry``) and route, the kinds of rows of which several have the same position."""
+
+
 class _Review:
-    def __init__(self, rows: Rows, environ: Mapping[str, str]) -> None:
-        self._rows = rows
+    def __init__(self, spec: ConfigurationSpec, ties: _Ties, environ: Mapping[str, str]) -> None:
+        self._spec = spec
+        self._ties = ties
         self._environ = environ
-        self._guards = {guard.name for guard in rows.guards.values()}
 
     def findings(self) -> Iterator[Finding]:
-        for cluster in self._rows.clusters.values():
+        for cluster in self._spec.clusters.values():
             yield from self._cluster(cluster)
-        for guard in self._rows.guards.values():
+        for guard in self._spec.guards.values():
             seen = _Seen(self._environ)
             resolve_deep(guard.options, seen)
             yield from _missing(guard.name, seen)
-        for gateway in self._rows.gateways:
+        for gateway in self._spec.gateways:
             yield from self._gateway(gateway)
-        for each in _hidden_routes(self._rows):
+        for each in _hidden_routes(self._spec):
             yield Finding(f"{each.gateway} / {each.entry} / {each.issue.subject}", each.issue)
 
-    def _cluster(self, cluster: models.Cluster) -> Iterator[Finding]:
+    def _cluster(self, cluster: ClusterSpec) -> Iterator[Finding]:
         seen = _Seen(self._environ)
         try:
             client_options(cluster, seen)
@@ -113,45 +120,53 @@ class _Review:
             yield Finding(cluster.name, Issue(field="", message=str(error), code="compile"))
         yield from _missing(cluster.name, seen)
 
-    def _gateway(self, gateway: models.Gateway) -> Iterator[Finding]:
-        entries = self._rows.entries.get(gateway.pk, [])
+    def _gateway(self, gateway: GatewaySpec) -> Iterator[Finding]:
         seen = _Seen(self._environ)
-        texts = [entry_text(self._rows, entry, seen) for entry in entries]
+        entries = [entry.resolved(seen) for entry in gateway.entries]
         yield from _missing(gateway.name, seen)
-        for issue in shadowed_entries(texts):
+        for issue in shadowed_entries(entries):
             yield Finding(f"{gateway.name} / {issue.subject}", issue)
         for entry in entries:
-            where = f"{gateway.name} / {entry.name}"
-            yield from _tied(where, "conditions", self._rows.entry_conditions.get(entry.pk, []))
-            yield from self._routes(where, self._rows.routes.get(entry.pk, []))
+            yield from self._entry(f"{gateway.name} / {entry.name}", entry)
 
-    def _routes(self, entry: str, routes: Sequence[models.Route]) -> Iterator[Finding]:
-        texts = []
-        for route in routes:
-            where = f"{entry} / {route.name}"
+    def _entry(self, where: str, entry: EntrySpec) -> Iterator[Finding]:
+        yield from self._tied(where)
+        routes: list[RouteSpec] = []
+        for route in entry.routes:
             seen = _Seen(self._environ)
-            text = route_text(self._rows, route, seen)
-            texts.append(text)
-            yield from _missing(where, seen)
-            yield from (Finding(where, issue) for issue in validate_route(text, guards=self._guards))
-            yield from self._tied_rows(where, route)
-        for issue in shadowed_routes(texts):
-            yield Finding(f"{entry} / {issue.subject}", issue)
+            routes.append(route.resolved(seen))
+            yield from self._route(f"{where} / {route.name}", routes[-1], seen)
+        for issue in shadowed_routes(routes):
+            yield Finding(f"{where} / {issue.subject}", issue)
 
-    def _tied_rows(self, where: str, route: models.Route) -> Iterator[Finding]:
-        for name in ("conditions", "overrides", "filters", "async_fields"):
-            yield from _tied(where, name, getattr(self._rows, name).get(route.id, []))
+    def _route(self, where: str, route: RouteSpec, seen: _Seen) -> Iterator[Finding]:
+        yield from _missing(where, seen)
+        yield from (Finding(where, issue) for issue in validate_route(route, guards=self._spec.guards))
+        yield from self._tied(where)
+
+    def _tied(self, where: str) -> Iterator[Finding]:
+        """Rows at the same place: fixtures with natural keys would take the one for the other."""
+        for name in self._ties.get(where, ()):
+            message = _("Several of these have the same position: give each its own.")
+            yield Finding(where, Issue(field=name, message=message, code="position", severity=Severity.WARNING))
 
 
-Placed = models.EntryCondition | models.Condition | models.Override | models.Filter | models.AsyncField
+def _ties(rows: Rows) -> _Ties:
+    ties: dict[str, list[str]] = {}
+    for gateway in rows.gateways:
+        for entry in rows.entries.get(gateway.pk, ()):
+            where = f"{gateway.name} / {entry.name}"
+            ties[where] = ["conditions"] if _is_tied(rows.entry_conditions.get(entry.pk, ())) else []
+            for route in rows.routes.get(entry.pk, ()):
+                ties[f"{where} / {route.name}"] = [
+                    name for name in ROUTE_ROWS if _is_tied(getattr(rows, name).get(route.id, ()))
+                ]
+    return ties
 
 
-def _tied(where: str, name: str, rows: Iterable[Placed]) -> Iterator[Finding]:
-    """Rows at the same place: fixtures with natural keys would take the one for the other."""
+def _is_tied(rows: Sequence[Any]) -> bool:
     places = Counter((getattr(row, "level", 0), row.position) for row in rows)
-    if any(count > 1 for count in places.values()):
-        message = _("Several of these have the same position: give each its own.")
-        yield Finding(where, Issue(field=name, message=message, code="position", severity=Severity.WARNING))
+    return any(count > 1 for count in places.values())
 
 
 def _missing(where: str, seen: _Seen) -> Iterator[Finding]:

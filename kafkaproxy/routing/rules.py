@@ -1,6 +1,6 @@
 """The rules that no single field can check: parameters that a condition defines, guards that exist, rows that fit.
 
-Everything here takes plain texts, so the admin asks before it saves, the importer before it writes, and the compiler before it
+Everything here takes specs, so the admin asks before it saves, the importer before it writes, and the compiler before it
 serves. ``${{env.NAME}}`` may stand in any text; its value is not needed.
 """
 
@@ -15,20 +15,12 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
+from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
-from kafkaproxy.routing.shadows import shadowed_entries, shadowed_routes
-from kafkaproxy.routing.texts import (
-    ConditionText,
-    EntryConditionText,
-    EntryText,
-    FilterText,
-    Issue,
-    RouteText,
-    Severity,
-)
+from kafkaproxy.specs.types import ConditionSpec, RouteSpec
+from kafkaproxy.validators import topic_problem
 
-__all__ = ["ConditionText", "EntryConditionText", "EntryText", "FilterText", "Issue", "RouteText", "Severity"]
-__all__ += ["shadowed_entries", "shadowed_routes", "validate_route"]
+__all__ = ["validate_route"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +43,12 @@ class _Use:
 
 
 _Parsed = Sequence[tuple[_Use, Template]]
-_Conditions = Sequence[tuple[ConditionText, PathTemplate]]
+_Conditions = Sequence[tuple[ConditionSpec, PathTemplate]]
 
 _CAPABILITIES_OF: Final = {"overrides": {"produce"}, "async_fields": {"produce"}, "filters": {"fetch", "stream"}}
 
 
-def validate_route(route: RouteText, *, guards: Collection[str] | None = None) -> list[Issue]:
+def validate_route(route: RouteSpec, *, guards: Collection[str] | None = None) -> list[Issue]:
     """Return what is wrong with one route by itself. ``guards`` are the names that exist; None leaves them unchecked."""
     malformed: list[Issue] = []
     templates = list(_parse_templates(route, malformed))
@@ -70,7 +62,7 @@ def validate_route(route: RouteText, *, guards: Collection[str] | None = None) -
     ]
 
 
-def _uses(route: RouteText) -> Iterator[_Use]:
+def _uses(route: RouteSpec) -> Iterator[_Use]:
     yield _Use(field="topic", text=route.topic, place=Place.TOPIC)
     if route.key is not None:
         yield _Use(field="key", text=route.key, place=Place.KEY)
@@ -87,15 +79,20 @@ def _uses(route: RouteText) -> Iterator[_Use]:
             yield _Use(field="filters", text=value, place=Place.FILTER, index=index, part="headers")
 
 
-def _parse_templates(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:
+def _parse_templates(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:
     for use in _uses(route):
         try:
-            yield use, Template.parse(mask_env(use.text), use.place)
+            template = Template.parse(mask_env(use.text), use.place)
         except TemplateError as error:
             malformed.append(use.issue(str(error), "template"))
+            continue
+        if problem := topic_problem(template, use.place):
+            malformed.append(use.issue(problem, "template"))
+        else:
+            yield use, template
 
 
-def _parse_conditions(route: RouteText, malformed: list[Issue]) -> Iterator[tuple[ConditionText, PathTemplate]]:
+def _parse_conditions(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[ConditionSpec, PathTemplate]]:
     for index, condition in enumerate(route.conditions):
         try:
             yield condition, PathTemplate.parse(mask_env(condition.path))
@@ -103,7 +100,7 @@ def _parse_conditions(route: RouteText, malformed: list[Issue]) -> Iterator[tupl
             malformed.append(Issue(field="conditions", index=index, part="path", message=str(error), code="template"))
 
 
-def _misplaced_rows(route: RouteText) -> Iterator[Issue]:
+def _misplaced_rows(route: RouteSpec) -> Iterator[Issue]:
     """Rows that the capability never reads: silently ignored settings surprise."""
     for name, capabilities in _CAPABILITIES_OF.items():
         if getattr(route, name) and route.capability not in capabilities:
@@ -126,7 +123,7 @@ def _unknown_params(templates: _Parsed, conditions: _Conditions) -> Iterator[Iss
                 yield use.issue(message % {"name": name, "condition": lacking}, "param")
 
 
-def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionText | None:
+def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionSpec | None:
     """Return the first condition that does not define a parameter which is rendered when it matches."""
     for condition, path in conditions:
         if name not in path.names and (use.polled or not is_poll(condition.method, path)):
@@ -134,8 +131,8 @@ def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionTe
     return None
 
 
-def _unanswerable(route: RouteText) -> Iterator[Issue]:
-    """Warn of 202s whose outcome nobody can ask for."""
+def _unanswerable(route: RouteSpec) -> Iterator[Issue]:
+    """Warn of a 202 whose outcome cannot be asked for."""
     if route.async_fields and poll_template(route) is None:
         message = _(
             "The outcome cannot be asked for: write a location with a path that holds ${correlationId} and each "
@@ -144,7 +141,7 @@ def _unanswerable(route: RouteText) -> Iterator[Issue]:
         yield Issue(field="async_fields", message=message, code="poll", severity=Severity.WARNING)
 
 
-def _unknown_guards(route: RouteText, templates: _Parsed, guards: Collection[str] | None) -> Iterator[Issue]:
+def _unknown_guards(route: RouteSpec, templates: _Parsed, guards: Collection[str] | None) -> Iterator[Issue]:
     if guards is None:
         return
     for use, template in templates:

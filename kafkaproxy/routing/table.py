@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from kafkaproxy.core.capabilities import Capability
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
@@ -31,14 +31,6 @@ __all__ = [
     "GuardRequirement",
     "Route",
 ]
-
-
-class Capability(StrEnum):
-    """What a route does."""
-
-    PRODUCE = "produce"
-    FETCH = "fetch"
-    STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from kafkaproxy.core.progress import Encoder
 from kafkaproxy.core.sse import gap_frame
 from kafkaproxy.streaming.broadcast import View, frame_of
 from kafkaproxy.streaming.pages import Page
-from kafkaproxy.streaming.tail import StreamTail, in_turn
+from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.filters import passes
+from kafkaproxy.worker.notify.hub import in_turn
 from kafkaproxy.worker.store.reader import Progress
 from kafkaproxy.worker.types import Record
 

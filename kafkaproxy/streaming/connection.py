@@ -25,7 +25,7 @@ from kafkaproxy.streaming.start_position import Start
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import TopicUnavailable
-from kafkaproxy.worker.store.reader import TopicState
+from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.types import Role
 
 __all__ = ["OpenStream"]
@@ -90,7 +90,7 @@ class OpenStream:
         disconnect.add_done_callback(self._leave)
         self._arm()
         try:
-            with self._cluster.hub().stream(self._topic.name, self._topic.key) as tail:
+            with self._cluster.hub().follow(self._topic.name, self._begin_tail) as tail:
                 await self._serve(tail, fields)
         except asyncio.CancelledError:
             if not self._stalled:
@@ -99,6 +99,9 @@ class OpenStream:
         finally:
             self._timer.cancel()
             disconnect.remove_done_callback(self._leave)
+
+    def _begin_tail(self, store: Store) -> StreamTail:
+        return StreamTail(self._topic.key, store.next_offsets(self._topic.key))
 
     def drain(self) -> None:
         """End, and tell the client when to come back; from the stream's own loop."""

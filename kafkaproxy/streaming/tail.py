@@ -9,34 +9,29 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from kafkaproxy.core.progress import Encoder
 from kafkaproxy.streaming.broadcast import Framing, Group, View, frame_of, release
 from kafkaproxy.streaming.pages import Pages
 from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.filters import FilterIndex
-from kafkaproxy.worker.store.reader import Progress, Store
+from kafkaproxy.worker.notify.hub import in_turn
+from kafkaproxy.worker.store.reader import Progress, Store, TopicState
 from kafkaproxy.worker.types import Record
 
-__all__ = ["StreamTail", "in_turn"]
+__all__ = ["StreamTail"]
 
 _PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 4 << 20
-
-
-def in_turn(partitions: Iterable[int], last: int) -> list[int]:
-    """Return the partitions, first those after the one that was read last: a busy one does not hold up the others."""
-    return sorted(partitions, key=lambda each: (each <= last, each))
 
 
 class StreamTail:
     """The live end of one topic in one event loop."""
 
     def __init__(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
-        self.users = 0
-        """How many streams follow, at the end or on their way to it."""
         self.ended = False
         """Whether the topic is not read any more: streams end."""
         self.waiters: set[asyncio.Future[None]] = set()
@@ -89,6 +84,23 @@ class StreamTail:
         """Begin anew. Streams find out by the epoch, after what is left in their rings."""
         self._begin(topic_id, positions)
         self._send_back()
+
+    def change(self, state: TopicState | None, store: Store) -> bool:
+        """Take in another state of the topic; return False if its streams end.
+
+        They do if it is read no longer: nothing will come, and a client that comes back is told why. They begin anew if it is
+        another log now, or if the log, read to its end, ends before what was streamed of it.
+        """
+        if state is None or state.error == Unavailable.STORE_FULL:
+            self.end()
+            return False
+        if state.key and (state.key != self.topic_id or (state.ready and self._is_cut_short(store))):
+            self.reset(state.key, store.next_offsets(state.key))
+        return True
+
+    def _is_cut_short(self, store: Store) -> bool:
+        reached = store.next_offsets(self.topic_id)
+        return any(partition in reached and reached[partition] < offset for partition, offset in self.positions.items())
 
     def end(self) -> None:
         """End every stream."""

@@ -180,7 +180,7 @@ class ClusterWorker:
     def _end_streams(self) -> None:
         for loop, hub in self._hubs.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(hub.end_streams)
+                loop.call_soon_threadsafe(hub.end_followers)
 
     # Producing
 

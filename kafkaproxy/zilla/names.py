@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.zilla.plan import ConditionPlan, EntryConditionPlan
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
 
 __all__ = ["Names", "entry_name", "route_name"]
 
@@ -32,14 +32,14 @@ class Names:
         return name
 
 
-def route_name(capability: str, conditions: Iterable[ConditionPlan], topic: str) -> str:
+def route_name(capability: str, conditions: Iterable[ConditionSpec], topic: str) -> str:
     """Name a route by what it first answers, or else by its topic: ``put-items-id``, ``fetch-items``."""
-    first = next(iter(conditions), ConditionPlan())
+    first = next(iter(conditions), ConditionSpec())
     verb = _slug(first.method).lower() or capability
     return _named(verb, _slug(first.path) or _slug(topic))
 
 
-def entry_name(conditions: Iterable[EntryConditionPlan], target: str) -> str:
+def entry_name(conditions: Iterable[EntryConditionSpec], target: str) -> str:
     """Name an entry by its paths, outermost first, or else by the binding that it leads to; ``all`` tests nothing."""
     rows = list(conditions)
     if not rows:

@@ -9,47 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Finding", "Line", "Place", "Report", "Verdict"]
+from kafkaproxy.specs.places import Place
+
+__all__ = ["Finding", "Report", "Verdict"]
 
 
 class Verdict(StrEnum):
     """How serious a finding is."""
 
     REFUSED = "refused"
-    """Dropping it would change what a client sees or who gets in. Nothing of the import is applied."""
+    """Dropping it would change what a client sees or which clients get in. Nothing of the import is applied."""
     WARNING = "warning"
     """It is imported, and behaves differently from what one might expect."""
     IGNORED = "ignored"
     """It cannot change what a client sees."""
-
-
-class Line(int):
-    """A line that knows its file: that of a specification, whose parts stand between those of the zilla.yaml."""
-
-    file: str
-
-    def __new__(cls, file: str, number: int) -> Line:
-        """Return the line ``number`` of ``file``."""
-        line = super().__new__(cls, number)
-        line.file = file
-        return line
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """A line of a file; line 0 is the file as a whole. A line that knows its own file is believed."""
-
-    file: str
-    line: int
-
-    def __post_init__(self) -> None:
-        """Take the file from the line."""
-        if isinstance(self.line, Line):
-            object.__setattr__(self, "file", self.line.file)
-            object.__setattr__(self, "line", int(self.line))
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)

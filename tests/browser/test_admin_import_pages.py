@@ -13,7 +13,7 @@ from django.test import Client
 from playwright.async_api import Page, expect
 
 from kafkaproxy.models import AccessControl, Gateway, Route
-from kafkaproxy.zilla.apply import apply_plan
+from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.browser.conftest import OpenPage
 from tests.integration.admin_site import make_gateway, make_route
 from tests.zilla_samples import BASE, edited, planned

@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from kafkaproxy.admin.live_snapshot import snapshot
+from kafkaproxy.admin.pages.live import snapshot
 from kafkaproxy.metrics import STORE_BYTES, TOPICS_STOPPED
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role

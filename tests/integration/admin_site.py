@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from kafkaproxy import models
-from kafkaproxy.admin.secrets import SecretField
+from kafkaproxy.admin.forms.secrets import SecretField
 
 __all__ = ["Site", "add_row", "make_gateway", "make_route"]
 

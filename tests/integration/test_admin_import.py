@@ -137,7 +137,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(site: Site, monkeypatch: 
         raise RuntimeError("the history is full")
 
     seen = _post(site, BASE).context["form"]["seen"].value()
-    monkeypatch.setattr("kafkaproxy.admin.imports_run._note", fail)
+    monkeypatch.setattr("kafkaproxy.admin.pages.imports._note", fail)
     with pytest.raises(RuntimeError):
         _post(site, BASE, seen=seen, _apply="Apply")
     assert (Gateway.objects.count(), Topic.objects.count(), LogEntry.objects.count()) == (0, 0, 0)

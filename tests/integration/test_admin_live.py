@@ -14,7 +14,7 @@ from django.test import AsyncClient
 from django.urls import reverse
 
 from kafkaproxy import metrics
-from kafkaproxy.admin import live
+from kafkaproxy.admin.pages import live
 from kafkaproxy.metrics import BROKER_UP, RECORDS, RESPONSES
 from kafkaproxy.serving import runtime
 from tests.conftest import TopicFactory
@@ -64,7 +64,7 @@ def test_without_asgi_the_page_asks_instead_of_listening() -> None:
     site = Site(["watch_gateway"])
     assert site.get("gateway", "live_events").status_code == 501
     assert {"streams", "waiting", "routes"} <= site.get("gateway", "live_data").json().keys()
-    assert b"livepage.js" in site.get("gateway", "live").content
+    assert b"live.js" in site.get("gateway", "live").content
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.admin.sentences import entry_sentence, route_sentence
+from kafkaproxy.admin.forms.drafts import draft_entry, draft_route
+from kafkaproxy.admin.forms.words import entry_sentence, route_sentence
 from kafkaproxy.models import (
     AsyncField,
     Condition,
@@ -29,7 +30,7 @@ POLL = Condition(method="GET", path="/items/{id};cid={correlationId}")
 
 def _route(capability: str, topic: str, **fields: Any) -> str:
     rows = {name: fields.pop(name, []) for name in ("conditions", "overrides", "filters", "async_fields", "guarded")}
-    return route_sentence(Route(name="r", capability=capability, topic=topic, **fields), rows)
+    return route_sentence(draft_route(Route(name="r", capability=capability, topic=topic, **fields), rows))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_there_is_no_sentence_without_a_capability() -> None:
 
 
 def test_an_entry_is_described() -> None:
-    assert entry_sentence(Entry(name="all"), {"conditions": [], "guarded": []}) == "every request"
+    assert entry_sentence(draft_entry(Entry(name="all"), {"conditions": [], "guarded": []})) == "every request"
     conditions = [
         EntryCondition(method="GET", scheme="https", authority="a.example:443", path="/x/*", headers={"x-env": "prod"}),
         EntryCondition(authority="b.example:80"),
@@ -122,4 +123,4 @@ def test_an_entry_is_described() -> None:
     ]
     rows = {"conditions": conditions, "guarded": [EntryGuard(guard=JWT, roles=[])]}
     said = "GET https://a.example:443/x/* x-env: prod or b.example:80 and /x/y, only for jwt"
-    assert entry_sentence(Entry(name="all"), rows) == said
+    assert entry_sentence(draft_entry(Entry(name="all"), rows)) == said

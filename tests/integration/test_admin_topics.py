@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kafkaproxy import models
-from kafkaproxy.admin.browse_records import show
+from kafkaproxy.admin.pages.topic_records import show
 from kafkaproxy.worker.store.writer_lock import WriterLock, writer_pid
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site, make_route

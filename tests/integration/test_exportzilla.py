@@ -13,12 +13,12 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 
 from kafkaproxy.models import AccessControl, Cluster, Gateway, Guard, ImportedObject, Topic
-from kafkaproxy.zilla.apply import apply_plan, preview
-from kafkaproxy.zilla.export import Export, export_gateway
-from kafkaproxy.zilla.export_compare import differences
-from kafkaproxy.zilla.export_plan import plan_of
-from kafkaproxy.zilla.export_remarks import Severity
+from kafkaproxy.zilla.exporter.compare import differences
+from kafkaproxy.zilla.exporter.exporting import Export, export_gateway
+from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.sync.apply import apply_plan, preview
 from tests.export_gateways import plans
 from tests.integration.admin_site import make_gateway, make_route
 from tests.zilla_samples import BASE, SSE, edited, planned
@@ -341,11 +341,11 @@ def test_a_random_gateway_of_the_database_comes_back_from_its_file(plan: Plan) -
     with transaction.atomic():
         apply_plan(plan)
         gateway = Gateway.objects.get()
-        assert list(differences(plan, plan_of(gateway))) == []
+        assert list(differences(plan, plan_of(read_gateway(gateway.name)))) == []
         export = export_gateway(gateway)
         assert _said(export, Severity.LOST) == ""
         for model in (Gateway, Topic, Cluster, Guard, ImportedObject):
             model.objects.all().delete()
         apply_plan(planned(export.text)[0])
-        assert list(differences(plan, plan_of(Gateway.objects.get()))) == []
+        assert list(differences(plan, plan_of(read_gateway(Gateway.objects.get().name)))) == []
         transaction.set_rollback(True)

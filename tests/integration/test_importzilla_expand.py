@@ -14,7 +14,7 @@ import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
-from kafkaproxy.admin.imports_run import prepare
+from kafkaproxy.admin.pages.imports import prepare
 from kafkaproxy.asgi import KafkaProxy
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
 from kafkaproxy.routing.compile import load_configuration

@@ -13,9 +13,9 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 
 from kafkaproxy.routing.compile import load_configuration
-from kafkaproxy.zilla.apply import apply_plan
-from kafkaproxy.zilla.importing import Options, plan_file
+from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.report import Verdict
+from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster, Consumed
 from tests.proxy import Proxy
 from tests.zilla_apis import COMPOSITES

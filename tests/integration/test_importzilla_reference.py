@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kafkaproxy.models import Cluster, Gateway, Route
-from kafkaproxy.zilla.apply import apply_plan, preview
-from kafkaproxy.zilla.importing import Options, plan_file
+from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.report import Verdict
+from kafkaproxy.zilla.sync.apply import apply_plan, preview
 
 pytestmark = pytest.mark.django_db
 

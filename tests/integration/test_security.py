@@ -26,6 +26,7 @@ from kafkaproxy.models import Filter
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.specs.types import ClusterSpec
 from tests.faults.asking import PATIENCE, items, unique
 from tests.kafka import Broker
 from tests.kafka.certificates import Certificates, make_certificates
@@ -194,8 +195,8 @@ def test_a_cluster_of_the_admin_reaches_the_broker(
 
 def test_the_hosts_name_is_verified_unless_the_row_says_otherwise() -> None:
     fields = {"name": "c", "bootstrap_servers": "b:1", "security_protocol": "SSL"}
-    assert "ssl.endpoint.identification.algorithm" not in client_options(ClusterRow(**fields), str)
-    unverified = client_options(ClusterRow(**fields, ssl_verify_hostname=False), str)
+    assert "ssl.endpoint.identification.algorithm" not in client_options(ClusterSpec(**fields), str)
+    unverified = client_options(ClusterSpec(**fields, ssl_verify_hostname=False), str)
     assert unverified["ssl.endpoint.identification.algorithm"] == "none"
 
 

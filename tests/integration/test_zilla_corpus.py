@@ -25,13 +25,13 @@ from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.serving.runtime import Runtime, Table
-from kafkaproxy.zilla.apply import apply_plan
-from kafkaproxy.zilla.export import export_gateway
-from kafkaproxy.zilla.export_compare import differences
-from kafkaproxy.zilla.export_plan import plan_of
-from kafkaproxy.zilla.export_remarks import Severity
-from kafkaproxy.zilla.importing import Options, plan_file, plan_text
+from kafkaproxy.zilla.exporter.compare import differences
+from kafkaproxy.zilla.exporter.exporting import export_gateway
+from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
+from kafkaproxy.zilla.importer.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster as KafkaCluster
 from tests.kafka import Consumed
 from tests.proxy import site
@@ -116,7 +116,8 @@ def test_an_export_comes_back_as_it_is_or_says_what_it_loses(case: Case) -> None
             continue
         again, report = plan_text(export.text, "zilla.yaml", Options(environ=case.environ))
         assert not report.is_refused(), list(report.lines())
-        assert {field for _, field in differences(plan_of(gateway), again)} <= {"sasl_password"}  # never written
+        stored = plan_of(read_gateway(gateway.name))
+        assert {field for _, field in differences(stored, again)} <= {"sasl_password"}  # never written
     assert lost == list(case.loses)
 
 

@@ -13,7 +13,6 @@ from kafkaproxy.models import Cluster, Condition, Entry, Gateway, Guard, Overrid
 from kafkaproxy.routing import compile as compiling
 from kafkaproxy.routing.announce import touch
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, load_configuration, read_unchanged
-from kafkaproxy.routing.rows import read_rows
 from kafkaproxy.routing.table import (
     AccessControl,
     Capability,
@@ -22,6 +21,7 @@ from kafkaproxy.routing.table import (
     EntryCondition,
     GuardRequirement,
 )
+from kafkaproxy.specs.from_rows import configuration_spec, read_rows
 from kafkaproxy.worker.types import EMBEDDED, Acks, Role, TopicSettings
 from tests.unit.build import add_route, everything, gateway, many_routes
 
@@ -45,7 +45,7 @@ def compiled(environ: dict[str, str] | None = None) -> Configuration:
 
 def compile_with(compiler: Compiler) -> Configuration:
     rows, stamp = read_unchanged()
-    return compiler.compile(rows, stamp.version)
+    return compiler.compile(configuration_spec(rows), stamp.version)
 
 
 def parse(text: str) -> PathTemplate:
@@ -328,6 +328,8 @@ class TestErrors:
             ({"capability": "nonsense"}, "nonsense"),
             ({"acks": "some"}, "some"),
             ({"topic": "${{env.NOPE}}"}, "NOPE is not set"),
+            ({"topic": ".."}, "is not '.' or '..'"),
+            ({"topic": "it ems"}, "no “ ”"),
         ],
     )
     def test_what_no_form_would_save_is_blamed_on_its_route(self, change: dict[str, str], message: str) -> None:

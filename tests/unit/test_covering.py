@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.core.covering import Coverers, covers
+from kafkaproxy.core.covering import Coverers, apart, covers
 from kafkaproxy.core.paths import PathTemplate
 
 spelled = st.lists(st.sampled_from(["a", "b", "/", "{}", "*"]), max_size=6).map("".join)
@@ -48,12 +48,30 @@ def test_every_path_covers_and_is_covered_by_a_lone_star() -> None:
     assert not covers(_template("/*"), None)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spelled, spelled, st.data())
 def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject) -> None:
     outer, inner = _template(wide), _template(narrow)
     if covers(outer, inner):
         path = data.draw(st.from_regex(inner.regex, fullmatch=True))
         assert outer.match(path) is not None
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(spelled, spelled, st.data())
+def test_what_is_apart_is_never_matched_together(one: str, other: str, data: st.DataObject) -> None:
+    first, second = _template(one), _template(other)
+    path = data.draw(st.from_regex(first.regex, fullmatch=True))
+    if second.match(path) is not None:
+        assert not apart(first, second)
+        assert not apart(second, first)
+
+
+def test_a_path_is_apart_from_a_pattern_that_does_not_match_it() -> None:
+    assert apart(_template("/a"), _template("/a{}"))
+    assert apart(_template("/a{}"), _template("/a"))
+    assert not apart(_template("/ab"), _template("/a{}"))
+    assert not apart(_template("/ab"), None)
 
 
 @given(spelled)

@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla.export import export_plan
-from kafkaproxy.zilla.export_compare import differences
-from kafkaproxy.zilla.export_remarks import Remarks, Severity
-from kafkaproxy.zilla.export_text import to_yaml
+from kafkaproxy.zilla.exporter.compare import differences
+from kafkaproxy.zilla.exporter.exporting import export_plan
+from kafkaproxy.zilla.exporter.remarks import Remarks, Severity
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.read import read_text
-from kafkaproxy.zilla.tree import plain_data
+from kafkaproxy.zilla.yaml.read import read_text
+from kafkaproxy.zilla.yaml.tree import plain_data
+from kafkaproxy.zilla.yaml.write import to_yaml
 from tests.export_gateways import plans
 from tests.zilla_samples import planned
 from tests.zilla_schema import schema_errors

@@ -14,6 +14,7 @@ from django.db import connection
 from kafkaproxy.models import Cluster, ConfigVersion, Guard
 from kafkaproxy.routing.compile import Compiler, read_unchanged
 from kafkaproxy.routing.kept import find_kept, keep, kept_path
+from kafkaproxy.specs.from_rows import configuration_spec
 from tests.unit.build import everything, gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,7 +38,7 @@ def test_what_is_kept_compiles_to_the_same() -> None:
     found = find_kept()
     assert found is not None
     assert found[1] == stamp == ConfigVersion.stamp()
-    assert Compiler(ENVIRON).compile(found[0], stamp.version) == Compiler(ENVIRON).compile(rows, stamp.version)
+    assert Compiler(ENVIRON).compile(configuration_spec(found[0]), 1) == Compiler(ENVIRON).compile(configuration_spec(rows), 1)
 
 
 def test_it_is_of_its_user_alone_and_holds_references_as_they_were_written() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafkaproxy.core.capabilities import served_methods
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.routing.matching import Match, Matcher, NotAllowed, Refused, served_methods
+from kafkaproxy.routing.matching import Match, Matcher, NotAllowed, Refused
 from kafkaproxy.routing.table import (
     Capability,
     Condition,

@@ -28,6 +28,7 @@ from kafkaproxy.models import (
 from kafkaproxy.models.base import ConfigModel
 from kafkaproxy.routing.compile import Compiler, read_unchanged
 from kafkaproxy.routing.table import Configuration
+from kafkaproxy.specs.from_rows import configuration_spec
 from tests.unit.build import add_route, everything, gateway
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +41,7 @@ class AnyEnvironment(dict[str, str]):
 
 def compiled() -> dict[str, Any]:
     rows, _ = read_unchanged()
-    configuration: Configuration = Compiler(AnyEnvironment()).compile(rows, 1)
+    configuration: Configuration = Compiler(AnyEnvironment()).compile(configuration_spec(rows), 1)
     return {name: getattr(configuration, name) for name in ("gateways", "guards", "clusters", "topics")}
 
 

@@ -13,28 +13,29 @@ from hypothesis import strategies as st
 from kafkaproxy.core.covering import apart
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.matching import Match, Matcher
-from kafkaproxy.routing.precedence import GatewayText, shadowed_by_gateways
 from kafkaproxy.routing.table import Configuration, Entry, EntryCondition, Gateway
-from kafkaproxy.routing.texts import ConditionText, EntryConditionText, EntryText, RouteText
+from kafkaproxy.routing.unreachable import shadowed_by_gateways
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 from tests.proxy import fetch
 
 Spec = tuple[list[dict[str, str]], list[str]]
 """An entry: its conditions (one level), and the conditions of its routes, ``"GET /items"``."""
 
 
-def text(name: str, *entries: Spec, **more: Any) -> GatewayText:
+def text(name: str, *entries: Spec, **more: Any) -> GatewaySpec:
     """Make a gateway as written."""
-    return GatewayText(name, [_entry_text(f"e{number}", *entry, **more) for number, entry in enumerate(entries)])
+    made = tuple(_entry_spec(f"e{number}", *entry, **more) for number, entry in enumerate(entries))
+    return GatewaySpec(name=name, cluster="default", entries=made)
 
 
-def _entry_text(name: str, when: list[dict[str, str]], routes: list[str], **more: Any) -> tuple[EntryText, list[RouteText]]:
-    entry = EntryText(name=name, conditions=[EntryConditionText(**each) for each in when])
-    conditions = [ConditionText(*each.split(" ", 1)) for each in routes]
-    named = [
-        RouteText(name=f"{name}r{number}", capability="fetch", topic="t", conditions=[each], **more)
-        for number, each in enumerate(conditions)
-    ]
-    return entry, named
+def _entry_spec(name: str, when: list[dict[str, str]], routes: list[str], **more: Any) -> EntrySpec:
+    named = tuple(
+        RouteSpec(
+            name=f"{name}r{number}", capability="fetch", topic="t", conditions=(ConditionSpec(*each.split(" ", 1)),), **more
+        )
+        for number, each in enumerate(routes)
+    )
+    return EntrySpec(name=name, conditions=tuple(EntryConditionSpec(**each) for each in when), routes=named)
 
 
 def compiled(name: str, *entries: Spec) -> Gateway:
@@ -58,7 +59,7 @@ def _condition(when: dict[str, str]) -> EntryCondition:
     )
 
 
-def hidden(*gateways: GatewayText) -> list[tuple[str, str, str]]:
+def hidden(*gateways: GatewaySpec) -> list[tuple[str, str, str]]:
     return [(each.gateway, each.issue.subject, each.by) for each in shadowed_by_gateways(gateways)]
 
 

@@ -6,40 +6,33 @@ from typing import Any
 
 import pytest
 
+from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import (
-    ConditionText,
-    EntryConditionText,
-    EntryText,
-    FilterText,
-    RouteText,
-    Severity,
-    shadowed_entries,
-    shadowed_routes,
-    validate_route,
-)
+from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec, RouteSpec
 
-PUT_ITEM = ConditionText("PUT", "/items/{id}")
-POLL_ITEM = ConditionText("GET", "/items/{id};cid={correlationId}")
+PUT_ITEM = ConditionSpec("PUT", "/items/{id}")
+POLL_ITEM = ConditionSpec("GET", "/items/{id};cid={correlationId}")
 LOCATION = ("location", "/items/${params.id};cid=${correlationId}")
 
 
-def route(capability: str = "produce", **fields: Any) -> RouteText:
-    return RouteText(**{"name": "r", "capability": capability, "topic": "items", **fields})
+def route(capability: str = "produce", **fields: Any) -> RouteSpec:
+    return RouteSpec(**{"name": "r", "capability": capability, "topic": "items", **fields})
 
 
-def fetch(name: str, *paths: str, method: str = "GET", **fields: Any) -> RouteText:
-    return route("fetch", name=name, conditions=[ConditionText(method, path) for path in paths], **fields)
+def fetch(name: str, *paths: str, method: str = "GET", **fields: Any) -> RouteSpec:
+    return route("fetch", name=name, conditions=[ConditionSpec(method, path) for path in paths], **fields)
 
 
-def found(text: RouteText, **options: Any) -> list[tuple[str, int | None, str, str]]:
+def found(text: RouteSpec, **options: Any) -> list[tuple[str, int | None, str, str]]:
     return [(each.field, each.index, each.part, each.code) for each in validate_route(text, **options)]
 
 
 class TestParameters:
     def test_every_place_is_checked_against_every_condition(self) -> None:
         text = route(
-            conditions=[PUT_ITEM, ConditionText("POST", "/items")],
+            conditions=[PUT_ITEM, ConditionSpec("POST", "/items")],
             topic="t-${params.id}",
             key="${params.id}",
             reply_to="r-${params.id}",
@@ -55,21 +48,21 @@ class TestParameters:
         ]
 
     def test_filters_are_checked_by_key_and_header(self) -> None:
-        filters = [FilterText("${params.a}"), FilterText(None, {"x": "${params.b}", "y": "${params.id}"})]
-        text = route("fetch", conditions=[ConditionText("GET", "/items/{id}")], filters=filters)
+        filters = [FilterSpec("${params.a}"), FilterSpec(None, {"x": "${params.b}", "y": "${params.id}"})]
+        text = route("fetch", conditions=[ConditionSpec("GET", "/items/{id}")], filters=filters)
         assert found(text) == [("filters", 0, "key", "param"), ("filters", 1, "headers", "param")]
 
     def test_the_message_names_the_condition_that_lacks_it(self) -> None:
-        (issue,) = validate_route(route(conditions=[PUT_ITEM, ConditionText("POST", "/x")], key="${params.id}"))
+        (issue,) = validate_route(route(conditions=[PUT_ITEM, ConditionSpec("POST", "/x")], key="${params.id}"))
         assert issue.message == "${params.id} is unknown: the path of “POST /x” has no {id}."
 
-    @pytest.mark.parametrize("conditions", [[], [ConditionText("PUT", "")]])
-    def test_a_route_without_a_path_defines_none(self, conditions: list[ConditionText]) -> None:
+    @pytest.mark.parametrize("conditions", [[], [ConditionSpec("PUT", "")]])
+    def test_a_route_without_a_path_defines_none(self, conditions: list[ConditionSpec]) -> None:
         assert found(route(conditions=conditions, key="${params.id}")) == [("key", None, "", "param")]
 
     def test_a_poll_defines_only_what_the_reply_needs(self) -> None:
         text = route(
-            conditions=[ConditionText("PUT", "/items/{id}/{op}"), POLL_ITEM],
+            conditions=[ConditionSpec("PUT", "/items/{id}/{op}"), POLL_ITEM],
             key="${params.op}",
             reply_to="replies-${params.id}",
             async_fields=[LOCATION],
@@ -78,20 +71,20 @@ class TestParameters:
 
     def test_a_poll_that_cannot_render_the_reply_topic_is_refused(self) -> None:
         text = route(
-            conditions=[ConditionText("PUT", "/{tenant}/items/{id}"), POLL_ITEM],
+            conditions=[ConditionSpec("PUT", "/{tenant}/items/{id}"), POLL_ITEM],
             reply_to="replies-${params.tenant}",
             async_fields=[LOCATION],
         )
         assert ("reply_to", None, "", "param") in found(text)
 
     def test_environment_references_are_no_parameters(self) -> None:
-        text = route(topic="${{env.PREFIX}}-${params.id}", conditions=[ConditionText("PUT", "/${{ env.BASE }}/{id}")])
+        text = route(topic="${{env.PREFIX}}-${params.id}", conditions=[ConditionSpec("PUT", "/${{ env.BASE }}/{id}")])
         assert found(text) == []
 
 
 class TestMalformed:
     def test_a_malformed_template_is_told_with_its_place(self) -> None:
-        text = route(topic="${x}", overrides=[("a", "${params.id")], conditions=[PUT_ITEM, ConditionText("PUT", "/{")])
+        text = route(topic="${x}", overrides=[("a", "${params.id")], conditions=[PUT_ITEM, ConditionSpec("PUT", "/{")])
         assert found(text) == [
             ("topic", None, "", "template"),
             ("overrides", 0, "value", "template"),
@@ -103,7 +96,7 @@ class TestMalformed:
         [
             ("fetch", {"overrides": [("a", "b")]}, "overrides"),
             ("stream", {"async_fields": [("location", "/x/${correlationId}")], "reply_to": "r"}, "async_fields"),
-            ("produce", {"filters": [FilterText("a")]}, "filters"),
+            ("produce", {"filters": [FilterSpec("a")]}, "filters"),
         ],
     )
     def test_rows_of_another_capability_are_refused(self, capability: str, fields: dict[str, Any], field: str) -> None:
@@ -159,7 +152,7 @@ class TestPolls:
 
     def test_a_location_that_lacks_what_the_reply_needs_cannot_be_polled(self) -> None:
         text = route(
-            conditions=[ConditionText("PUT", "/{tenant}")],
+            conditions=[ConditionSpec("PUT", "/{tenant}")],
             reply_to="r-${params.tenant}",
             async_fields=[("location", "/status/${correlationId}")],
         )
@@ -169,7 +162,7 @@ class TestPolls:
 
     def test_a_condition_that_accepts_more_leaves_the_location_in_place(self) -> None:
         text = route(
-            conditions=[PUT_ITEM, ConditionText("GET", "/items/{id};{correlationId}")], reply_to="r", async_fields=[LOCATION]
+            conditions=[PUT_ITEM, ConditionSpec("GET", "/items/{id};{correlationId}")], reply_to="r", async_fields=[LOCATION]
         )
         poll = poll_template(text)
         assert poll is not None
@@ -204,25 +197,25 @@ class TestHiddenRoutes:
         ("earlier", "later"),
         [
             (fetch("a", "/items/{id}", method="HEAD"), fetch("b", "/items/1")),
-            (route(name="a", conditions=[PUT_ITEM]), route(name="b", conditions=[ConditionText("", "/items/{id}")])),
+            (route(name="a", conditions=[PUT_ITEM]), route(name="b", conditions=[ConditionSpec("", "/items/{id}")])),
             (fetch("a", "/items/{id}"), fetch("b", "/items")),
             (fetch("a", "/items/{id}", guarded={"g": []}), fetch("b", "/items/1")),
             (fetch("a", "/items/{id}", guarded={"g": ["x", "y"]}), fetch("b", "/items/1", guarded={"g": ["x"]})),
         ],
     )
-    def test_what_serves_fewer_requests_or_people_hides_nothing(self, earlier: RouteText, later: RouteText) -> None:
+    def test_what_serves_fewer_requests_or_people_hides_nothing(self, earlier: RouteSpec, later: RouteSpec) -> None:
         assert shadowed_routes([earlier, later]) == []
 
     @pytest.mark.parametrize(
         ("earlier", "later"),
         [
             (route(name="a", conditions=[]), route(name="b", conditions=[PUT_ITEM])),
-            (fetch("a", "/x"), route("stream", name="b", conditions=[ConditionText("", "/x")], guarded={"g": []})),
+            (fetch("a", "/x"), route("stream", name="b", conditions=[ConditionSpec("", "/x")], guarded={"g": []})),
             (fetch("a", "/items/{id}", guarded={"g": ["x"]}), fetch("b", "/items/1", guarded={"g": ["x", "y"], "h": []})),
             (fetch("a", "/{x}/${{env.A}}"), fetch("b", "/items/${{env.A}}")),
         ],
     )
-    def test_what_serves_the_same_requests_and_people_hides(self, earlier: RouteText, later: RouteText) -> None:
+    def test_what_serves_the_same_requests_and_people_hides(self, earlier: RouteSpec, later: RouteSpec) -> None:
         assert [each.subject for each in shadowed_routes([earlier, later])] == ["b"]
 
     def test_other_variables_are_other_paths(self) -> None:
@@ -239,11 +232,11 @@ class TestHiddenRoutes:
 
 class TestHiddenEntries:
     @staticmethod
-    def entry(name: str, *conditions: EntryConditionText, **fields: Any) -> EntryText:
-        return EntryText(name=name, conditions=conditions, **fields)
+    def entry(name: str, *conditions: EntryConditionSpec, **fields: Any) -> EntrySpec:
+        return EntrySpec(name=name, conditions=conditions, **fields)
 
     def test_an_entry_that_matches_everything_hides_the_next(self) -> None:
-        (issue,) = shadowed_entries([self.entry("all"), self.entry("api", EntryConditionText(path="/api/*"))])
+        (issue,) = shadowed_entries([self.entry("all"), self.entry("api", EntryConditionSpec(path="/api/*"))])
         assert (issue.subject, issue.field, issue.severity) == ("api", "position", Severity.WARNING)
 
     def test_an_entry_with_a_guard_hides_only_the_better_guarded(self) -> None:
@@ -252,9 +245,9 @@ class TestHiddenEntries:
         assert [each.subject for each in shadowed_entries([guarded, *later])] == ["better"]
 
     def test_levels_are_all_needed_and_alternatives_are_not(self) -> None:
-        api = EntryConditionText(level=0, path="/api/*")
-        put = EntryConditionText(level=1, path="/api/items/*", method="PUT")
-        post = EntryConditionText(level=1, path="/api/items/*", method="POST")
+        api = EntryConditionSpec(level=0, path="/api/*")
+        put = EntryConditionSpec(level=1, path="/api/items/*", method="PUT")
+        post = EntryConditionSpec(level=1, path="/api/items/*", method="POST")
         narrow = self.entry("narrow", api, put)
         assert shadowed_entries([narrow, self.entry("wide", api, put, post)]) == []
         assert [each.subject for each in shadowed_entries([self.entry("wide", api, put, post), narrow])] == ["narrow"]
@@ -273,9 +266,9 @@ class TestHiddenEntries:
         ],
     )
     def test_every_part_of_a_condition_counts(self, first: dict[str, Any], second: dict[str, Any], hides: bool) -> None:
-        entries = [self.entry("a", EntryConditionText(**first)), self.entry("b", EntryConditionText(**second))]
+        entries = [self.entry("a", EntryConditionSpec(**first)), self.entry("b", EntryConditionSpec(**second))]
         assert bool(shadowed_entries(entries)) is hides
 
     def test_a_malformed_entry_hides_nothing(self) -> None:
-        entries = [self.entry("a", EntryConditionText(path="/{")), self.entry("b")]
+        entries = [self.entry("a", EntryConditionSpec(path="/{")), self.entry("b")]
         assert shadowed_entries(entries) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.admin.tryit_steps import Explainer, GatewaySteps
+from kafkaproxy.admin.pages.tryit_steps import Explainer, GatewaySteps
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.guards.principals import ClientPrincipal, Principals
 from kafkaproxy.routing.matching import Match, Matcher

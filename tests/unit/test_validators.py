@@ -71,6 +71,8 @@ REFUSED: list[tuple[Callable[[Any], None], Any, str]] = [
     (validate_string_list, [1], "list"),
     (TemplateValidator("TOPIC"), "${idempotencyKey}", "template"),
     (TemplateValidator("KEY"), "${params.id", "template"),
+    (TemplateValidator("TOPIC"), "it ems", "topic"),
+    (TemplateValidator("REPLY_TO"), "..", "topic"),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafkaproxy.zilla.importing import Options, plan_file
+from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import COMPOSITES, DESK, PETS, rules
 from tests.zilla_samples import edited, line_of, planned, said

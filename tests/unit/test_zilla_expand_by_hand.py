@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafkaproxy.zilla.importing import Options, plan_file
+from kafkaproxy.zilla.importer.importing import Options, plan_file
 from tests.zilla_apis import COMPOSITES
 from tests.zilla_samples import planned
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.zilla.importing import Options, plan_file, plan_text
+from kafkaproxy.zilla.importer.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import COMPOSITES, PETS
 from tests.zilla_samples import edited, line_of, planned, refused, refused_at

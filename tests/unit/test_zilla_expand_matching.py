@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.zilla.importing import Options, plan_text
-from kafkaproxy.zilla.plan import EntryPlan, Plan
+from kafkaproxy.specs.types import EntrySpec
+from kafkaproxy.zilla.importer.importing import Options, plan_text
+from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import PETS
 
@@ -73,7 +74,7 @@ def _ours(plan: Plan, method: str, path: str, *, known: bool) -> str | None:
     return None
 
 
-def _lets_in(entry: EntryPlan, method: str, path: str) -> bool:
+def _lets_in(entry: EntrySpec, method: str, path: str) -> bool:
     return any(row.method.lower() == method and _fits(row.path, path) for row in entry.conditions)
 
 

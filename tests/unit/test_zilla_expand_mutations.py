@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla.importing import Options, plan_text
-from kafkaproxy.zilla.plan import Plan, RoutePlan
+from kafkaproxy.specs.types import RouteSpec
+from kafkaproxy.zilla.importer.importing import Options, plan_text
+from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_apis import DESK, PETS
 
@@ -42,6 +43,6 @@ def test_an_edited_specification_is_planned_or_refused_and_opens_nothing(text: s
         assert all(entry.guarded or route.guarded for route in entry.routes if _was_guarded(route))
 
 
-def _was_guarded(route: RoutePlan) -> bool:
+def _was_guarded(route: RouteSpec) -> bool:
     """Whether this is the operation that the text guards: the one that writes pets, or the stream."""
     return route.capability == "stream" or any(each.method == "PUT" for each in route.conditions)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from kafkaproxy.zilla.plan import ConditionPlan, EntryConditionPlan, EntryPlan, FilterPlan
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_samples import BASE, SSE, edited, line_of, planned, refused, refused_at, said
 
 _GUARD = "guards:\n  jwt:\n    type: jwt\n    options:\n      issuer: https://a.example\n      audience: https://b.example\n"
 
 
-def _entries(text: str) -> tuple[EntryPlan, ...]:
+def _entries(text: str) -> tuple[EntrySpec, ...]:
     (gateway,) = planned(text)[0].gateways
     return gateway.entries
 
 
-def _conditions(entry: EntryPlan) -> list[str]:
+def _conditions(entry: EntrySpec) -> list[str]:
     return [f"{row.level} {row}" for row in entry.conditions]
 
 
@@ -29,8 +29,8 @@ def test_produce_and_fetch_routes_keep_everything_they_say() -> None:
         "items",
         "${params.id}",
     )
-    assert produce.conditions == (ConditionPlan(method="PUT", path="/items/{id}"),)
-    assert (fetch.capability, fetch.filters, fetch.merge) == ("fetch", (FilterPlan(key="${params.id}"),), False)
+    assert produce.conditions == (ConditionSpec(method="PUT", path="/items/{id}"),)
+    assert (fetch.capability, fetch.filters, fetch.merge) == ("fetch", (FilterSpec(key="${params.id}"),), False)
 
 
 def test_all_that_a_produce_route_can_say_is_imported() -> None:
@@ -63,8 +63,8 @@ def test_all_that_a_fetch_route_can_say_is_imported() -> None:
     route = plan.gateways[0].entries[0].routes[1]
     assert route.merge
     assert route.filters == (
-        FilterPlan(key="${params.id}", headers=(("color", "red"), ("size", "10"))),
-        FilterPlan(headers=(("color", "blue"),)),
+        FilterSpec(key="${params.id}", headers={"color": "red", "size": "10"}),
+        FilterSpec(headers={"color": "blue"}),
     )
     assert "merge.patch" in said(report, Verdict.IGNORED)
 
@@ -104,9 +104,9 @@ def test_conditions_of_an_http_route_are_alternatives_with_all_their_parts() -> 
     (entry,) = _entries(edited(BASE, ("          - headers:\n              :path: /items/*", new)))
     full = {"scheme": "https", "authority": "example.com:443", "path": "/items/*"}
     assert entry.conditions == (
-        EntryConditionPlan(**full, method="GET", headers=(("content-type", "application/json"),)),
-        EntryConditionPlan(**full, method="PUT", headers=(("content-type", "application/json"),)),
-        EntryConditionPlan(path="/other"),
+        EntryConditionSpec(**full, method="GET", headers={"content-type": "application/json"}),
+        EntryConditionSpec(**full, method="PUT", headers={"content-type": "application/json"}),
+        EntryConditionSpec(path="/other"),
     )
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_pseudo_field_and_a_regular_expression_are_refused() -> None:
 
 def test_a_field_name_with_capitals_is_imported_in_lower_case_and_said() -> None:
     plan, report = planned(edited(BASE, (":path: /items/*", "X-Tenant: acme")))
-    assert plan.gateways[0].entries[0].conditions[0].headers == (("x-tenant", "acme"),)
+    assert plan.gateways[0].entries[0].conditions[0].headers == {"x-tenant": "acme"}
     assert "X-Tenant" in said(report, Verdict.WARNING)
 
 
@@ -214,7 +214,7 @@ def test_the_keyed_event_id_and_filters_of_a_stream_are_imported() -> None:
           event:
             id: '["${base64(key)}","${etag}"]'"""
     route = _entries(edited(SSE, ("topic: ${params.topic}", new)))[0].routes[0]
-    assert (route.event_id, route.filters) == ("key_and_etag", (FilterPlan(key="k", headers=(("tag", "x"),)),))
+    assert (route.event_id, route.filters) == ("key_and_etag", (FilterSpec(key="k", headers={"tag": "x"}),))
 
 
 def test_an_sse_path_has_no_parameters_and_event_models_are_refused() -> None:

@@ -156,10 +156,11 @@ def test_topics_of_a_cache_server_are_imported() -> None:
         + "        - orders\n      topics:\n        - name: items\n          defaultOffset: live\n        - name: plain\n"
     )
     plan, report = planned(edited(BASE, (_CACHE, new)))
-    place = plan.topics[0].place
+    common = {"source": "shop", "cluster": "shop:kafka", "place": plan.topics[0].place}
+    both, one = frozenset({"bootstrap", "default_offset"}), frozenset({"bootstrap"})
     assert plan.topics == (
-        TopicPlan(source="shop", cluster="shop:kafka", name="items", bootstrap=True, default_offset="live", place=place),
-        TopicPlan(source="shop", cluster="shop:kafka", name="orders", bootstrap=True, place=place),
+        TopicPlan(name="items", bootstrap=True, default_offset="live", said=both, **common),
+        TopicPlan(name="orders", bootstrap=True, said=one, **common),
     )
     assert "'plain' is only named" in said(report, Verdict.IGNORED)
 

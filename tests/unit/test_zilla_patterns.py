@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaproxy.core.covering import may_overlap
+from kafkaproxy.core.names import is_name
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.validators import NAME_PATTERN
-from kafkaproxy.zilla.fallthrough import may_overlap
+from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
+from kafkaproxy.zilla.importer.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.names import Names, entry_name, route_name
-from kafkaproxy.zilla.patterns import entry_pattern, is_checked, methods
-from kafkaproxy.zilla.plan import ConditionPlan, EntryConditionPlan
-from kafkaproxy.zilla.report import Place, Report
-from kafkaproxy.zilla.tree import Leaf
+from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.yaml.tree import Leaf
 
 _PLACE = Place("zilla.yaml", 1)
 _PARTS = st.sampled_from(["/", "a", "b", ".", "*", "-", "1", "{x}", "{y}", ";cid="])
@@ -74,10 +75,10 @@ def test_methods_are_one_any_or_alternatives(text: str, expected: list[str]) -> 
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=12)), max_size=3), st.text(max_size=12))
 def test_names_are_valid_whatever_they_are_made_of(rows: list[tuple[str, str]], topic: str) -> None:
-    route = route_name("produce", [ConditionPlan(method=method, path=path) for method, path in rows], topic)
-    entry = entry_name([EntryConditionPlan(level=index, path=path) for index, (_, path) in enumerate(rows)], topic)
+    route = route_name("produce", [ConditionSpec(method=method, path=path) for method, path in rows], topic)
+    entry = entry_name([EntryConditionSpec(level=index, path=path) for index, (_, path) in enumerate(rows)], topic)
     for name in (route, entry):
-        assert NAME_PATTERN.fullmatch(name)
+        assert is_name(name)
         assert len(name) <= 91
 
 
@@ -89,12 +90,12 @@ def test_names_of_one_parent_are_unique(wishes: list[str]) -> None:
 
 
 def test_names_say_what_a_route_does() -> None:
-    assert route_name("produce", [ConditionPlan(method="PUT", path="/items/{id}")], "t") == "put-items-id"
-    assert route_name("fetch", [ConditionPlan(path="/items")], "t") == "fetch-items"
+    assert route_name("produce", [ConditionSpec(method="PUT", path="/items/{id}")], "t") == "put-items-id"
+    assert route_name("fetch", [ConditionSpec(path="/items")], "t") == "fetch-items"
     assert route_name("stream", [], "my.topic") == "stream-my-topic"
     assert entry_name([], "mapping") == "all"
-    assert entry_name([EntryConditionPlan(scheme="http")], "mapping") == "mapping"
-    assert entry_name([EntryConditionPlan(path="/api/*"), EntryConditionPlan(level=1, path="/x")], "m") == "api-any-x"
+    assert entry_name([EntryConditionSpec(scheme="http")], "mapping") == "mapping"
+    assert entry_name([EntryConditionSpec(path="/api/*"), EntryConditionSpec(level=1, path="/x")], "m") == "api-any-x"
 
 
 @given(_PATTERNS, _PATTERNS, _PATHS)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla.read import MAX_BYTES, MAX_DEPTH, ReadError, read_file, read_text
-from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row, plain_data
+from kafkaproxy.zilla.yaml.read import MAX_BYTES, MAX_DEPTH, ReadError, read_file, read_text
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, plain_data
 
 
 def _error(text: str) -> ReadError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafkaproxy.zilla.plan import AccessControlPlan
+from kafkaproxy.specs.types import AccessControlSpec
 from kafkaproxy.zilla.report import Verdict
 from tests.zilla_samples import BASE, edited, planned, refused, refused_at, said
 
@@ -129,9 +129,9 @@ def test_two_guards_of_one_name_are_refused() -> None:
 def test_credentials_are_the_gateways() -> None:
     (gateway,) = planned(_guarded(edited(BASE, (_HTTP, _HTTP + _AUTHORIZATION))) + _JWT)[0].gateways
     assert gateway.guard == "jwt"
-    assert gateway.credentials_cookies == (("token", "{credentials}"),)
-    assert gateway.credentials_headers == (("authorization", "Bearer {credentials}"),)
-    assert gateway.credentials_query == (("access_token", "{credentials}"),)
+    assert gateway.credentials_cookies == {"token": "{credentials}"}
+    assert gateway.credentials_headers == {"authorization": "Bearer {credentials}"}
+    assert gateway.credentials_query == {"access_token": "{credentials}"}
 
 
 def test_only_the_first_place_of_a_kind_is_read_as_in_the_reference() -> None:
@@ -140,14 +140,14 @@ def test_only_the_first_place_of_a_kind_is_read_as_in_the_reference() -> None:
         "              a: '{credentials}'\n              b: '{credentials}'\n",
     )
     plan, report = planned(_guarded(edited(BASE, (_HTTP, _HTTP + more))) + _JWT)
-    assert plan.gateways[0].credentials_headers == (("a", "{credentials}"),)
+    assert plan.gateways[0].credentials_headers == {"a": "{credentials}"}
     assert "'b': the reference reads only the first place" in said(report, Verdict.WARNING)
 
 
 def test_user_name_and_password_are_imported_as_they_are_with_a_warning() -> None:
     basic = _AUTHORIZATION.replace("Bearer {credentials}", "Basic {username}:{password}")
     plan, report = planned(_guarded(edited(BASE, (_HTTP, _HTTP + basic))) + _JWT)
-    assert plan.gateways[0].credentials_headers == (("authorization", "Basic {username}:{password}"),)
+    assert plan.gateways[0].credentials_headers == {"authorization": "Basic {username}:{password}"}
     assert "Nobody gets past the guard, as in the reference" in said(report, Verdict.WARNING)
 
 
@@ -187,7 +187,7 @@ def test_an_empty_list_of_roles_is_kept() -> None:
 
 
 def test_without_a_policy_the_references_default_is_imported() -> None:
-    assert planned(BASE)[0].gateways[0].access_control == AccessControlPlan(policy="same-origin")
+    assert planned(BASE)[0].gateways[0].access_control == AccessControlSpec(policy="same-origin")
 
 
 def _cors(lines: str) -> str:
@@ -204,7 +204,7 @@ def test_all_that_a_policy_can_say_is_imported() -> None:
         max-age: 60
         expose: {headers: [x-two]}
 """
-    assert planned(_cors(lines))[0].gateways[0].access_control == AccessControlPlan(
+    assert planned(_cors(lines))[0].gateways[0].access_control == AccessControlSpec(
         policy="cross-origin",
         allow_origins=("https://a.example",),
         allow_methods=("GET", "PUT"),

@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
-from kafkaproxy.zilla import composites
+from kafkaproxy import zilla
 from tests.zilla_samples import BASE, edited, refused
 
-_FOLDER = Path(composites.__file__).parent
-_NAMES = [
-    *("apply", "changes", "client", "composites", "documents", "entries", "fallthrough", "flatten", "grammar", "kafka"),
-    *("listeners", "mapping", "patterns", "read", "resolve", "security", "shape", "tls", "topics", "truststore", "unused"),
-    "variables",
-]
-_MODULES = [*(_FOLDER / f"{name}.py" for name in _NAMES), *sorted((_FOLDER / "expand").glob("*.py"))]
+_FOLDER = Path(zilla.__file__).parent
+_ROOMS = ("yaml", "bindings", "importer", "expand", "sync")
+_MODULES = [path for room in _ROOMS for path in sorted((_FOLDER / room).glob("*.py"))]
 _SAYING = {"refuse", "warn", "ignore", "ReadError", "StoreError", "Problem", "Refused", "Trouble", "_say"}
 _MARKING = {"_", "gettext"}
 _WORDS = re.compile(r"[A-Za-z]{3,} [A-Za-z]")
@@ -43,12 +39,17 @@ def _is_bare(node: ast.expr) -> bool:
     return any(isinstance(part, ast.Constant) and _WORDS.search(str(part.value)) for part in parts)
 
 
-@pytest.mark.parametrize("path", _MODULES, ids=lambda path: path.stem)
+def test_there_are_messages_in_every_room() -> None:
+    rooms = {path.parent.name for path in _MODULES if any(_said(ast.parse(path.read_text())))}
+    assert rooms == set(_ROOMS)
+
+
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_every_message_is_marked(path: Path) -> None:
     assert [ast.unparse(node) for node in _said(ast.parse(path.read_text())) if _is_bare(node)] == []
 
 
-@pytest.mark.parametrize("path", _MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_every_placeholder_of_a_message_is_filled_in(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Call) and _name(node.left) in _MARKING:

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla import truststore
-from kafkaproxy.zilla.truststore import StoreError, read_certificates
+from kafkaproxy.zilla.importer import tls as truststore
+from kafkaproxy.zilla.importer.tls import StoreError, read_certificates
 from tests.zilla_samples import BASE, edited, planned
 
 _PASSWORD = "changeit"

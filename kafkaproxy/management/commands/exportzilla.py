@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from kafkaproxy.models import Gateway
-from kafkaproxy.zilla.export import DIALECTS, Export, export_gateway
-from kafkaproxy.zilla.export_remarks import Severity
+from kafkaproxy.zilla.exporter.exporting import DIALECTS, Export, export_gateway
+from kafkaproxy.zilla.exporter.remarks import Severity
 
 __all__ = ["Command"]
 

@@ -11,12 +11,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from kafkaproxy.zilla.apply import Refused, apply_plan, preview
-from kafkaproxy.zilla.changes import Changes
-from kafkaproxy.zilla.describe import describe
-from kafkaproxy.zilla.importing import Options, plan_file
+from kafkaproxy.zilla.importer.describe import describe
+from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Finding, Report, Verdict
+from kafkaproxy.zilla.sync.apply import Refused, apply_plan, preview
+from kafkaproxy.zilla.sync.changes import Changes
 
 __all__ = ["Command"]
 

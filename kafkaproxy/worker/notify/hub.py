@@ -14,15 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from kafkaproxy.streaming.tail import StreamTail, in_turn
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.kafka.mailbox import late
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.types import Record
 
-__all__ = ["Hub"]
+__all__ = ["Follower", "Hub", "in_turn"]
 
 _STEP_SECONDS: Final = 0.005
 """How long the loop is kept busy with new records before others have their turn."""
@@ -33,8 +32,42 @@ _LASTING: Final = (Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavai
 _KEEP_SECONDS: Final = 60.0
 _MOST_KEPT: Final = 10_000
 T = TypeVar("T")
+F = TypeVar("F", bound="Follower")
 P = ParamSpec("P")
 Future = asyncio.Future
+
+
+def in_turn(partitions: Iterable[int], last: int) -> list[int]:
+    """Return the partitions, first those after the one that was read last: a busy one does not hold up the others."""
+    return sorted(partitions, key=lambda each: (each <= last, each))
+
+
+class Follower(Protocol):
+    """What follows a topic in one event loop. All methods are called from that loop."""
+
+    def advance(self, store: Store, deadline: float) -> bool:
+        """Read what is new, up to a time of the performance counter; return True if there is more."""
+        ...
+
+    def look_again(self) -> None:
+        """Note that the store changed, though the end of the topic need not have moved."""
+        ...
+
+    def change(self, state: TopicState | None, store: Store) -> bool:
+        """Take in another state of the topic, or that it is read no longer; return False if following it ends."""
+        ...
+
+    def end(self) -> None:
+        """Stop following: the cluster's worker stops."""
+        ...
+
+
+@dataclass(slots=True)
+class _Following:
+    """A follower, and how many share it."""
+
+    follower: Any
+    users: int = 0
 
 
 @dataclass(slots=True)
@@ -110,7 +143,7 @@ class Hub:
         self._store = store
         self._topics = topics
         self._tails: dict[str, _Tail] = {}
-        self._streams: dict[str, StreamTail] = {}
+        self._following: dict[str, _Following] = {}
         self._states: set[Future[None]] = set()
         self._exchanges: dict[str, _Shared] = {}
         self._turn = 0
@@ -268,47 +301,46 @@ class Hub:
         for tail in [each for each in self._tails.values() if each.awaits_replies]:
             behind |= self._advance_tail(tail, deadline)
         others = [each for each in self._tails.values() if not each.awaits_replies]
-        work: list[_Tail | StreamTail] = [*others, *self._streams.values()]
+        work: list[_Tail | _Following] = [*others, *self._following.values()]
         for number in range(len(work)):
             if number and time.perf_counter() > deadline:
                 self._turn, behind = self._turn + number, True
                 break
             each = work[(self._turn + number) % len(work)]
-            behind |= (
-                self._advance_stream(each, deadline) if isinstance(each, StreamTail) else self._advance_tail(each, deadline)
-            )
+            behind |= self._advance_tail(each, deadline) if isinstance(each, _Tail) else self._advance_follower(each, deadline)
         if behind:  # let requests in between; nothing is lost, the positions stay
             self.wake()
 
-    def _advance_stream(self, stream: StreamTail, deadline: float) -> bool:
-        behind = stream.advance(self._store, deadline)
-        stream.look_again()
+    def _advance_follower(self, following: _Following, deadline: float) -> bool:
+        behind: bool = following.follower.advance(self._store, deadline)
+        following.follower.look_again()
         return behind
 
     @contextlib.contextmanager
-    def stream(self, topic: str, topic_id: bytes) -> Iterator[StreamTail]:
-        """Follow the live end of a topic for a stream."""
-        tail = self._streams.get(topic)
-        if tail is None:
-            tail = self._streams[topic] = StreamTail(topic_id, self._store.next_offsets(topic_id))
-        tail.users += 1
+    def follow(self, topic: str, begin: Callable[[Store], F]) -> Iterator[F]:
+        """Follow a topic with the follower that ``begin`` makes, or with the one that follows it already: it is shared."""
+        following = self._following.get(topic)
+        if following is None:
+            following = self._following[topic] = _Following(begin(self._store))
+        following.users += 1
         try:
-            yield tail
+            yield following.follower
         finally:
-            tail.users -= 1
-            if not tail.users and self._streams.get(topic) is tail:
-                del self._streams[topic]
+            following.users -= 1
+            if not following.users and self._following.get(topic) is following:
+                del self._following[topic]
 
-    def advance(self, tail: StreamTail) -> None:
-        """Bring a live end as far as the store is, or a step towards it."""
-        if tail.advance(self._store, time.perf_counter() + _STEP_SECONDS):
+    def advance(self, follower: Follower) -> None:
+        """Bring a follower as far as the store is, or a step towards it."""
+        if follower.advance(self._store, time.perf_counter() + _STEP_SECONDS):
             self.wake()
 
     def topics_changed(self) -> None:
         """Tell who waits for a topic's state."""
         _finish(self._states, None)
-        for topic, stream in list(self._streams.items()):
-            self._stream_changed(topic, stream)
+        for topic, following in list(self._following.items()):
+            if not following.follower.change(self._topics().get(topic), self._store):
+                del self._following[topic]
         for topic, tail in self._tails.items():
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
@@ -317,24 +349,11 @@ class Hub:
                 tail.fail_replies(Unavailable(state.error))
             tail.wake_all()
 
-    def end_streams(self) -> None:
-        """End every stream: the cluster's worker stops."""
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.end()
-
-    def _stream_changed(self, topic: str, stream: StreamTail) -> None:
-        state = self._topics().get(topic)
-        if state is None or state.error == Unavailable.STORE_FULL:  # nothing will come; who asks again hears why
-            del self._streams[topic]
-            stream.end()
-        elif state.key and (state.key != stream.topic_id or (state.ready and self._is_cut_short(stream))):
-            stream.reset(state.key, self._store.next_offsets(state.key))
-
-    def _is_cut_short(self, stream: StreamTail) -> bool:
-        """Whether the log, read to its end, ends before what was streamed of it."""
-        reached = self._store.next_offsets(stream.topic_id)
-        return any(partition in reached and reached[partition] < offset for partition, offset in stream.positions.items())
+    def end_followers(self) -> None:
+        """End every follower: the cluster's worker stops."""
+        followed, self._following = self._following, {}
+        for following in followed.values():
+            following.follower.end()
 
     def _advance_tail(self, tail: _Tail, deadline: float) -> bool:
         """Read what is new in a topic, up to a time of the performance counter; return True if there is still more."""

@@ -11,9 +11,8 @@ from django.utils.translation import gettext
 
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.tree import Branch, Leaf, Row
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
 
 __all__ = ["Address", "addresses"]
 

@@ -8,15 +8,21 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.keys import ASYNCAPI, EXTENSIONS, check_keys, tag_names
-from kafkaproxy.zilla.expand.messages import is_list
-from kafkaproxy.zilla.expand.nodes import text
-from kafkaproxy.zilla.expand.operations import Alternative, Requirement, Source, Target
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.bindings.shape import suggest
+from kafkaproxy.zilla.expand.operations import (
+    ASYNCAPI,
+    EXTENSIONS,
+    Alternative,
+    Requirement,
+    Source,
+    Target,
+    check_keys,
+    is_list,
+    tag_names,
+)
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, text
 
 __all__ = ["sources", "target", "target_names"]
 
@@ -80,7 +86,7 @@ def _check(specification: Specification, node: Branch, bindings: Branch | None) 
             raise Trouble(
                 specification.at(key.line),
                 gettext("There is no binding %(key)r.") % {"key": key.text},
-                nearest(key.text, EXTENSIONS),
+                suggest(key.text, EXTENSIONS),
             )
     for _, trait in specification.rows(node, "traits"):
         inner = specification.branch(trait, "bindings")

@@ -8,15 +8,14 @@ from typing import Final
 
 from django.utils.translation import gettext, gettext_noop
 
-from kafkaproxy.zilla.documents import Document
-from kafkaproxy.zilla.expand.nodes import located
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.read import ReadError, read_file, read_text
-from kafkaproxy.zilla.report import Place, Report
-from kafkaproxy.zilla.shape import has_expression, nearest
-from kafkaproxy.zilla.tree import Branch, Leaf, Row
-from kafkaproxy.zilla.variables import Variables
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.bindings.shape import has_expression, suggest
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.yaml.documents import Document
+from kafkaproxy.zilla.yaml.read import ReadError, read_file, read_text
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, located
+from kafkaproxy.zilla.yaml.variables import Variables
 
 __all__ = ["Catalogs"]
 
@@ -81,7 +80,7 @@ class Catalogs:
                 "catalog": catalog.text,
                 "subject": subject.text,
             }
-            raise Trouble(document.place(subject.line), message, nearest(subject.text, known))
+            raise Trouble(document.place(subject.line), message, suggest(subject.text, known))
         self.used.add(document.name)
         return found.text("type"), entry
 
@@ -90,7 +89,7 @@ class Catalogs:
         found = catalogs.branch(name.text) if catalogs is not None else None
         if catalogs is None or found is None:
             known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
-            advice = nearest(name.text, known) if known else gettext("Define it under catalogs.")
+            advice = suggest(name.text, known) if known else gettext("Define it under catalogs.")
             raise Trouble(document.place(name.line), gettext("There is no catalog %(name)r.") % {"name": name.text}, advice)
         if found.text("type") not in ("inline", "filesystem"):
             message = gettext("A catalog of type %(catalog_type)r is not read: %(name)r.") % {

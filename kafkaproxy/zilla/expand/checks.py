@@ -1,4 +1,4 @@
-"""Schemas that the reference checks requests, events and records against; here nothing does, and nobody shall miss it."""
+"""Schemas that the reference checks requests, events and records against; here nothing does, which the import says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from kafkaproxy.zilla.expand.clients import topic_checks
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import reported
+from kafkaproxy.zilla.expand.specification import Specification, reported
 from kafkaproxy.zilla.report import Report
 
 __all__ = ["Checks"]
@@ -29,7 +28,7 @@ class Checks:
 
     report: Report
     accepted: bool
-    """Whether that is all right with whoever imports."""
+    """Whether the import allows schemas that are not checked."""
 
     def of_sources(self, sources: Iterable[Source]) -> None:
         """Look at what clients send, and at the events of streams."""

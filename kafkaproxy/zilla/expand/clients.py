@@ -9,11 +9,9 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.addresses import Address, addresses
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.messages import stored_otherwise
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+from kafkaproxy.zilla.expand.operations import stored_otherwise
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, row, text
 
 __all__ = ["client_nodes", "topic_checks"]
 
@@ -95,7 +93,7 @@ def _kafka(composite: Composite, specification: Specification, servers: list[Add
 
 
 def _authorization(composite: Composite, specification: Specification, servers: list[Address]) -> Branch | None:
-    """Return the credentials of a guard, where a server of the document wants some. Nobody connects without them unasked."""
+    """Return the credentials of a guard, where a server of the document wants some."""
     wanted = [each for server in servers for each in _schemes(specification, server)]
     if not wanted:
         return None

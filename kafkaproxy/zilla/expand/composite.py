@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.documents import Document
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.catalogs import Catalogs
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
-from kafkaproxy.zilla.shape import nearest
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.yaml.documents import Document
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 
 __all__ = ["Choice", "Composite", "Selection", "glob"]
 
@@ -137,4 +136,4 @@ class Composite:
             if each.label == label.text:
                 return each
         message = gettext("There is no specification %(label)r in %(name)r.") % {"label": label.text, "name": self.name.text}
-        raise Trouble(self.at(label.line), message, nearest(label.text, [each.label for each in specifications]))
+        raise Trouble(self.at(label.line), message, suggest(label.text, [each.label for each in specifications]))

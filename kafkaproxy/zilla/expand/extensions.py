@@ -7,12 +7,11 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.nodes import mapping, text
+from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, Named, Properties, Text
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.trouble import Trouble
+from kafkaproxy.zilla.expand.specification import Trouble
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import ANYTHING, Items, Named, Properties, Text
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, text
 
 __all__ = ["check_extension", "filters", "key", "overrides"]
 

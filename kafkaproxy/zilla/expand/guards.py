@@ -1,4 +1,4 @@
-"""Who may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
+"""Which clients may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.nodes import mapping, row
+from kafkaproxy.specs.places import Place
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.expand.specification import Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row
 
 __all__ = ["Guard", "Guards"]
 

@@ -10,14 +10,13 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.composite import Composite
 from kafkaproxy.zilla.expand.guards import Guard, Guards
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import Pair, Proxy
 from kafkaproxy.zilla.expand.rules import Condition, Rule, make_rule
 from kafkaproxy.zilla.expand.servers import Group, Server
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Branch, Leaf
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row, text
 
 __all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 
@@ -56,7 +55,7 @@ def _key(guard: Guard | None) -> object:
 
 
 def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard | None, Leaf | None]:
-    """Return the guard of a route, beyond that of the http server, and the one that knows who asks."""
+    """Return the guard of a route, beyond that of the http server, and the guard that identifies the client."""
     own = Guards(proxy.composite.document.name, source.specification.security).of(source)
     outer = server.guards.of(source) if server is not None else None
     known = own or outer
@@ -85,9 +84,9 @@ def rules_of_group(rules: Iterable[Rule], group: Group, server: Server) -> list[
 
 
 def check_answers(rules: list[Rule]) -> None:
-    """Raise ``Trouble`` where who is turned away by one route could ask for an answer by another.
+    """Raise ``Trouble`` where a client that one route refuses could get the answer by another route.
 
-    A route answers whoever asks for what it promised, past the guard of an operation on the same path.
+    A route serves the answers that it promised to every client, past the guard of an operation on the same path.
     """
     for rule in rules:
         for other in rules:

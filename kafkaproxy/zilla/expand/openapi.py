@@ -7,14 +7,19 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.keys import EXTENSIONS, OPENAPI, check_keys, tag_names
-from kafkaproxy.zilla.expand.messages import JSON
-from kafkaproxy.zilla.expand.nodes import text
-from kafkaproxy.zilla.expand.operations import Alternative, Requirement, Source
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.operations import (
+    EXTENSIONS,
+    JSON,
+    OPENAPI,
+    Alternative,
+    Requirement,
+    Source,
+    check_keys,
+    tag_names,
+)
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Branch, Leaf, Row
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, text
 
 __all__ = ["sources"]
 

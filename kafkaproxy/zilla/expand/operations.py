@@ -1,16 +1,38 @@
-"""Operations, whichever kind of specification they come from."""
+"""The operations of a specification: their properties, what they are named by, and what the schemas of their messages say.
+
+A property that is misspelt may have been the operation's security, so an unknown one is refused.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kafkaproxy.zilla.tree import Branch, Leaf
+from django.utils.translation import gettext
+
+from kafkaproxy.zilla.bindings.shape import suggest
+from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
+
+__all__ = [
+    "ASYNCAPI",
+    "EXTENSIONS",
+    "JSON",
+    "OPENAPI",
+    "Alternative",
+    "Requirement",
+    "Source",
+    "Target",
+    "check_keys",
+    "is_list",
+    "stored_otherwise",
+    "tag_names",
+]
 
 if TYPE_CHECKING:
     from kafkaproxy.zilla.expand.specification import Specification
-
-__all__ = ["Alternative", "Requirement", "Source", "Target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +88,67 @@ class Target:
     reply_to: Leaf | None
     correlation: Leaf | None
     """The name of the record header that a correlation id is in."""
+
+
+JSON: Final = re.compile(r"application/(.+\+)?json")
+_OTHER_FORMATS: Final = re.compile(r"avro|protobuf", re.IGNORECASE)
+
+
+def is_list(specification: Specification, message: Branch) -> bool:
+    """Whether the payload of a message is a JSON array."""
+    schema = _schema(specification, message)
+    return schema is not None and schema.text("type") == "array"
+
+
+def stored_otherwise(specification: Specification, message: Branch, default: str) -> int | None:
+    """Return where it is said that records are no JSON: they are converted between the two. ``default``: the content type."""
+    payload = specification.branch(message, "payload") if isinstance(message.get("payload"), Branch) else None
+    if payload is not None and _OTHER_FORMATS.search(payload.text("schemaFormat")):
+        return payload.line_of("schemaFormat")
+    if _OTHER_FORMATS.search(message.text("contentType", default)):
+        return message.line_of("contentType")
+    return None
+
+
+def _schema(specification: Specification, message: Branch) -> Branch | None:
+    payload = message.get("payload")
+    if not isinstance(payload, Branch | Row):
+        return None
+    found = specification.branch(message, "payload")
+    if found is not None and "schemaFormat" in found:
+        found = specification.branch(found, "schema")
+    return found
+
+
+EXTENSIONS: Final = ("x-zilla-http-kafka", "x-zilla-sse", "x-zilla-sse-kafka")
+ASYNCAPI: Final = (
+    *("action", "channel", "title", "summary", "description", "security", "tags", "externalDocs", "bindings", "traits"),
+    *("messages", "reply"),
+)
+OPENAPI: Final = (
+    *("tags", "summary", "description", "externalDocs", "operationId", "parameters", "requestBody", "responses"),
+    *("callbacks", "deprecated", "security", "servers"),
+)
+
+
+def check_keys(specification: Specification, node: Branch, known: Iterable[str]) -> None:
+    """Raise ``Trouble`` for a property that means nothing; extensions of others do not matter."""
+    names = (*known, *EXTENSIONS)
+    for key, value in node.pairs:
+        ours = not key.text.startswith("x-") or key.text.startswith("x-zilla")
+        if ours and key.text not in names:
+            message = gettext("An operation has an unknown property %(key)r.") % {"key": key.text}
+            raise Trouble(specification.at(key.line), message, suggest(key.text, names))
+        if key.text == "security" and isinstance(value, Leaf):
+            message = gettext("security is empty.")
+            raise Trouble(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
+
+
+def tag_names(specification: Specification, node: Branch) -> frozenset[str]:
+    """Return the tags of an operation: texts in OpenAPI, mappings with a name in AsyncAPI."""
+    tags = node.get("tags")
+    items = tags.items if isinstance(tags, Row) else ()
+    found = [specification.follow(item) for item in items]
+    return frozenset(
+        each.text if isinstance(each, Leaf) else each.text("name") for each in found if isinstance(each, Leaf | Branch)
+    )

@@ -9,17 +9,16 @@ from typing import Final
 
 from django.utils.translation import gettext
 
+from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand import asyncapi, openapi
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
 from kafkaproxy.zilla.expand.extensions import check_extension
 from kafkaproxy.zilla.expand.operations import Source, Target
 from kafkaproxy.zilla.expand.rules import later_path
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.shape import nearest
-from kafkaproxy.zilla.tree import Leaf
+from kafkaproxy.zilla.yaml.tree import Leaf
 
 __all__ = ["Pair", "Proxy", "read_proxy", "read_sources"]
 
@@ -153,7 +152,7 @@ def _target(composite: Composite, with_: Selection, source: Source, specificatio
             "wanted": wanted.text,
             "specification": specification.label,
         }
-        raise Trouble(composite.at(wanted.line), message, nearest(wanted.text, asyncapi.target_names(specification)))
+        raise Trouble(composite.at(wanted.line), message, suggest(wanted.text, asyncapi.target_names(specification)))
     return found
 
 

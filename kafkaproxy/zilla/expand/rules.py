@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.expand.extensions import filters, key, overrides
 from kafkaproxy.zilla.expand.guards import Guard
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
 from kafkaproxy.zilla.expand.operations import Source, Target
-from kafkaproxy.zilla.fallthrough import may_overlap
-from kafkaproxy.zilla.tree import Branch, Leaf, Node
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 
 __all__ = ["Condition", "Rule", "later_path", "make_rule"]
 

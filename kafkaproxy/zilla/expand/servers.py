@@ -13,14 +13,12 @@ from kafkaproxy.zilla.expand.addresses import Address, addresses
 from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Composite, Key
 from kafkaproxy.zilla.expand.guards import Guard, Guards
-from kafkaproxy.zilla.expand.nodes import mapping, row, text
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import read_sources
 from kafkaproxy.zilla.expand.rules import Condition
-from kafkaproxy.zilla.expand.specification import Specification
-from kafkaproxy.zilla.expand.trouble import Trouble, reported
+from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
 from kafkaproxy.zilla.report import Report
-from kafkaproxy.zilla.tree import Branch, Leaf, Node
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 
 __all__ = ["Group", "Server", "front_nodes", "http_node", "read_servers"]
 

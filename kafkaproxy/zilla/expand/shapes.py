@@ -10,7 +10,7 @@ from typing import Final
 
 from django.utils.translation import gettext_noop
 
-from kafkaproxy.zilla.shape import ANYTHING, Items, Named, Properties, Shape, Text
+from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, Named, Properties, Shape, Text
 
 __all__ = ["CLIENT", "KINDS", "PROXY", "SERVER"]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from django.utils.translation import gettext, gettext_noop
 
-from kafkaproxy.zilla.expand.trouble import Trouble
-from kafkaproxy.zilla.report import Place
-from kafkaproxy.zilla.shape import nearest
-from kafkaproxy.zilla.tree import Branch, Leaf, Node, Row
+from kafkaproxy.specs.places import Place
+from kafkaproxy.zilla.bindings.shape import suggest
+from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
-__all__ = ["Specification"]
+__all__ = ["Specification", "Trouble", "reported"]
 
 _BESIDE_A_REF: Final = frozenset({"$ref", "summary", "description"})
 _VERSIONS: Final = {"asyncapi": re.compile(r"3\.[0-9]+\.[0-9]+.*"), "openapi": re.compile(r"3\.[01]\.[0-9]+.*")}
@@ -99,7 +100,7 @@ class Specification:
                     "ref": ref.text,
                     "name": name,
                 }
-                raise Trouble(self.at(ref.line), message, nearest(name, known))
+                raise Trouble(self.at(ref.line), message, suggest(name, known))
             node = found
         return node
 
@@ -150,3 +151,22 @@ class Specification:
         """Return a security scheme by its name."""
         schemes = self.branch(self.branch(self.root, "components"), "securitySchemes")
         return self.branch(schemes, name)
+
+
+class Trouble(ValueError):
+    """Something that cannot be expanded: where it stands, what it is, and the way out."""
+
+    def __init__(self, place: Place, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.place = place
+        self.message = message
+        self.advice = advice
+
+
+@contextmanager
+def reported(report: Report) -> Iterator[None]:
+    """Refuse, in the report, what stops the block."""
+    try:
+        yield
+    except Trouble as trouble:
+        report.refuse(trouble.place, trouble.message, trouble.advice)

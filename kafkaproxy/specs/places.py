@@ -1,0 +1,41 @@
+"""Where in a file something was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["NOWHERE", "Line", "Place"]
+
+
+class Line(int):
+    """A line that knows its file: that of a specification, whose parts stand between those of the zilla.yaml."""
+
+    file: str
+
+    def __new__(cls, file: str, number: int) -> Line:
+        """Return the line ``number`` of ``file``."""
+        line = super().__new__(cls, number)
+        line.file = file
+        return line
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A line of a file; line 0 is the file as a whole. A line that knows its own file is believed."""
+
+    file: str
+    line: int
+
+    def __post_init__(self) -> None:
+        """Take the file from the line."""
+        if isinstance(self.line, Line):
+            object.__setattr__(self, "file", self.line.file)
+            object.__setattr__(self, "line", int(self.line))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+NOWHERE: Final = Place("", 0)
+"""The place of what was read from rows."""

@@ -1,0 +1,171 @@
+"""From a mapping route to Kafka: through cache bindings to the client that names the cluster, for one topic at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.translation import gettext as _
+
+from kafkaproxy.core.expressions import Place as TemplatePlace
+from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.paths import TemplateError
+from kafkaproxy.zilla.bindings.graph import BUILT_INS, Binding, Exit
+from kafkaproxy.zilla.importer.context import Cache, Context
+from kafkaproxy.zilla.importer.kafka_client import cluster_of
+from kafkaproxy.zilla.importer.security import guarded, merge_guards
+from kafkaproxy.zilla.plan import ClusterPlan
+from kafkaproxy.zilla.yaml.tree import Leaf
+
+__all__ = ["FRAGMENT_SERVERS", "Destination", "clusters_behind", "destination"]
+
+FRAGMENT_SERVERS: Final = "${{env.KAFKA_BOOTSTRAP_SERVERS}}"
+"""Where a fragment's cluster is looked for: a fragment does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The cluster (its origin) that a topic is on, and the guards on the way there."""
+
+    cluster: str
+    guarded: Mapping[str, tuple[str, ...]]
+
+
+def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> Destination | None:
+    """Follow a mapping route to its cluster; None where that was refused."""
+    target = context.graph.target(mapping, exit_)
+    if target is None and exit_.target not in BUILT_INS:
+        return Destination(_unknown_cluster(mapping, exit_, context), {})
+    guards: Mapping[str, tuple[str, ...]] = {}
+    while target is not None and target.type == "kafka":
+        chosen = _choose(target, topic, context)
+        if chosen is None:
+            return None
+        guards = merge_guards(guards, guarded(chosen, target, context))
+        if target.kind == "client":
+            return Destination(_known_cluster(target, chosen, context), guards)
+        context.caches.setdefault(target.key, Cache(target, context.source)).topics.add(topic)
+        target = context.graph.target(target, chosen)
+    context.report.refuse(
+        exit_.place, _("%(target)r does not lead to a kafka client.") % {"target": exit_.target}, _("Lead it to one.")
+    )
+    return None
+
+
+def _unknown_cluster(mapping: Binding, exit_: Exit, context: Context) -> str:
+    """Return the cluster of a fragment, whose Kafka side was not given."""
+    origin = f"{mapping.namespace}:{exit_.target}"
+    if origin not in context.clusters:
+        if not context.cluster:
+            message = _("The binding %(target)r is not in this fragment, so nothing says which cluster it is.") % {
+                "target": exit_.target
+            }
+            advice = _("The cluster gets the bootstrap servers %(servers)s; or name an existing one with --cluster.") % {
+                "servers": FRAGMENT_SERVERS
+            }
+            context.report.warn(exit_.place, message, advice)
+        context.clusters[origin] = ClusterPlan(
+            origin=origin,
+            source=context.source,
+            name=context.cluster or exit_.target.replace(":", "."),
+            bootstrap_servers="" if context.cluster else FRAGMENT_SERVERS,
+            existing=bool(context.cluster),
+            place=exit_.place,
+        )
+    return origin
+
+
+def _known_cluster(client: Binding, chosen: Exit, context: Context) -> str:
+    origin = f"{client.namespace}:{client.name}"
+    if len({exit_.target for exit_ in client.exits}) > 1:
+        origin = f"{origin}>{chosen.target}"
+    if origin not in context.clusters:
+        plan = cluster_of(client, chosen, origin, context)
+        context.clusters[origin] = plan
+    return origin
+
+
+def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
+    """Return the route of a kafka binding that a topic takes; None, and refused, where that is none or depends."""
+    admitting: list[Exit] = []
+    for exit_ in binding.exits:
+        admitted = _admits(exit_, topic, binding, context)
+        if admitted is None:
+            return None
+        if admitted:
+            admitting.append(exit_)
+            if not exit_.guarded:
+                break
+    if not binding.exits:
+        context.report.refuse(
+            binding.place,
+            _("%(binding)r leads nowhere.") % {"binding": binding.name},
+            _("Give it an exit, toward a kafka client."),
+        )
+        return None
+    if not admitting:
+        message = _("%(binding)r lets the topic %(topic)r through nowhere: such a route could only fail.") % {
+            "binding": binding.name,
+            "topic": topic,
+        }
+        context.report.refuse(binding.place, message, _("Remove the mapping route, or let the topic through."))
+        return None
+    if len(admitting) > 1:
+        message = _("Which route of %(binding)r the topic %(topic)r takes depends on who asks.") % {
+            "binding": binding.name,
+            "topic": topic,
+        }
+        advice = _("Guard the http-kafka or sse-kafka routes instead, one for each destination.")
+        context.report.refuse(admitting[0].place, message, advice)
+        return None
+    return admitting[0]
+
+
+def _admits(exit_: Exit, topic: str, binding: Binding, context: Context) -> bool | None:
+    """Whether a route lets the topic through; None, and refused, where only a request could tell."""
+    if not exit_.when:
+        return True
+    for condition in exit_.when:
+        if "groupId" in condition:
+            place = binding.at(condition.line_of("groupId"))
+            context.report.refuse(place, _("A condition on groupId is not understood."), _("No consumer group is used here."))
+            return None
+        pattern = condition.get("topic")
+        if not isinstance(pattern, Leaf) or pattern.text == "*":
+            return True
+        if not _is_literal(topic):
+            message = _("Which topics are let through (%(pattern)r) cannot be checked for %(topic)r.") % {
+                "pattern": pattern.text,
+                "topic": topic,
+            }
+            context.report.refuse(binding.at(pattern.line), message, _("Write the routes out, one for each topic."))
+            return None
+        if _glob(pattern.text).fullmatch(topic):
+            return True
+    return False
+
+
+def _is_literal(topic: str) -> bool:
+    try:
+        return Template.parse(topic, TemplatePlace.TOPIC).is_literal
+    except TemplateError:
+        return False
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def clusters_behind(cache: Binding, topic: str, context: Context) -> Iterator[str]:
+    """Return the cluster that a cache binding reads the topic from."""
+    binding: Binding | None = cache
+    while binding is not None and binding.type == "kafka":
+        chosen = _choose(binding, topic, context)
+        if chosen is None:
+            return
+        if binding.kind == "client":
+            yield _known_cluster(binding, chosen, context)
+            return
+        binding = context.graph.target(binding, chosen)

@@ -1,0 +1,77 @@
+"""From a plan to the models, in one transaction, and what to remember of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from kafkaproxy.models import ImportedObject
+from kafkaproxy.specs.to_rows import delete_row, write_row
+from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.sync.changes import Action, Change, Changes, compare, digest
+from kafkaproxy.zilla.sync.items import Item, missing_clusters
+
+__all__ = ["Refused", "apply_plan", "preview"]
+
+
+class Refused(Exception):
+    """The import would overwrite what was done by hand, or needs what is not there. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is to be remembered of an object."""
+
+    origin: str
+    digests: dict[str, str]
+
+
+def preview(plan: Plan) -> Changes:
+    """Return what :func:`apply_plan` would do."""
+    if missing := missing_clusters(plan):
+        raise Refused(_("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)})
+    return compare(plan)
+
+
+@transaction.atomic
+def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
+    """Make the database say what the plan says; raise :class:`Refused` where that would undo something done by hand.
+
+    With ``overwrite`` the file wins. A plan that the database already fits writes nothing at all.
+    """
+    changes = preview(plan)
+    if changes.conflicts and not overwrite:
+        raise Refused(_("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right."))
+    for change in changes.changes:
+        _make(change)
+    _remember(changes)
+    return changes
+
+
+def _make(change: Change) -> None:
+    if change.action is Action.DELETE:
+        delete_row(change.kind, change.key)
+    elif change.writes is not None:
+        write_row(change.kind, change.key, change.writes.spec, change.fields, change.writes.position)
+
+
+def _remember(changes: Changes) -> None:
+    """Bring the records up to date, writing only what differs: an import that changes nothing bumps no version."""
+    wanted = {(item.source, item.kind, item.key): _record(item, owned=owned) for item, owned in changes.items}
+    sources = {item.source for item, _ in changes.items}
+    for record in ImportedObject.objects.filter(source__in=sources):
+        new = wanted.pop((record.source, record.kind, record.key), None)
+        if new is None:
+            record.delete()
+        elif (record.origin, record.digests) != (new.origin, new.digests):
+            record.origin, record.digests = new.origin, new.digests
+            record.save()
+    for (source, kind, key), new in wanted.items():
+        ImportedObject.objects.create(source=source, kind=kind, key=key, origin=new.origin, digests=new.digests)
+
+
+def _record(item: Item, *, owned: bool) -> _Record:
+    digests = {name: digest(value) for name, value in item.fields.items()} if owned else {}
+    return _Record(item.origin, digests)
