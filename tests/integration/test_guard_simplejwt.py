@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from kafkaproxy.guards.base import check_guard
+from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.simplejwt import SimpleJwtGuard
 from kafkaproxy.routing.table import GuardConfig
