@@ -112,7 +112,8 @@ class TestSimpleJwt:
         ):
             who = await SimpleJwtGuard(config, clock=clock).authenticate(None, credential)  # type: ignore[arg-type]
         assert isinstance(who, ClientPrincipal)
-        assert await SimpleJwtGuard(config, clock=clock).authenticate(None, credential)  # type: ignore[arg-type] is Refusal.INVALID
+        known = await SimpleJwtGuard(config, clock=clock).authenticate(None, credential)  # type: ignore[arg-type]
+        assert known is Refusal.INVALID
 
     async def test_a_changed_password_revokes_tokens_where_the_site_says_so(
         self, user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.conf import settings as django_settings
@@ -129,13 +130,12 @@ class TestThisProcess:
         self, serving: LiveConfiguration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         entry = gateway()
-        asked: list[bool] = []
-        refresh = serving.refresh
-        monkeypatch.setattr(serving, "refresh", lambda: asked.append(True) or refresh())
+        refreshing = Mock(side_effect=serving.refresh)
+        monkeypatch.setattr(serving, "refresh", refreshing)
         with transaction.atomic():
             for name in "abc":
                 add_route(entry, name, f"/{name}")
-        assert asked == [True]
+        assert refreshing.call_count == 1
         add_route(entry, "d", "/d")
         assert names(serving) == ["a", "b", "c", "d"]
 

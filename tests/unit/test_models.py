@@ -93,7 +93,7 @@ class TestPositions:
         assert [each.position for each in rows] == [0, 0, 1, 1]
 
     def test_a_form_may_leave_it_empty(self) -> None:
-        route = Route(entry=gateway(), name="r", capability="fetch", topic="t", position=None)
+        route = Route(entry=gateway(), name="r", capability="fetch", topic="t", position=None)  # type: ignore[misc]
         route.full_clean()
         route.save()
         assert route.position == 0

@@ -12,7 +12,8 @@ from typing import Final
 
 import lmdb
 
-from kafkaproxy.worker.store.reader import Progress, Store, TopicState, codec, read_progress
+from kafkaproxy.worker.store import codec
+from kafkaproxy.worker.store.reader import Progress, Store, TopicState, read_progress
 from kafkaproxy.worker.types import Role
 
 __all__ = ["add_bytes", "count_again", "forget_bytes", "held_bytes", "shrink", "total_bytes"]

@@ -19,8 +19,9 @@ import lmdb
 
 from kafkaproxy.metrics import STORE_FRESH, STORE_TAKEOVERS
 from kafkaproxy.worker.kafka.client import Limits
+from kafkaproxy.worker.store import generations
 from kafkaproxy.worker.store.environment import copy_environment
-from kafkaproxy.worker.store.reader import Heartbeat, Store, generations
+from kafkaproxy.worker.store.reader import Heartbeat, Store
 from kafkaproxy.worker.store.writer_lock import writer_pid
 
 __all__ = ["StoreWatch"]

@@ -12,13 +12,13 @@ from typing import Final
 
 import lmdb
 
+from kafkaproxy.worker.store import codec
 from kafkaproxy.worker.store.capacity import require_room
 from kafkaproxy.worker.store.quota import add_bytes, count_again, forget_bytes
 from kafkaproxy.worker.store.reader import (
     Progress,
     Store,
     TopicState,
-    codec,
     latest_offset,
     pack_latest,
     pack_reply,
