@@ -35,7 +35,7 @@ from kafkaproxy.worker.worker import Worker
 
 __all__ = ["poll", "request_reply"]
 
-_ANYBODYS: Final = owner_digest([], [])
+_ANONYMOUS_OWNER: Final = owner_digest([], [])
 
 
 class Produce(Protocol):
@@ -78,9 +78,9 @@ class Replies:
             return record
         return self.find(await self.cluster.read_to_end(self.topic, Role.REPLY, self._patience), correlation)
 
-    def expect(self, correlation: str, *, eager: bool = False) -> AbstractContextManager[asyncio.Future[Record]]:
+    def expect(self, correlation: str, *, early: bool = False) -> AbstractContextManager[asyncio.Future[Record]]:
         """Wait for the reply, from now on; look for it, or ask for it, inside the context."""
-        return self.cluster.hub().reply(self.topic, correlation.encode(), eager=eager)
+        return self.cluster.hub().reply(self.topic, correlation.encode(), early=early)
 
 
 class Call:
@@ -213,7 +213,7 @@ async def _answer(call: Call, patience: Waiting, settings: Settings, responder: 
                 await call.replies.ready()
                 # Eager, as who is given the reply has no location where it could be missed; a retry reads the topic to its
                 # end first.
-                with call.replies.expect(call.id, eager=True) as reply, call.shared() as send:
+                with call.replies.expect(call.id, early=True) as reply, call.shared() as send:
                     if (replayed := await call.replay()) is not None:
                         return replayed
                     return await call.answered(send, reply)
@@ -291,7 +291,7 @@ def _owner(exchange: Exchange) -> str:
     """Return whose the exchange is; the same for a request and for asking for its outcome."""
     identities, fields = exchange.identities, exchange.match.route.async_fields
     if not identities and not fields:
-        return _ANYBODYS
+        return _ANONYMOUS_OWNER
     return owner_digest(identities, (template.render(exchange.context) for _, template in fields))
 
 

@@ -65,8 +65,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         seconds = settings.ready_timeout_seconds
         state, start = await resolve_start(cluster, render_topic(route.topic, context), route, last, seconds)
         framing = Framing(route.event_id_key, route.base64, settings.max_event_id_bytes)
-        view = (render_filters(route.filters, context), framing)
-        return OpenStream(request, send, settings, cluster, state, start, view)
+        selection = (render_filters(route.filters, context), framing)
+        return OpenStream(request, send, settings, cluster, state, start, selection)
 
     async def _turn_away(self, send: Send) -> None:
         """The server stops: a stream that ends at once, since a browser does not come back after an error."""

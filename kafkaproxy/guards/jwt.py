@@ -48,7 +48,7 @@ from kafkaproxy.guards.options import (
     texts,
 )
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import Verified
+from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -130,7 +130,7 @@ class JwtGuard:
         self._clock = clock
         self._keys = keys or _key_source(config.name, options)
         self._verifier = Verifier(options)
-        self._verified: Verified[_Known] = Verified()
+        self._verified: CredentialCache[_Known] = CredentialCache()
 
     @staticmethod
     def check(options: Mapping[str, Any]) -> None:

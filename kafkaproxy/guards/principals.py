@@ -10,7 +10,7 @@ from typing import Final
 
 from kafkaproxy.routing.matching import RolePrincipal
 
-__all__ = ["NOBODY", "ClientPrincipal", "Principals", "Refusal"]
+__all__ = ["ANONYMOUS", "ClientPrincipal", "Principals", "Refusal"]
 
 
 class Refusal(Enum):
@@ -71,5 +71,5 @@ class Principals(Mapping[str, RolePrincipal]):
         return len(self._found)
 
 
-NOBODY: Final = Principals({}, {})
+ANONYMOUS: Final = Principals({}, {})
 """Where no guard was asked."""

@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.guards.claims import attribute_text
 from kafkaproxy.guards.options import Option, OptionError, check_options, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import Verified
+from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -79,7 +79,7 @@ class SessionGuard:
         self._options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
-        self._known: Verified[_Loaded] = Verified()
+        self._known: CredentialCache[_Loaded] = CredentialCache()
         self._csrf = _CsrfCheck(_no_response)
         _require_sessions()
         user_logged_out.connect(self._logged_out)  # held weakly: it goes with the guard

@@ -35,7 +35,7 @@ class AuthorizationSession:
 
     __slots__ = (
         *("attributes", "challenge_at", "expires_at", "guard", "id", "identity", "key", "renew", "roles", "streams"),
-        "taker",
+        "challenge_holder",
     )
 
     def __init__(self, guard: str, principal: ClientPrincipal, key: Key | None) -> None:
@@ -46,7 +46,7 @@ class AuthorizationSession:
         self.identity = principal.identity
         self.attributes = principal.attributes
         self.streams: list[StreamAuthorization] = []
-        self.taker: StreamAuthorization | None = None
+        self.challenge_holder: StreamAuthorization | None = None
         """The stream that got the challenge of this period."""
         self._take(principal)
 
@@ -56,7 +56,7 @@ class AuthorizationSession:
         # Who has no identity cannot prove to be the same: such a stream just ends (as the reference's).
         self.challenge_at = principal.challenge_at if self.identity else None
         self.renew = principal.renew
-        self.taker = None
+        self.challenge_holder = None
 
     @property
     def state(self) -> SessionState:
@@ -88,7 +88,7 @@ class AuthorizationSession:
 
     def deadline(self) -> float | None:
         """Return when there is something to do next."""
-        due = self.challenge_at if self.taker is None else None
+        due = self.challenge_at if self.challenge_holder is None else None
         return self.expires_at if due is None else due
 
     def expired(self, now: float) -> bool:
@@ -97,7 +97,12 @@ class AuthorizationSession:
 
     def is_due(self, now: float) -> bool:
         """Whether a stream may send the challenge now."""
-        return self.taker is None and self.challenge_at is not None and self.challenge_at <= now and not self.expired(now)
+        return (
+            self.challenge_holder is None
+            and self.challenge_at is not None
+            and self.challenge_at <= now
+            and not self.expired(now)
+        )
 
 
 class StreamAuthorization:
@@ -118,7 +123,7 @@ class StreamAuthorization:
         session = next((each for each in self._sessions if each.is_due(now)), None)
         if session is None:
             return False
-        session.taker = self
+        session.challenge_holder = self
         self._taken.append(session)
         return True
 
@@ -154,8 +159,8 @@ class StreamAuthorization:
         for session in self._sessions:
             if self in session.streams:
                 session.streams.remove(self)
-            if session.taker is self:
-                session.taker = None
+            if session.challenge_holder is self:
+                session.challenge_holder = None
                 for stream in session.streams:
                     stream.wake()
         self._registry.drop([each for each in self._sessions if not each.streams])

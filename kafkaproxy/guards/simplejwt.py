@@ -19,7 +19,7 @@ from kafkaproxy.guards.claims import number_of, principal_of
 from kafkaproxy.guards.jwt import InvalidToken, read_header
 from kafkaproxy.guards.options import Option, OptionError, check_options, nullable, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import Verified
+from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -46,7 +46,7 @@ class SimpleJwtGuard:
         self._options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
-        self._verified: Verified[ClientPrincipal] = Verified()
+        self._verified: CredentialCache[ClientPrincipal] = CredentialCache()
         _require_users()
 
     @staticmethod

@@ -6,14 +6,14 @@ import hashlib
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Verified"]
+__all__ = ["CredentialCache"]
 
 _MOST: Final = 10_000
 
 T = TypeVar("T")
 
 
-class Verified(Generic[T]):
+class CredentialCache(Generic[T]):
     """A cache by credential. Who asks says until when an entry holds."""
 
     def __init__(self, most: int = _MOST) -> None:

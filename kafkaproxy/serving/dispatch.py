@@ -10,7 +10,7 @@ from kafkaproxy import metrics
 from kafkaproxy.conf import csrf_field, get_settings
 from kafkaproxy.core.cors import with_vary
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
-from kafkaproxy.guards.principals import NOBODY, Principals, Refusal
+from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
 from kafkaproxy.http.cors import adorned, is_preflight, requested_method
 from kafkaproxy.http.problems import Problem, retry_after
 from kafkaproxy.http.request import Receive, Request, Responder, Scope, Send
@@ -56,7 +56,7 @@ def follow(running: Runtime, table: Table, plan: Plan, scope: Scope, receive: Re
 
 
 def _run_again(running: Runtime, table: Table, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-    return run(running, table, match, NOBODY, Request(scope, receive), send, keep=True)
+    return run(running, table, match, ANONYMOUS, Request(scope, receive), send, keep=True)
 
 
 def run(
@@ -84,7 +84,7 @@ def _adorned(table: Table, gateway: Gateway, principals: Principals, request: Re
     changes = []
     if (cors := table.cors[gateway.name].admit(request)) is not None:
         changes.append(cors)
-    if principals is not NOBODY:
+    if principals is not ANONYMOUS:
         changes.append(lambda fields: with_vary(fields, table.guards.varies_on(principals.asked, gateway)))
     return adorned(send, changes) if changes else send
 

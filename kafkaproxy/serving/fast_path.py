@@ -15,7 +15,7 @@ from kafkaproxy.conf import get_settings
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.produce import oneway_headers, record_key, rendered_overrides
 from kafkaproxy.core.expressions import Parameter
-from kafkaproxy.guards.principals import NOBODY
+from kafkaproxy.guards.principals import ANONYMOUS
 from kafkaproxy.http.cors import Change, adorned
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Receive, Request, Responder, Scope, Send
@@ -38,7 +38,7 @@ def lane(request: Request, match: Match, worker: Worker, change: Change | None, 
         return None
     bare = Request({**request.scope, "headers": []}, request.receive)  # what this request brings is not for all of its line
     try:
-        return Lane(Exchange(bare, match, NOBODY), worker, change, usual)
+        return Lane(Exchange(bare, match, ANONYMOUS), worker, change, usual)
     except Problem:  # of the path
         return None
 

@@ -18,7 +18,7 @@ from kafkaproxy.conf import Settings, get_settings
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.guards.base import Guards
-from kafkaproxy.guards.principals import NOBODY, Principals
+from kafkaproxy.guards.principals import ANONYMOUS, Principals
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.http.cors import Cors
 from kafkaproxy.http.request import Request
@@ -77,12 +77,12 @@ class Table:
         not_allowed: NotAllowed | None = None
         for gateway, own in self.matcher.split(candidates):
             names = self.matcher.guards(own)
-            principals = await self.guards.authenticate(names, request, gateway) if names else NOBODY
+            principals = await self.guards.authenticate(names, request, gateway) if names else ANONYMOUS
             outcome = self.matcher.resolve(own, line or request, principals)
             if isinstance(outcome, (Match, Refused)):
                 return outcome, principals
             not_allowed = join(not_allowed, outcome)
-        return not_allowed, NOBODY
+        return not_allowed, ANONYMOUS
 
 
 class Runtime:

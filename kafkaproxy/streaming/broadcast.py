@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.sse import record_frame
-from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.streaming.ring_budget import RingBudget
 from kafkaproxy.worker.filters import RecordFilter
 from kafkaproxy.worker.store.codec import decode_header
 from kafkaproxy.worker.types import Record
 
-__all__ = ["Framing", "Group", "Piece", "View", "frame_of", "release"]
+__all__ = ["BroadcastRing", "Framing", "Piece", "Selection", "frame_of", "release"]
 
 _RING: Final = 2048
 _RING_BYTES: Final = 4 << 20
@@ -35,7 +35,7 @@ class Framing:
     """The longest event id with a key or an etag."""
 
 
-View = tuple[tuple[RecordFilter, ...], Framing]
+Selection = tuple[tuple[RecordFilter, ...], Framing]
 """What decides which frames a stream gets."""
 
 
@@ -56,17 +56,17 @@ class Piece(NamedTuple):
     """The progress after the last frame."""
 
 
-class Group:
+class BroadcastRing:
     """A ring of frames. It holds what some member has yet to send, up to a bound; who is slower reads the store again."""
 
     __slots__ = (
-        *("_base", "_bytes", "_costs", "_frames", "_joined", "_piece", "_positions", "_rings", "closed", "cost", "end"),
-        *("members", "view", "waiters"),
+        *("_base", "_bytes", "_costs", "_frames", "_joined", "_piece", "_positions", "_budget", "closed", "cost", "end"),
+        *("members", "selection", "waiters"),
     )
 
-    def __init__(self, view: View, rings: Rings) -> None:
-        self.view = view
-        self._rings = rings
+    def __init__(self, selection: Selection, rings: RingBudget) -> None:
+        self.selection = selection
+        self._budget = rings
         self.members = 0
         self.waiters: set[asyncio.Future[None]] = set()
         """The members that have sent everything."""
@@ -100,7 +100,7 @@ class Group:
         """Let go of the older half; who has not sent it reads the store again."""
         self._drop((len(self._frames) + 1) // 2)
 
-    def let_go(self) -> None:
+    def trim(self) -> None:
         """Forget what every member has sent; call before frames are added, and when the last member has left."""
         if self._frames and len(self.waiters) == self.members:
             self._drop(len(self._frames))
@@ -136,7 +136,7 @@ class Group:
         self._base += count
 
     def _resize(self, change: int) -> None:
-        self._rings.resized(self, self.cost, self.cost + change)
+        self._budget.resized(self, self.cost, self.cost + change)
         self.cost += change
 
 

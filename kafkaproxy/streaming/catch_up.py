@@ -13,7 +13,7 @@ from typing import Any, Final
 from kafkaproxy.core.eventids import make_event_id
 from kafkaproxy.core.progress import Encoder
 from kafkaproxy.core.sse import gap_frame
-from kafkaproxy.streaming.broadcast import View, frame_of
+from kafkaproxy.streaming.broadcast import Selection, frame_of
 from kafkaproxy.streaming.pages import Page
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.cluster import ClusterWorker
@@ -30,10 +30,12 @@ _AGAIN_SECONDS: Final = 0.5
 
 
 class Cursor:
-    """One stream's place. ``view`` decides which frames it gets."""
+    """One stream's place. ``selection`` decides which frames it gets."""
 
-    def __init__(self, cluster: ClusterWorker, topic: str, topic_id: bytes, position: Mapping[int, int], view: View) -> None:
-        self.view = view
+    def __init__(
+        self, cluster: ClusterWorker, topic: str, topic_id: bytes, position: Mapping[int, int], selection: Selection
+    ) -> None:
+        self.selection = selection
         self._cluster = cluster
         self._topic = topic
         self._topic_id = topic_id
@@ -86,7 +88,7 @@ class Cursor:
             return gap
         if self._position[partition] >= progress.next_offset:  # it is being read anew, and has yet to come this far
             return None
-        key = (self.view, partition, target, self.position)
+        key = (self.selection, partition, target, self.position)
         page = tail.pages.get(key)
         if page is None:
             if self._position[partition] < progress.complete_from:
@@ -134,7 +136,7 @@ class Cursor:
 
     def _gap(self, lost: list[dict[str, Any]]) -> bytes:
         self.told = self.position
-        return gap_frame(make_event_id(self.told, None, None, keyed=self.view[1].keyed), {"lost": lost})
+        return gap_frame(make_event_id(self.told, None, None, keyed=self.selection[1].keyed), {"lost": lost})
 
     def _from_store(self, partition: int, target: int) -> Page | None:
         """Read a page; None where the store let go of records of it meanwhile, or began to read them anew."""
@@ -148,7 +150,7 @@ class Cursor:
         return Page(b"", -1, "") if batch is None else self._page(*batch)
 
     def _page(self, records: list[Record], reached: int) -> Page:
-        filters, framing = self.view
+        filters, framing = self.selection
         encoder = self._encoder.copy()
         frames: list[bytes] = []
         position = ""

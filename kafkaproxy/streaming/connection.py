@@ -18,7 +18,7 @@ from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.http.problems import Fields
 from kafkaproxy.http.request import Request, Send
 from kafkaproxy.streaming.authorization import Authorized
-from kafkaproxy.streaming.broadcast import Group, View
+from kafkaproxy.streaming.broadcast import BroadcastRing, Selection
 from kafkaproxy.streaming.catch_up import Cursor
 from kafkaproxy.streaming.registry import retry_ms
 from kafkaproxy.streaming.start_position import Start
@@ -56,14 +56,14 @@ class OpenStream:
         cluster: ClusterWorker,
         state: TopicState,
         start: Start,
-        view: View,
+        selection: Selection,
     ) -> None:
         self._request = request
         self._send = send
         self._settings = settings
         self._cluster = cluster
         self._topic = state
-        self._cursor = Cursor(cluster, state.name, state.key, start.position, view)
+        self._cursor = Cursor(cluster, state.name, state.key, start.position, selection)
         self._position = self._cursor.position
         """The progress after what was sent, and after what the filters held back since."""
         self._told = self._position
@@ -181,30 +181,30 @@ class OpenStream:
 
     async def _walk(self, tail: StreamTail) -> None:
         """Walk the ring until it ends, or has moved on under us."""
-        group = tail.join(self._cursor.view)
+        ring = tail.join(self._cursor.selection)
         try:
-            await self._walk_ring(group, tail)
+            await self._walk_ring(ring, tail)
         finally:
             self._unpark()
-            tail.leave(group)
+            tail.leave(ring)
 
-    async def _walk_ring(self, group: Group, tail: StreamTail) -> None:
+    async def _walk_ring(self, ring: BroadcastRing, tail: StreamTail) -> None:
         """Every delivery passes here: what may be left out is left out."""
-        sequence = group.end
+        sequence = ring.end
         while not self._ended and (self._authorization is None or await self._may_go_on()):
-            if sequence < group.end:
-                piece = group.since(sequence)
+            if sequence < ring.end:
+                piece = ring.since(sequence)
                 if piece is None:
                     return
                 frames, sequence, self._position = piece
                 self._told = self._position
                 await self._write(frames)
-            elif group.closed:
+            elif ring.closed:
                 return
             elif self._is_beat:
                 await self._beat(tail.position)
             else:
-                await self._park(group.waiters)
+                await self._park(ring.waiters)
 
     async def _beat(self, position: str) -> None:
         await self._write(self._heartbeat(position))
@@ -219,7 +219,7 @@ class OpenStream:
 
     def _event_id(self) -> str:
         """Return the id of the position, as of a record without key and etag."""
-        return make_event_id(self._position, None, None, keyed=self._cursor.view[1].keyed)
+        return make_event_id(self._position, None, None, keyed=self._cursor.selection[1].keyed)
 
     async def _wait_in(self, waiters: set[asyncio.Future[None]]) -> None:
         try:

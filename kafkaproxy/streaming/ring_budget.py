@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-__all__ = ["Ring", "Rings"]
+__all__ = ["Ring", "RingBudget"]
 
 _BYTES: Final = 64 << 20
 
@@ -17,7 +17,7 @@ class Ring(Protocol):
         ...
 
 
-class Rings:
+class RingBudget:
     """Keeps account of rings by the power of two of their size, so that one of the largest is found without looking at all."""
 
     __slots__ = ("_by_size", "_limit", "size")

@@ -1,7 +1,7 @@
 """The live end of a topic, for streams: read and decoded once for a process, framed once for each way of framing.
 
-Streams that filter alike share a :class:`Group` and walk its ring of frames, each at its own pace. A stream that falls behind
-the ring is a cursor in the store again (:mod:`kafkaproxy.streaming.catch_up`); nothing is queued for it.
+Streams with the same selection share a :class:`BroadcastRing` and walk its frames, each at its own pace. A stream that falls
+behind the ring reads the store again (:mod:`kafkaproxy.streaming.catch_up`); nothing is queued for it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafkaproxy.core.progress import Encoder
-from kafkaproxy.streaming.broadcast import Framing, Group, View, frame_of, release
+from kafkaproxy.streaming.broadcast import BroadcastRing, Framing, Selection, frame_of, release
 from kafkaproxy.streaming.pages import Pages
-from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.streaming.ring_budget import RingBudget
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.filters import FilterIndex
 from kafkaproxy.worker.notify.hub import in_turn
@@ -38,43 +38,43 @@ class StreamTail:
         """The streams that wait for the end to move, without a place in a ring."""
         self._last = -1
         """The partition that was read last."""
-        self._groups: dict[View, Group] = {}
-        self._rings = Rings()
+        self._rings: dict[Selection, BroadcastRing] = {}
+        self._budget = RingBudget()
         self._begin(topic_id, positions)
 
     def _begin(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
         self.topic_id = topic_id
         self.positions = dict(positions)
-        """Partition → next offset: everything before is in the groups' rings, or was never needed there."""
+        """Partition → next offset: everything before is in the rings' rings, or was never needed there."""
         self.epoch = object()
         """Replaced when offsets lose their meaning: the topic was re-created, or its log cut short."""
         self.pages = Pages()
         self._encoder = Encoder(positions)
-        self._index: FilterIndex[Group] = FilterIndex()
+        self._index: FilterIndex[BroadcastRing] = FilterIndex()
 
     @property
     def position(self) -> str:
         """The encoded progress."""
         return self._encoder.text()
 
-    def join(self, view: View) -> Group:
-        """Return the group of that view, with one member more."""
-        group = self._groups.get(view)
-        if group is None:
-            group = self._groups[view] = Group(view, self._rings)
-            self._index.add(view[0], group)
-        group.members += 1
-        return group
+    def join(self, selection: Selection) -> BroadcastRing:
+        """Return the ring of that selection, with one member more."""
+        ring = self._rings.get(selection)
+        if ring is None:
+            ring = self._rings[selection] = BroadcastRing(selection, self._budget)
+            self._index.add(selection[0], ring)
+        ring.members += 1
+        return ring
 
-    def leave(self, group: Group) -> None:
+    def leave(self, ring: BroadcastRing) -> None:
         """Give a membership back."""
-        group.members -= 1
-        if group.members:
+        ring.members -= 1
+        if ring.members:
             return
-        group.let_go()
-        if self._groups.get(group.view) is group:
-            del self._groups[group.view]
-            self._index.remove(group.view[0], group)
+        ring.trim()
+        if self._rings.get(ring.selection) is ring:
+            del self._rings[ring.selection]
+            self._index.remove(ring.selection[0], ring)
 
     def look_again(self) -> None:
         """Let those who wait without a place look again: the store has changed, though the end need not have moved."""
@@ -108,12 +108,12 @@ class StreamTail:
         self._send_back()
 
     def advance(self, store: Store, deadline: float = math.inf) -> bool:
-        """Read what is new and frame it for the groups; return True if there is more.
+        """Read what is new and frame it for the rings; return True if there is more.
 
         ``deadline``: when to stop, by the performance counter.
         """
         behind = moved = False
-        touched: set[Group] = set()
+        touched: set[BroadcastRing] = set()
         known = store.progress(self.topic_id)
         for partition in in_turn(known, self._last):
             progress = known[partition]
@@ -125,14 +125,16 @@ class StreamTail:
             if start < progress.next_offset or partition not in self.positions:
                 behind |= self._advance_partition(store, partition, start, progress, touched)
                 moved, self._last = True, partition
-        for group in touched:
-            group.wake()
+        for ring in touched:
+            ring.wake()
         if moved:
             release(self.waiters)
         return behind
 
-    def _advance_partition(self, store: Store, partition: int, start: int, known: Progress, touched: set[Group]) -> bool:
-        if not self._groups:  # nobody is here to see it; cursors read for themselves
+    def _advance_partition(
+        self, store: Store, partition: int, start: int, known: Progress, touched: set[BroadcastRing]
+    ) -> bool:
+        if not self._rings:  # nobody is here to see it; cursors read for themselves
             self._move(partition, known.next_offset)
             return False
         read = store.read_log(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
@@ -151,25 +153,25 @@ class StreamTail:
         self.positions[partition] = offset
         self._encoder.set(partition, offset)
 
-    def _frame(self, record: Record, touched: set[Group]) -> None:
+    def _frame(self, record: Record, touched: set[BroadcastRing]) -> None:
         position = ""
         frames: dict[Framing, bytes] = {}
-        groups = list(self._index.find(record))
-        for group in groups:
-            if group not in touched:
-                touched.add(group)
-                group.let_go()
+        rings = list(self._index.find(record))
+        for ring in rings:
+            if ring not in touched:
+                touched.add(ring)
+                ring.trim()
             position = position or self._encoder.text()
-            framing = group.view[1]
+            framing = ring.selection[1]
             if framing not in frames:
                 frames[framing] = frame_of(record, position, framing)
-            group.append(frames[framing], position, len(groups))
-        self._rings.make_room()
+            ring.append(frames[framing], position, len(rings))
+        self._budget.make_room()
 
     def _send_back(self) -> None:
         """Close the rings: every stream reads on as a cursor from where it is."""
-        groups, self._groups = self._groups, {}
+        rings, self._rings = self._rings, {}
         self._index = FilterIndex()
-        for group in groups.values():
-            group.close()
+        for ring in rings.values():
+            ring.close()
         release(self.waiters)

@@ -18,7 +18,7 @@ from typing import Final
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.ingest.coordinator import Ingest
 from kafkaproxy.worker.kafka.client import Limits, admin_config, check_client, consumer_config
-from kafkaproxy.worker.kafka.history_reader import History
+from kafkaproxy.worker.kafka.history_reader import HistoryReader
 from kafkaproxy.worker.kafka.mailbox import Sent
 from kafkaproxy.worker.kafka.mock_cluster import embedded_servers
 from kafkaproxy.worker.kafka.offsets import LogOffsets
@@ -77,7 +77,7 @@ class ClusterWorker:
         """Topic → an object that is replaced with every change; what was read under a stamp holds while it is there."""
         self._stamped: dict[str, object] = {}
         self.offsets = LogOffsets(admin_config(config, self.servers), embedded=config.embedded)
-        self.history = History(consumer_config(config, self.servers))
+        self.history = HistoryReader(consumer_config(config, self.servers))
         self._looked = -_LOOK_SECONDS
         """When another process was last asked to look at the topics."""
         self._closed = threading.Event()
@@ -97,7 +97,7 @@ class ClusterWorker:
     def _new_ingest(self) -> Ingest | None:
         if not self._may_ingest:
             return None
-        return Ingest(self.config, self.servers, self.store, self.limits, self._committed, self._offer)
+        return Ingest(self.config, self.servers, self.store, self.limits, self._committed, self._dispatch_early)
 
     def start(self) -> None:
         """Start the threads."""
@@ -250,7 +250,7 @@ class ClusterWorker:
         now = time.time()
         if now - self._asked.get((name, role), 0) >= min(_WANT_SECONDS, self.limits.topic_idle / 3):
             self._asked[name, role] = now
-            self._errands.submit(lambda store: store.want(name, frozenset({role}), now))
+            self._errands.submit(lambda store: store.note_interest(name, frozenset({role}), now))
 
     def holds(self, state: TopicState) -> bool:
         """Whether what was just read of a topic can be believed: nobody began to drop it, or to read it anew, meanwhile."""
@@ -337,9 +337,9 @@ class ClusterWorker:
         now = time.time()
         if now - self._asked.get((name, role), 0) < min(_WANT_SECONDS, self.limits.topic_idle / 3):
             return
-        if (name, role) not in self._asked and len(self.store.wanted()) >= self.limits.max_topics:
+        if (name, role) not in self._asked and len(self.store.interest()) >= self.limits.max_topics:
             raise TopicUnavailable(Unavailable.TOO_MANY_TOPICS)
-        await asyncio.wrap_future(self._errands.submit(lambda store: store.want(name, frozenset({role}), now)))
+        await asyncio.wrap_future(self._errands.submit(lambda store: store.note_interest(name, frozenset({role}), now)))
         if len(self._asked) > 4 * self.limits.max_topics:
             self._asked.clear()
         self._asked[name, role] = now
@@ -397,11 +397,11 @@ class ClusterWorker:
 
     # Waking
 
-    def _offer(self, topic: str, records: Sequence[Record]) -> None:
+    def _dispatch_early(self, topic: str, records: Sequence[Record]) -> None:
         """Hand replies to who waits here, without the way through the store; called by the writer's thread."""
         for hub in self._hubs.values():
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                hub.offer(topic, records)
+                hub.dispatch_early(topic, records)
 
     def _committed(self) -> None:
         """Tell this process and the others that the store has more; called by the writer's thread."""

@@ -271,7 +271,7 @@ async def _import_uploaded_over_a_change_by_hand(chain: Chain, folder: Path) -> 
 
 
 async def _read_the_history(chain: Chain) -> None:
-    await chain.follow("History")
+    await chain.follow("HistoryReader")
     history = chain.page.locator("#change-history")
     changed = ("Changed Value for override", "Changed by an import of a zilla.yaml: overrides.")
     for said in ("Imported from a zilla.yaml", "Tried PUT /chain/7 as token", *changed):

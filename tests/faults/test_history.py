@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kafkaproxy.streaming.connection import OpenStream
-from kafkaproxy.worker.kafka.history_reader import _READERS, History
+from kafkaproxy.worker.kafka.history_reader import _READERS, HistoryReader
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
 from tests.exchange import until
@@ -24,7 +24,7 @@ from tests.streams import asgi_stream
 class Gate:
     """Stands between streams and the readers of Kafka, closed."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: HistoryReader) -> None:
         self.asked = 0
         self._open = threading.Event()
         self._read = history._read

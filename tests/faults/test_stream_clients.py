@@ -177,7 +177,7 @@ async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
         await asyncio.gather(*(s.more() for s in streams))
         (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
         tail = following.follower
-        await until(lambda: sum(len(group.waiters) for group in tail._groups.values()) == len(paths))
+        await until(lambda: sum(len(ring.waiters) for ring in tail._rings.values()) == len(paths))
         monkeypatch.setattr(RecordFilter, "matches", counting)
         kinds = [("kind", "odd")], [("kind", "even")]
         kafka.produce_many(name, [{"value": str(n), "key": f"k{n}", "headers": kinds[n % 2], "partition": 0} for n in range(4)])
@@ -220,16 +220,16 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
         await other.more()
         (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
         tail = following.follower
-        await until(lambda: len(tail._groups) == 1)
-        (group,) = tail._groups.values()
+        await until(lambda: len(tail._rings) == 1)
+        (ring,) = tail._rings.values()
         for number in range(200):
-            await until(lambda: len(group.waiters) == 2)  # they have sent what there is
+            await until(lambda: len(ring.waiters) == 2)  # they have sent what there is
             kafka.produce(name, str(number))
             for s in (one, other):
                 assert (await s.next()).data == str(number)
-        assert list(tail._groups.values()) == [group]
-        assert len(group._frames) <= 2
-        assert group.end == 200
+        assert list(tail._rings.values()) == [ring]
+        assert len(ring._frames) <= 2
+        assert ring.end == 200
 
 
 async def test_there_is_a_limit_for_streams(begin: Callable[..., Proxy]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.worker.ingest.metadata_poller import Watcher
+from kafkaproxy.worker.ingest.metadata_poller import MetadataPoller
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
@@ -54,7 +54,7 @@ class Held:
         self._go_on.clear()
         self.begun.clear()
 
-    def let_go(self) -> None:
+    def trim(self) -> None:
         self._go_on.set()
 
 
@@ -62,7 +62,7 @@ class Held:
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     made = Held(monkeypatch)
     yield made
-    made.let_go()
+    made.trim()
 
 
 def routes(kafka: Cluster, topic: str, policy: str | None = None) -> Configuration:
@@ -90,7 +90,7 @@ async def test_a_stream_that_lags_misses_nothing_of_a_topic_that_is_read_anew(
         while not await lags.is_quiet():  # as far as it gets with what the store still, or again, has
             behind += lags.arrived()
         assert len(behind) < COUNT
-        held.let_go()
+        held.trim()
         behind += await read_to_end(lags, kafka, name)
         kafka.produce_many(name, numbered(2, COUNT))
         behind += await read_to_end(lags, kafka, name)
@@ -130,7 +130,7 @@ async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
         ingest = proxy.runtime.worker.cluster("default").ingest
         assert ingest is not None
         with monkeypatch.context() as not_yet:
-            not_yet.setattr(Watcher, "kick", lambda _: None)
+            not_yet.setattr(MetadataPoller, "kick", lambda _: None)
             await asyncio.to_thread(broken_kafka.kill)
             cut_short(broken_kafka, name, 20)
             await asyncio.to_thread(broken_kafka.start)

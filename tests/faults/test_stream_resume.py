@@ -328,7 +328,7 @@ async def test_a_topic_that_only_its_stream_asked_for_is_followed_for_as_long(
     async with opened(proxy, f"/any/{name}") as s:
         begun = time.time()
         # The stream has been open for longer than an idle topic is followed, and notes that it uses it.
-        await until(lambda: cluster.store.wanted()[name]["used"] > begun + 4)
+        await until(lambda: cluster.store.interest()[name]["used"] > begun + 4)
         kafka.produce(name, "1")
         assert await collect(s, 1) == [1]
     await until(lambda: name not in cluster.topics())

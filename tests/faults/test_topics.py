@@ -150,8 +150,8 @@ async def test_a_topic_that_only_requests_name_is_kept_while_it_is_used(
     proxy = start(configuration(kafka.bootstrap, routes))
     store = proxy.runtime.worker.cluster("default").store
     assert (await get(proxy, f"/any/{name}/a")).status_code == 200
-    first = store.wanted()[name]["used"]
-    while (used := store.wanted()[name]["used"]) < first + 4:  # for longer than an idle topic is followed
+    first = store.interest()[name]["used"]
+    while (used := store.interest()[name]["used"]) < first + 4:  # for longer than an idle topic is followed
         assert name in store.topics(), f"it was dropped {time.time() - used} s after it was used last"
         assert (await get(proxy, f"/any/{name}/a")).status_code == 200
         await asyncio.sleep(0.1)

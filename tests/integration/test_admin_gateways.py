@@ -246,8 +246,9 @@ def test_a_configuration_that_does_not_load_is_told_on_every_list(site: Site, mo
 def test_those_who_may_only_look_see_every_page(shop: models.Gateway, model: str, page: str) -> None:
     clerk = Site([f"view_{name}" for name in ("gateway", "entry", "route", "cluster", "guard", "condition", "accesscontrol")])
     entry = shop.ensure_entry()
-    rows: dict[str, Any] = {"gateway": shop, "entry": entry, "route": entry.routes.first(), "cluster": shop.cluster}
-    args = [rows.get(model, shop.guard).pk] if page == "change" else []
+    rows: dict[str, Any] = {"gateway": shop, "entry": entry, "route": entry.routes.get(name="put"), "cluster": shop.cluster}
+    rows["guard"] = shop.guard
+    args = [rows[model].pk] if page == "change" else []
     response = clerk.get(model, page, *args)
     assert response.status_code == 200
     assert 'name="_save"' not in response.content.decode()

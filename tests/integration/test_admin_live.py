@@ -45,7 +45,7 @@ def proxy(kafka: Cluster, topic: TopicFactory, tmp_path: Path, monkeypatch: pyte
     made.close()
 
 
-async def _watcher(*permissions: str) -> AsyncClient:
+async def _poller(*permissions: str) -> AsyncClient:
     user = await User.objects.acreate(username="watcher", is_staff=True)
     await user.user_permissions.aset([each async for each in Permission.objects.filter(codename__in=permissions)])
     client = AsyncClient()
@@ -70,7 +70,7 @@ def test_without_asgi_the_page_asks_instead_of_listening() -> None:
 @pytest.mark.django_db(transaction=True)
 async def test_events_tell_what_happens(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_SECONDS", 0.01)
-    client = await _watcher("watch_gateway")
+    client = await _poller("watch_gateway")
     assert (await proxy.request("GET", "/items/1")).status_code == 404
     response: Any = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
     assert (response.status_code, response["content-type"]) == (200, "text/event-stream")
@@ -111,7 +111,7 @@ async def test_no_database_connection_is_held(proxy: Proxy, monkeypatch: pytest.
     from asgiref.sync import sync_to_async
 
     monkeypatch.setattr(live, "_SECONDS", 0.01)
-    client = await _watcher("watch_gateway")
+    client = await _poller("watch_gateway")
     response: Any = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
     events = aiter(response.streaming_content)
     for _ in range(3):
@@ -124,7 +124,7 @@ async def test_no_database_connection_is_held(proxy: Proxy, monkeypatch: pytest.
 @pytest.mark.django_db(transaction=True)
 async def test_a_page_has_to_come_back_and_is_looked_at_again(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_LONGEST", 0.0)
-    client = await _watcher("watch_gateway")
+    client = await _poller("watch_gateway")
     url = reverse("admin:kafkaproxy_gateway_live_events")
     response: Any = await client.get(url)
     assert [each async for each in response.streaming_content] == [b"retry: 1000\n\n"]

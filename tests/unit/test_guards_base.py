@@ -11,7 +11,7 @@ from kafkaproxy import guard_kinds
 from kafkaproxy.guard_kinds import check_guard, kinds
 from kafkaproxy.guards.base import Guards, register
 from kafkaproxy.guards.options import OptionError
-from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
+from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.models import Guard
 from kafkaproxy.routing.table import Credentials, GuardConfig
@@ -146,4 +146,4 @@ def test_principals_remember_who_was_looked_up() -> None:
     assert found.get("missing") is None
     assert found["g"] is who
     assert found.asked == {"g", "missing"}
-    assert len(NOBODY) == 0
+    assert len(ANONYMOUS) == 0

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import KeysUnavailable, VerificationKey, read_key
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import Verified
+from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.routing.table import GuardConfig
 from tests.tokens import AUDIENCE, ISSUER, NOW, claims, jwk, options, sign, token
 
@@ -235,7 +235,7 @@ class TestWhatIsKept:
         assert len(guard._verified) == 0
 
     def test_the_cache_is_bounded_and_holds_no_credential(self) -> None:
-        cache: Verified[int] = Verified(most=3)
+        cache: CredentialCache[int] = CredentialCache(most=3)
         for number in range(10):
             cache.keep(f"credential-{number}", number, NOW + 1)
         assert len(cache) == 3

@@ -123,7 +123,7 @@ def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, wri
         assert used_bytes(txn, store) < LIMIT * 17 // 16
     for _ in range(200):
         writer.put_states(states)
-        store.want("another", frozenset({FETCH}), 1.0)
+        store.note_interest("another", frozenset({FETCH}), 1.0)
     before = held(store, states[0])
     trim(writer, states[0], 0, 10_000)
     assert held(store, states[0]) < before

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kafkaproxy.core import progress
 from kafkaproxy.streaming import broadcast as group_module
-from kafkaproxy.streaming.broadcast import Framing, Group
+from kafkaproxy.streaming.broadcast import BroadcastRing, Framing
 from kafkaproxy.streaming.pages import Page, Pages
-from kafkaproxy.streaming.ring_budget import Rings
+from kafkaproxy.streaming.ring_budget import RingBudget
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
 from kafkaproxy.worker.store.reader import Store, TopicState
@@ -68,15 +68,15 @@ def test_an_index_that_is_emptied_holds_nothing() -> None:
 # The ring
 
 
-def ring(count: int, size: int = 10) -> Group:
-    group = Group(((), PLAIN), Rings())
+def ring(count: int, size: int = 10) -> BroadcastRing:
+    group = BroadcastRing(((), PLAIN), RingBudget())
     group.members = 1
     for number in range(count):
         group.append(b"%0*d" % (size, number), str(number))
     return group
 
 
-def walk(group: Group, sequence: int) -> tuple[bytes, int, str] | None:
+def walk(group: BroadcastRing, sequence: int) -> tuple[bytes, int, str] | None:
     """Everything from a sequence number on, in as many pieces as it takes."""
     frames, position = b"", ""
     while sequence < group.end:
@@ -122,11 +122,11 @@ def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -
 
 async def test_what_every_member_has_sent_is_let_go_of() -> None:
     group = ring(5)
-    group.let_go()
+    group.trim()
     assert len(group._frames) == 5  # its only member is not waiting: it may have something to send yet
     waiter = asyncio.get_running_loop().create_future()
     group.waiters.add(waiter)
-    group.let_go()
+    group.trim()
     assert (group._frames, group._bytes, group.end) == ([], 0, 5)
     group.append(b"x", "5")
     assert walk(group, 5) == (b"x", 6, "5")
@@ -138,9 +138,9 @@ async def test_what_every_member_has_sent_is_let_go_of() -> None:
 # All rings
 
 
-def rings_of(limit: int, count: int) -> tuple[Rings, list[Group]]:
-    rings = Rings(limit)
-    groups = [Group(((RecordFilter(b"%d" % number, ()),), PLAIN), rings) for number in range(count)]
+def rings_of(limit: int, count: int) -> tuple[RingBudget, list[BroadcastRing]]:
+    rings = RingBudget(limit)
+    groups = [BroadcastRing(((RecordFilter(b"%d" % number, ()),), PLAIN), rings) for number in range(count)]
     for group in groups:
         group.members = 1  # which sends nothing
     return rings, groups
@@ -158,7 +158,7 @@ def test_rings_hold_no_more_than_their_limit_together(steps: list[tuple[int, int
         assert all(group.cost == sum(group._costs) for group in groups)
     for group in groups:
         group.members = 0
-        group.let_go()
+        group.trim()
     assert (rings.size, [each for each in rings._by_size if each]) == (0, [])
 
 
@@ -270,7 +270,7 @@ def write(writer: StoreWriter, partition: int, *offsets: int) -> None:
     writer.apply({"t": Batch(records, {})}, {"t": STATE})
 
 
-def data_of(group: Group, sequence: int = 0) -> list[str]:
+def data_of(group: BroadcastRing, sequence: int = 0) -> list[str]:
     walked = walk(group, sequence)
     assert walked is not None
     return [event.data for event in parse_events(walked[0])]
@@ -299,17 +299,17 @@ def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreW
 
 def test_members_who_do_not_read_hold_no_more_than_the_limit_however_they_filter(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
-    tail._rings = Rings(2_000)
+    tail._budget = RingBudget(2_000)
     groups = [tail.join(((RecordFilter(key, ()),), PLAIN)) for key in (b"k0", b"k1", b"none")]
     write(writer, 0, *range(100))
     while tail.advance(store):
         pass
-    assert sum(group.cost for group in groups) == tail._rings.size <= 2_000
+    assert sum(group.cost for group in groups) == tail._budget.size <= 2_000
     assert [group.since(0) is None for group in groups[:2]] == [True, True]
     assert [group.end for group in groups] == [50, 50, 0]
     for group in groups:
         tail.leave(group)
-    assert tail._rings.size == 0
+    assert tail._budget.size == 0
 
 
 def test_a_long_step_is_made_in_parts(store: Store, writer: StoreWriter) -> None:

@@ -361,12 +361,12 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
 
 
 def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: StoreWriter) -> None:
-    store.want("t", frozenset({Role.FETCH}), 1.0)
-    store.want("t", frozenset({Role.REPLY}), 2.0)
-    store.want("u", frozenset({Role.STREAM}), 3.0)
-    assert store.wanted() == {"t": {"roles": ["fetch", "reply"], "used": 2.0}, "u": {"roles": ["stream"], "used": 3.0}}
-    writer.forget_wanted(["t", "unknown"])
-    assert list(store.wanted()) == ["u"]
+    store.note_interest("t", frozenset({Role.FETCH}), 1.0)
+    store.note_interest("t", frozenset({Role.REPLY}), 2.0)
+    store.note_interest("u", frozenset({Role.STREAM}), 3.0)
+    assert store.interest() == {"t": {"roles": ["fetch", "reply"], "used": 2.0}, "u": {"roles": ["stream"], "used": 3.0}}
+    writer.forget_interest(["t", "unknown"])
+    assert list(store.interest()) == ["u"]
 
 
 def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter) -> None:

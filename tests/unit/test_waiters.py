@@ -1,4 +1,4 @@
-"""Who waits for a reply: offered before it is stored or found in the store, always the one that the index has."""
+"""Who waits for a reply: dispatched before it is stored or found in the store, always the one that the index has."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Host:
     def another_process(self) -> Hub:
         return Hub(asyncio.get_running_loop(), self.store, lambda: {TOPIC: self.state}, frozenset({HEADER}), 1)
 
-    def expect(self, correlation: str, *, eager: bool, hub: Hub | None = None) -> asyncio.Future[Record]:
-        return self._open.enter_context((hub or self.hub).reply(TOPIC, correlation.encode(), eager=eager))
+    def expect(self, correlation: str, *, early: bool, hub: Hub | None = None) -> asyncio.Future[Record]:
+        return self._open.enter_context((hub or self.hub).reply(TOPIC, correlation.encode(), early=early))
 
     def store_(self, *records: Record) -> None:
         self.writer.apply({TOPIC: Batch(list(records), {})}, {TOPIC: self.state})
@@ -57,9 +57,9 @@ class Host:
     def leave(self) -> None:
         self._open.close()
 
-    async def offer(self, *records: Record) -> None:
+    async def dispatch_early(self, *records: Record) -> None:
         """Offer as the writer does: from a thread of its own."""
-        thread = threading.Thread(target=self.hub.offer, args=(TOPIC, records))
+        thread = threading.Thread(target=self.hub.dispatch_early, args=(TOPIC, records))
         thread.start()
         thread.join()
         await asyncio.sleep(0)
@@ -95,8 +95,8 @@ def _closed(host: Host) -> Iterator[None]:
 
 
 async def test_an_offer_is_taken_before_it_is_stored(host: Host) -> None:
-    sync, poller = host.expect("a", eager=True), host.expect("a", eager=False)
-    await host.offer(reply(0, 0, "a"))
+    sync, poller = host.expect("a", early=True), host.expect("a", early=False)
+    await host.dispatch_early(reply(0, 0, "a"))
     assert (sync.result(), poller.done()) == (reply(0, 0, "a"), False)
     host.store_(reply(0, 0, "a"))
     await host.wake()
@@ -104,19 +104,19 @@ async def test_an_offer_is_taken_before_it_is_stored(host: Host) -> None:
 
 
 async def test_what_was_offered_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    last, starts = host.expect("last", eager=True), host.reading(monkeypatch)
-    await host.offer(reply(0, 0), reply(0, 1), reply(1, 0))
-    await host.offer(reply(0, 2))
-    host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(0, 2), reply(0, 3, "last"))  # the last was never offered
+    last, starts = host.expect("last", early=True), host.reading(monkeypatch)
+    await host.dispatch_early(reply(0, 0), reply(0, 1), reply(1, 0))
+    await host.dispatch_early(reply(0, 2))
+    host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(0, 2), reply(0, 3, "last"))  # the last was never dispatched
     await host.wake()
     assert starts == [(0, 3), (1, 1)]
     assert last.result() == reply(0, 3, "last")
 
 
 async def test_who_begins_to_wait_between_the_offer_and_the_store_is_served(host: Host) -> None:
-    host.expect("another", eager=True)
-    await host.offer(reply(0, 0, "a"), reply(1, 0, "b"))
-    poller, late = host.expect("a", eager=False), host.expect("b", eager=True)
+    host.expect("another", early=True)
+    await host.dispatch_early(reply(0, 0, "a"), reply(1, 0, "b"))
+    poller, late = host.expect("a", early=False), host.expect("b", early=True)
     host.store_(reply(0, 0, "a"), reply(1, 0, "b"))
     await host.wake()
     assert (poller.result(), late.result()) == (reply(0, 0, "a"), reply(1, 0, "b"))
@@ -124,29 +124,29 @@ async def test_who_begins_to_wait_between_the_offer_and_the_store_is_served(host
 
 @pytest.mark.parametrize("before", [0, 1], ids=["at the start", "later"])
 async def test_records_that_were_not_offered_are_found_between_those_that_were(host: Host, before: int) -> None:
-    host.expect("another", eager=True)
+    host.expect("another", early=True)
     host.store_(*(reply(0, offset) for offset in range(before)))
     await host.wake()
-    missed = host.expect("missed", eager=True)
+    missed = host.expect("missed", early=True)
     for offset in range(before):
-        await host.offer(reply(0, offset))
-    await host.offer(reply(0, before + 1))
+        await host.dispatch_early(reply(0, offset))
+    await host.dispatch_early(reply(0, before + 1))
     host.store_(reply(0, before, "missed"), reply(0, before + 1))
     await host.wake()
     assert missed.result() == reply(0, before, "missed")
 
 
 async def test_an_offer_in_one_partition_hides_nothing_of_another(host: Host) -> None:
-    waiting = host.expect("a", eager=True)
-    await host.offer(reply(0, 0), reply(0, 1))
+    waiting = host.expect("a", early=True)
+    await host.dispatch_early(reply(0, 0), reply(0, 1))
     host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(1, 1, "a"))
     await host.wake()
     assert waiting.result() == reply(1, 1, "a")
 
 
 async def test_an_offer_of_a_topic_that_was_recreated_hides_nothing_of_the_new_one(host: Host) -> None:
-    waiting = host.expect("a", eager=True)
-    await host.offer(reply(0, 0), reply(0, 1))
+    waiting = host.expect("a", early=True)
+    await host.dispatch_early(reply(0, 0), reply(0, 1))
     host.change(replace(host.state, id=IDS[1]))
     host.writer.start(host.state, {0: 0, 1: 0}, {})
     host.store_(reply(0, 0, "a"))
@@ -155,8 +155,8 @@ async def test_an_offer_of_a_topic_that_was_recreated_hides_nothing_of_the_new_o
 
 
 async def test_an_offer_of_a_log_that_was_cut_short_hides_nothing_of_what_is_written_then(host: Host) -> None:
-    waiting = host.expect("a", eager=True)
-    await host.offer(reply(0, 0), reply(0, 1), reply(0, 2))
+    waiting = host.expect("a", early=True)
+    await host.dispatch_early(reply(0, 0), reply(0, 1), reply(0, 2))
     host.store_(reply(0, 0), reply(0, 1), reply(0, 2))
     await host.wake()
     host.writer.drop_data(host.state.key)
@@ -169,15 +169,15 @@ async def test_an_offer_of_a_log_that_was_cut_short_hides_nothing_of_what_is_wri
 
 async def test_a_process_that_is_not_the_writer_finds_everything_in_the_store(host: Host) -> None:
     host.hub = host.another_process()
-    waiting = [host.expect(f"{partition}/{offset}", eager=True) for partition in range(2) for offset in range(3)]
+    waiting = [host.expect(f"{partition}/{offset}", early=True) for partition in range(2) for offset in range(3)]
     host.store_(*(reply(partition, offset) for partition in range(2) for offset in range(3)))
     await host.wake()
     assert [each.result().value for each in waiting] == [b"0/0", b"0/1", b"0/2", b"1/0", b"1/1", b"1/2"]
 
 
-@pytest.mark.parametrize("eager", [True, False])
-async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: Host, eager: bool) -> None:
-    waiting = host.expect("a", eager=eager)
+@pytest.mark.parametrize("early", [True, False])
+async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: Host, early: bool) -> None:
+    waiting = host.expect("a", early=early)
     host.store_(reply(1, 0, "a"))  # the first that this host has read, though not in the first partition
     host.store_(reply(0, 0, "a"))
     await host.wake()
@@ -185,10 +185,10 @@ async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: H
     assert waiting.result() == again == reply(1, 0, "a")
 
 
-@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("reason", [Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL])
-async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, eager: bool, reason: Unavailable) -> None:
-    waiting = host.expect("a", eager=eager)
+async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, early: bool, reason: Unavailable) -> None:
+    waiting = host.expect("a", early=early)
     host.change(replace(host.state, ready=False, error=str(reason)))
     with pytest.raises(TopicUnavailable, match=reason):
         await asyncio.wait_for(waiting, 5)
@@ -196,7 +196,7 @@ async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, ea
 
 @pytest.mark.parametrize("reason", [Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET])
 async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailable) -> None:
-    waiting = host.expect("a", eager=False)
+    waiting = host.expect("a", early=False)
     host.change(replace(host.state, ready=False, error=str(reason)))
     host.change(replace(host.state, ready=True, error=""))
     host.store_(reply(0, 0, "a"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kafkaproxy.worker.ingest.topic_interest import wanted_topics
+from kafkaproxy.worker.ingest.topic_interest import topic_interest
 from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.store.reader import Store
 from kafkaproxy.worker.store.writer import StoreWriter
@@ -32,8 +32,8 @@ def test_a_reply_topic_is_kept_for_as_long_as_a_request_may_wait(
 ) -> None:
     store = Store(tmp_path, 64 << 20)
     limits = Limits(store_dir=tmp_path, topic_idle=IDLE, max_wait=LONGEST_WAIT)
-    store.want("t", frozenset(roles), time.time() - unused)
-    wanted = wanted_topics({}, store, StoreWriter(store, frozenset()), limits)
+    store.note_interest("t", frozenset(roles), time.time() - unused)
+    wanted = topic_interest({}, store, StoreWriter(store, frozenset()), limits)
     assert wanted == ({"t": roles} if kept else {})
-    assert list(store.wanted()) == list(wanted)
+    assert list(store.interest()) == list(wanted)
     store.close()

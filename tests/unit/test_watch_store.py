@@ -180,7 +180,7 @@ class TestTakingOver:
             assert again.path != store.path
             assert again.topics() == {"t": TOPIC}
             assert WriterLock(again.path).acquire()
-            again.want("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
+            again.note_interest("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
             # What the frozen one does when it goes on changes nothing in the new store.
             os.kill(frozen.pid, signal.SIGCONT)
         assert again.asked_to_look() == b""
@@ -361,13 +361,13 @@ class TestErrands:
         frozen, free = Store(tmp_path / "a", 64 * MEGABYTE), Store(tmp_path / "b", 64 * MEGABYTE)
         errands = Errands(frozen)
         with frozen_writer(tmp_path / "a"):
-            first = errands.submit(lambda store: store.want("t", frozenset({Role.FETCH}), 1.0))
-            second = errands.submit(lambda store: store.want("u", frozenset({Role.FETCH}), 1.0))
+            first = errands.submit(lambda store: store.note_interest("t", frozenset({Role.FETCH}), 1.0))
+            second = errands.submit(lambda store: store.note_interest("u", frozenset({Role.FETCH}), 1.0))
             assert not first.done()
             errands.move(free)
             first.result(PATIENCE)
             second.result(PATIENCE)
-            assert set(free.wanted()) == {"t", "u"}
+            assert set(free.interest()) == {"t", "u"}
         assert errands.close(PATIENCE)
         free.close()
         frozen.close(may_be_in_use=True)

@@ -20,7 +20,7 @@ from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.core.futures import await_shared
 from kafkaproxy.guards.base import Guards
-from kafkaproxy.guards.principals import NOBODY, ClientPrincipal, Principals, Refusal
+from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
@@ -242,7 +242,7 @@ async def run_trial(running: Runtime, table: Table, asked: Asked) -> Trial:
     await _finish(work, client, asked.seconds)
     trial.milliseconds = round((time.monotonic() - began) * 1000)
     if trial.match is not None:
-        trial.topics = _topics(trial.request, trial.match, seen.get(trial.match.gateway.name, NOBODY))
+        trial.topics = _topics(trial.request, trial.match, seen.get(trial.match.gateway.name, ANONYMOUS))
     await asyncio.gather(*(_read_back(running, each) for each in trial.sent))
     return trial
 

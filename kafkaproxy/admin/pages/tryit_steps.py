@@ -9,7 +9,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from kafkaproxy.guards.principals import NOBODY, Principals, Refusal
+from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
 from kafkaproxy.routing.matching import (
     Matcher,
     RequestLine,
@@ -75,7 +75,7 @@ class Explainer:
         if not leads:
             return GatewaySteps(gateway.name, _("none of its routes has this path"))
         steps = GatewaySteps(gateway.name)
-        principals = self._seen.get(gateway.name, NOBODY)
+        principals = self._seen.get(gateway.name, ANONYMOUS)
         chosen = ""
         for entry in gateway.entries:
             told = self._entry(entry, principals, chosen)

@@ -23,14 +23,14 @@ import lmdb
 from confluent_kafka import KafkaError
 
 from kafkaproxy.worker.errors import Unavailable
-from kafkaproxy.worker.ingest.metadata_poller import TopicInfo, Watcher
+from kafkaproxy.worker.ingest.metadata_poller import MetadataPoller, TopicInfo
 from kafkaproxy.worker.ingest.reading import Reading
-from kafkaproxy.worker.ingest.topic_interest import wanted_topics
+from kafkaproxy.worker.ingest.topic_interest import topic_interest
 from kafkaproxy.worker.kafka.client import Limits, admin_config, consumer_config
 from kafkaproxy.worker.kafka.log_rate_limit import librdkafka_log
 from kafkaproxy.worker.store.capacity import is_full
 from kafkaproxy.worker.store.reader import Progress, Store, TopicState
-from kafkaproxy.worker.store.retention import Steward
+from kafkaproxy.worker.store.retention import Retention
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.store.writer_lock import WriterLock, mark
 from kafkaproxy.worker.types import ClusterConfig, Record, Role, TopicSettings
@@ -51,8 +51,9 @@ _PASSING: Final = (Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET)
 class Ingest:
     """The writer's side of a cluster.
 
-    ``offer`` is called with a reply topic's records before they are committed, ``wake`` after commits; both from threads of the
-    writer. What several threads use is guarded by one mutex, which is held for a step of a few milliseconds at the most.
+    ``dispatch_early`` is called with a reply topic's records before they are committed, ``wake`` after commits; both from
+    threads of the writer. What several threads use is guarded by one mutex, which is held for a step of a few milliseconds at
+    the most.
     """
 
     def __init__(
@@ -62,23 +63,23 @@ class Ingest:
         store: Store,
         limits: Limits,
         wake: Callable[[], None],
-        offer: Callable[[str, Sequence[Record]], None],
+        dispatch_early: Callable[[str, Sequence[Record]], None],
     ) -> None:
         self._cluster = cluster
         self._servers = servers
         self._store = store
         self._limits = limits
         self._wake = wake
-        self._offer = offer
+        self._dispatch_early = dispatch_early
         self._topics: Mapping[str, TopicSettings] = cluster.topics
         self._lock = WriterLock(store.path)
         self._writer = StoreWriter(store, cluster.correlation_headers, limits.writer_timeout)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._steward = Steward(cluster.name, store, self._budget)
+        self._retention = Retention(cluster.name, store, self._budget)
         self._reading = self._new_reading()
         self._garbage: deque[bytes] = deque()
         """Keys of topics whose data is dropped a step at a time."""
-        self._watcher: Watcher | None = None
+        self._poller: MetadataPoller | None = None
         self._refused = False
         """True if a broker did not let us in."""
         self._look = b""
@@ -104,11 +105,11 @@ class Ingest:
     def configure(self, cluster: ClusterConfig) -> None:
         """Take over the topics of a new configuration."""
         self._topics = cluster.topics
-        self._commands.put(self._rewant)
+        self._commands.put(self._compare_interest)
 
     def nudge(self) -> None:
         """Look at what requests want, now."""
-        self._commands.put(self._rewant)
+        self._commands.put(self._compare_interest)
 
     def look_again(self) -> None:
         """Ask Kafka about the topics now; from any thread. Does nothing where another process is the writer."""
@@ -116,7 +117,7 @@ class Ingest:
         self._kick()
 
     def _kick(self) -> None:
-        watcher = self._watcher
+        watcher = self._poller
         if watcher is not None:
             watcher.kick()
 
@@ -152,16 +153,16 @@ class Ingest:
         self._next_beat = 0.0
         self._beat()  # after begin(): before, what only a dead writer called ready might be served
         self._wake()
-        self._steward.begin()
+        self._retention.begin()
         self._garbage = deque(self._writer.leftovers(self._reading.states.values()))
-        self._watcher = Watcher(
+        self._poller = MetadataPoller(
             self._cluster.name,
             admin_config(self._cluster, self._servers),
             min(self._limits.metadata_interval, self._limits.retention_interval),
             lambda cluster_id, infos: self._commands.put(lambda: self._learn(cluster_id, infos)),
             embedded=self._cluster.embedded,
         )
-        self._watcher.start()
+        self._poller.start()
         next_look = 0.0
         while not self._closed.is_set():
             if time.monotonic() >= next_look:
@@ -181,8 +182,8 @@ class Ingest:
             {**consumer_config(self._cluster, self._servers), "error_cb": self._on_error},
             self._store,
             self._writer,
-            self._steward,
-            offer=self._offer,
+            self._retention,
+            dispatch_early=self._dispatch_early,
             wake=self._wake,
             kick=self._kick,
             post=self._commands.put,
@@ -190,7 +191,7 @@ class Ingest:
 
     def _look_around(self) -> None:
         """Do what is due once a second."""
-        self._rewant()
+        self._compare_interest()
         self._keep_room()
         self._reading.balance()
         # A process that was killed while it read the store would hold on to every page that was in use then.
@@ -218,16 +219,16 @@ class Ingest:
             return
 
     def _stop_clients(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
-            self._watcher = None
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
         self._reading.close()
 
     # What is wanted
 
-    def _rewant(self) -> None:
+    def _compare_interest(self) -> None:
         """Compare what configuration and requests want with what is read; look where another process asked to."""
-        if self._watcher is None:
+        if self._poller is None:
             return
         look, self._look = self._look, self._store.asked_to_look()
         if look != self._look:
@@ -241,10 +242,10 @@ class Ingest:
                 self._writer.forget(unwanted)
                 self._garbage.extend(state.key for state in unwanted if state.id)
                 self._wake()
-        self._watcher.watch(wanted)
+        self._poller.watch(wanted)
 
     def _wanted(self) -> dict[str, frozenset[Role]]:
-        return wanted_topics(self._topics, self._store, self._writer, self._limits)
+        return topic_interest(self._topics, self._store, self._writer, self._limits)
 
     def _drop_garbage(self) -> None:
         """Drop one step of what no topic refers to."""
@@ -254,16 +255,16 @@ class Ingest:
     def _keep_room(self) -> None:
         """Remove what streamed topics hold over their budget, a step at a time; resume what was stopped."""
         reading = self._reading
-        self._steward.look(len(reading.states))
+        self._retention.look(len(reading.states))
         for name, state in list(reading.states.items()):
             while reading.states.get(name) is state:
                 with reading.mutex:
-                    if not self._steward.shrink(state):
+                    if not self._retention.shrink(state):
                         break
                 self._beat()
                 self._obey(0)
         with reading.mutex:
-            resumed = self._steward.next_to_resume(reading.states)
+            resumed = self._retention.next_to_resume(reading.states)
             if resumed is not None:
                 log.info("store_has_room cluster=%s topic=%s", self._cluster.name, resumed)
                 reading.set_state(replace(reading.states[resumed], error=""))
@@ -407,7 +408,7 @@ class Ingest:
 
     def _trouble(self, name: str) -> str:
         """Return why a topic that Kafka tells of is not read; empty if it is."""
-        if name in self._steward.stopped:
+        if name in self._retention.stopped:
             return str(Unavailable.STORE_FULL)
         return str(Unavailable.NOT_AUTHORIZED) if self._reading.assignment.is_denied(name) else ""
 

@@ -19,9 +19,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import Unavailable
 
-__all__ = ["TopicInfo", "Watcher"]
+__all__ = ["MetadataPoller", "TopicInfo"]
 
-log = logging.getLogger("kafkaproxy.watcher")
+log = logging.getLogger("kafkaproxy.metadata")
 
 _COMMITTED: Final = IsolationLevel.READ_COMMITTED
 _PATIENCE: Final = 8.0
@@ -53,7 +53,7 @@ Post = Callable[[str, list[TopicInfo]], None]
 """Takes the cluster's id (empty where it does not say) and what it says of the topics."""
 
 
-class Watcher:
+class MetadataPoller:
     """Asks about the wanted topics every ``interval`` seconds, and at once when told to."""
 
     def __init__(self, cluster: str, admin_config: Mapping[str, Any], interval: float, post: Post, *, embedded: bool) -> None:
@@ -67,7 +67,7 @@ class Watcher:
         self._kick = threading.Event()
         self._down = False
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-watch-{cluster}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-metadata-{cluster}", daemon=True)
 
     def start(self) -> None:
         """Start watching."""
@@ -110,7 +110,7 @@ class Watcher:
                 self._post(cluster_id, infos)
             except Exception:
                 # Whatever it was, a watcher that died would leave the worker blind for good.
-                log.exception("watch_failed cluster=%s", self._cluster)
+                log.exception("metadata_failed cluster=%s", self._cluster)
 
     def _ask(self, admin: AdminClient, names: list[str]) -> tuple[str, list[TopicInfo]]:
         try:

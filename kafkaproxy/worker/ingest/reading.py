@@ -24,7 +24,7 @@ from kafkaproxy.worker.ingest.targets import Targets
 from kafkaproxy.worker.kafka.messages import to_record
 from kafkaproxy.worker.store.capacity import is_of_disk
 from kafkaproxy.worker.store.reader import Store, TopicState
-from kafkaproxy.worker.store.retention import Steward
+from kafkaproxy.worker.store.retention import Retention
 from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
 
@@ -52,8 +52,8 @@ ReaderName = Literal["live", "catch-up", "backfill"]
 class Reading:
     """The topics that one writer reads, from when it takes over until it stops.
 
-    ``offer`` is called with a reply topic's records before they are committed; ``wake`` after commits; ``kick`` where Kafka has
-    to be asked about topics; ``post`` with what the coordinator has to do. All may be called from readers' threads.
+    ``dispatch_early`` is called with a reply topic's records before they are committed; ``wake`` after commits; ``kick`` where
+    Kafka has to be asked about topics; ``post`` with what the coordinator has to do. All may be called from readers' threads.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Reading:
         consumer_config: Mapping[str, Any],
         store: Store,
         writer: StoreWriter,
-        steward: Steward,
+        steward: Retention,
         *,
-        offer: Callable[[str, Sequence[Record]], None],
+        dispatch_early: Callable[[str, Sequence[Record]], None],
         wake: Callable[[], None],
         kick: Callable[[], None],
         post: Callable[[Callable[[], None]], None],
@@ -78,8 +78,8 @@ class Reading:
         self._config = consumer_config
         self._store = store
         self._writer = writer
-        self._steward = steward
-        self._offer = offer
+        self._retention = steward
+        self._dispatch_early = dispatch_early
         self._wake = wake
         self._kick = kick
         self._post = post
@@ -125,7 +125,7 @@ class Reading:
         """Read a topic no longer: there is no room for it. The others go on."""
         what_to_do = "free the disk" if is_of_disk(reason) else "raise KAFKAPROXY['STORE_MAX_BYTES']"
         log.error("store_full cluster=%s topic=%s: %s", self._cluster, name, what_to_do)
-        self._steward.stop(name)
+        self._retention.stop(name)
         self.drop(name)
         self.set_state(replace(self.states[name], ready=False, error=str(Unavailable.STORE_FULL)))
 
@@ -205,7 +205,7 @@ class Reading:
                     batches.setdefault(name, Batch([], {})).note(partition, offset)
             for name, batch in batches.items():
                 if batch.records and Role.REPLY in self.states[name].roles:
-                    self._offer(name, batch.records)
+                    self._dispatch_early(name, batch.records)
             changed = bool(batches) and self._commit(batches)
             for name, partitions in misplaced.items():
                 positions = self._store.next_offsets(self.states[name].key)
@@ -246,7 +246,7 @@ class Reading:
 
     def _commit(self, batches: Mapping[str, Batch]) -> bool:
         """Write; return True if a topic became ready. Topics for which there is no room are stopped, and only those."""
-        refused = self._steward.write(self._writer.apply, batches, self.states)
+        refused = self._retention.write(self._writer.apply, batches, self.states)
         for name, reason in refused.items():
             self.stop(name, reason)
         written = {name: batch.positions() for name, batch in batches.items() if name not in refused}
@@ -306,7 +306,7 @@ class Reading:
 
     def _commit_again(self, batches: Mapping[str, Batch]) -> bool:
         """Index; return True if a topic now serves a role that was added."""
-        refused = self._steward.write(self._writer.backfill, batches, self.states)
+        refused = self._retention.write(self._writer.backfill, batches, self.states)
         for name, reason in refused.items():  # it goes on with the roles that it has, and the next look tries again
             log.error("store_full cluster=%s topic=%s: no room for an added role: %s", self._cluster, name, reason)
             self.backfills.drop(name)

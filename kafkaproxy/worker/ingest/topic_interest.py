@@ -10,19 +10,19 @@ from kafkaproxy.worker.store.reader import Store
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role, TopicSettings
 
-__all__ = ["wanted_topics"]
+__all__ = ["topic_interest"]
 
 
-def wanted_topics(
+def topic_interest(
     configured: Mapping[str, TopicSettings], store: Store, writer: StoreWriter, limits: Limits
 ) -> dict[str, frozenset[Role]]:
     """Return topic → roles; forget what requests asked for and nobody used since. For the writer's thread."""
     wanted = {name: each.roles or frozenset({Role.FETCH}) for name, each in configured.items() if each.roles or each.bootstrap}
-    asked = store.wanted()
+    asked = store.interest()
     now = time.time()
     idle = [name for name, each in asked.items() if each["used"] < now - _patience(each["roles"], limits)]
     if idle:
-        writer.forget_wanted(idle)
+        writer.forget_interest(idle)
     for name, each in asked.items():
         if name in idle or (name not in wanted and len(wanted) >= limits.max_topics):
             continue

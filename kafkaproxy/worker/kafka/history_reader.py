@@ -15,7 +15,7 @@ from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.kafka.messages import to_record
 from kafkaproxy.worker.types import Record
 
-__all__ = ["History"]
+__all__ = ["HistoryReader"]
 
 _READERS: Final = 4
 _BATCH: Final = 2000
@@ -32,7 +32,7 @@ _NOT_AHEAD: Final[Mapping[str, Any]] = {
 }
 
 
-class History:
+class HistoryReader:
     """Reads batches of partitions. Four readers of a process take turns: who reads much waits as often as it reads."""
 
     def __init__(self, consumer_config: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 The store is the truth. On a wake every followed topic is read from where this loop last was; each new record is looked up in
 dictionaries of waiters. So a wake costs the records that are new, not the requests that wait, and it does not matter which
-process of the host wrote them. Where this process is the writer, replies are offered to who waits for them even before they
+process of the host wrote them. Where this process is the writer, replies are dispatched to who waits for them even before they
 are stored.
 """
 
@@ -76,10 +76,10 @@ class _Tail:
 
     key: bytes
     positions: dict[int, int]
-    eager: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
+    early: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
     """Who takes a reply before it is stored. Other threads look into it."""
-    offered: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Partition → from which offset up to which one every record was offered to them."""
+    dispatched: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Partition → from which offset up to which one every record was dispatched to them."""
     replies: dict[bytes, set[Future[Record]]] = field(default_factory=dict)
     keys: dict[bytes, set[asyncio.Event]] = field(default_factory=dict)
     changes: set[asyncio.Event] = field(default_factory=set)
@@ -88,25 +88,25 @@ class _Tail:
 
     @property
     def awaits_replies(self) -> bool:
-        return bool(self.eager or self.replies)
+        return bool(self.early or self.replies)
 
     @property
     def idle(self) -> bool:
-        return not (self.eager or self.replies or self.keys or self.changes)
+        return not (self.early or self.replies or self.keys or self.changes)
 
-    def note_offered(self, partition: int, first: int, end: int) -> None:
-        begin, reached = self.offered.get(partition, (first, first))
-        self.offered[partition] = (begin if reached == first else first, end)
+    def note_dispatched(self, partition: int, first: int, end: int) -> None:
+        begin, reached = self.dispatched.get(partition, (first, first))
+        self.dispatched[partition] = (begin if reached == first else first, end)
 
     def unseen(self, partition: int, start: int, end: int) -> int:
-        """Return from where on somebody has yet to see records: what was offered, only who waits for the store has to."""
+        """Return from where on somebody has yet to see records: what was dispatched, only who waits for the store has to."""
         if self.replies or self.keys:
             return start
-        begin, reached = self.offered.get(partition, (end, end))
+        begin, reached = self.dispatched.get(partition, (end, end))
         return min(reached, end) if begin <= start < reached else start
 
     def fail_replies(self, reason: Unavailable) -> None:
-        for waiting in (*self.eager.values(), *self.replies.values()):
+        for waiting in (*self.early.values(), *self.replies.values()):
             for future in waiting:
                 if not future.done():
                     future.set_exception(TopicUnavailable(reason))
@@ -170,36 +170,36 @@ class Hub:
             raise
 
     @contextlib.contextmanager
-    def reply(self, topic: str, correlation_id: bytes, *, eager: bool = False) -> Iterator[Future[Record]]:
+    def reply(self, topic: str, correlation_id: bytes, *, early: bool = False) -> Iterator[Future[Record]]:
         """Wait for a reply. Registered at once, so look into the store, or produce, *inside* the context.
 
-        ``eager``: take it before it is stored. Not for who may look for it again: for a moment it would be gone.
+        ``early``: take it before it is stored. Not for who may look for it again: for a moment it would be gone.
         Fails with :class:`TopicUnavailable` where the topic is read no longer.
         """
         tail = self._tail(topic)
         future: Future[Record] = self.loop.create_future()
-        with self._registered(topic, tail, tail.eager if eager else tail.replies, correlation_id, future):
+        with self._registered(topic, tail, tail.early if early else tail.replies, correlation_id, future):
             try:
                 yield future
             finally:
                 if future.done() and not future.cancelled():
                     future.exception()  # seen: who left on another ground has no use for it
 
-    def offer(self, topic: str, records: Sequence[Record]) -> None:
+    def dispatch_early(self, topic: str, records: Sequence[Record]) -> None:
         """Offer a reply topic's records before they are stored, to who takes them; from any thread.
 
         Nothing depends on it: whoever is missed is found when the store is read. Raises where the loop is closed.
         """
         tail = self._tails.get(topic)
-        if tail is not None and tail.eager:
-            found = [(each, record) for record in records for each in self._correlation_ids(record) if each in tail.eager]
+        if tail is not None and tail.early:
+            found = [(each, record) for record in records for each in self._correlation_ids(record) if each in tail.early]
             self.loop.call_soon_threadsafe(self._take, tail, _spans(records), found)
 
     def _take(self, tail: _Tail, spans: Mapping[int, tuple[int, int]], found: Iterable[tuple[bytes, Record]]) -> None:
         for partition, span in spans.items():
-            tail.note_offered(partition, *span)
+            tail.note_dispatched(partition, *span)
         for correlation_id, record in found:
-            _finish(tail.eager.get(correlation_id, ()), record)
+            _finish(tail.early.get(correlation_id, ()), record)
 
     @contextlib.contextmanager
     def change(self, topic: str, key: bytes | None = None) -> Iterator[asyncio.Event]:
@@ -344,7 +344,7 @@ class Hub:
         for topic, tail in self._tails.items():
             state = self._topics().get(topic)
             if state is not None and state.key != tail.key:  # re-created, or seen for the first time
-                tail.key, tail.positions, tail.offered = state.key, {}, {}
+                tail.key, tail.positions, tail.dispatched = state.key, {}, {}
             if state is not None and state.error in _LASTING:
                 tail.fail_replies(Unavailable(state.error))
             tail.wake_all()
@@ -368,7 +368,7 @@ class Hub:
             if start >= end:
                 if start > end:  # a log that was truncated, or is read anew, goes on from less
                     tail.positions[partition] = end
-                    tail.offered.pop(partition, None)
+                    tail.dispatched.pop(partition, None)
                 continue
             for event in tail.changes:  # without a record too: the end of a transaction moves a log on
                 event.set()
@@ -385,9 +385,9 @@ class Hub:
         if tail.keys and record.key is not None:
             for event in tail.keys.get(record.key, ()):
                 event.set()
-        if tail.replies or tail.eager:
+        if tail.replies or tail.early:
             for correlation_id in self._correlation_ids(record):
-                found = (*tail.replies.get(correlation_id, ()), *tail.eager.get(correlation_id, ()))
+                found = (*tail.replies.get(correlation_id, ()), *tail.early.get(correlation_id, ()))
                 if waiting := [each for each in found if not each.done()]:
                     # Of several replies, the one that the index has: who asks again is given that one.
                     _finish(waiting, self._store.reply(tail.key, correlation_id) or record)

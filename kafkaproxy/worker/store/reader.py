@@ -28,9 +28,9 @@ log = logging.getLogger("kafkaproxy.store")
 
 Buffer = bytes | memoryview
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
-DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "wanted", "meta")
+DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "interest", "meta")
 
 _RESERVE: Final = 1 << 20
 _AHEAD: Final = 64 << 20
@@ -202,14 +202,14 @@ class Store:
         with self._env.begin(db=self._dbs["meta"]) as txn:
             return bytes(txn.get(b"topics_version", b""))
 
-    def wanted(self) -> dict[str, dict[str, Any]]:
+    def interest(self) -> dict[str, dict[str, Any]]:
         """Return the topics that requests asked for, with roles and the time of their last use."""
-        with self._env.begin(db=self._dbs["wanted"]) as txn:
+        with self._env.begin(db=self._dbs["interest"]) as txn:
             return {key.decode(): json.loads(value) for key, value in txn.cursor()}
 
-    def want(self, name: str, roles: frozenset[Role], now: float) -> None:
+    def note_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
         """Ask the writer to read a topic that no configuration names. Blocks while the writer commits."""
-        with self._env.begin(write=True, db=self._dbs["wanted"]) as txn:
+        with self._env.begin(write=True, db=self._dbs["interest"]) as txn:
             known = txn.get(name.encode())
             if known is not None:
                 roles |= frozenset(Role(role) for role in json.loads(known)["roles"])

@@ -15,7 +15,7 @@ from kafkaproxy.worker.store.quota import shrink, total_bytes
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import Batch
 
-__all__ = ["Steward"]
+__all__ = ["Retention"]
 
 _DISK_BYTES: Final = 32 << 20
 Write = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
@@ -23,7 +23,7 @@ Write = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
 _NOBODY: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
-class Steward:
+class Retention:
     """For the writer's thread, which asks about once a second, and when something does not fit."""
 
     def __init__(self, cluster: str, store: Store, budget: Callable[[str], int]) -> None:

@@ -146,9 +146,9 @@ class StoreWriter:
                 txn.delete(state.name.encode(), db=self._store.db("topics"))
             self._touch(txn)
 
-    def forget_wanted(self, names: Iterable[str]) -> None:
+    def forget_interest(self, names: Iterable[str]) -> None:
         """Drop the requests for topics that nobody used for long."""
-        with self._env.begin(write=True, db=self._store.db("wanted")) as txn:
+        with self._env.begin(write=True, db=self._store.db("interest")) as txn:
             for name in names:
                 txn.delete(name.encode())
 
