@@ -22,21 +22,23 @@ private**, with an underscore or without, and may change or move in any commit. 
 """
 PUBLIC = {
     "kafkaproxy.asgi": {"KafkaProxy": "kafkaproxy/asgi.py"},
-    "kafkaproxy.signals": {"configuration_changed": "kafkaproxy/signals.py", "touch": "kafkaproxy/signals.py"},
+    "kafkaproxy.signals": {"configuration_changed": "kafkaproxy/signals.py"},
+    "kafkaproxy.routing.announce": {"touch": "kafkaproxy/routing/announce.py"},
     "kafkaproxy.guards": {
-        "register": "kafkaproxy/guards/base.py",
+        "register": "kafkaproxy/guard_kinds.py",
         "Guard": "kafkaproxy/guards/base.py",
         "GuardConfig": "kafkaproxy/routing/table.py",
         "Request": "kafkaproxy/http/request.py",
         "ClientPrincipal": "kafkaproxy/guards/principals.py",
         "Refusal": "kafkaproxy/guards/principals.py",
-        "OptionError": "kafkaproxy/guards/options.py",
+        "OptionError": "kafkaproxy/guard_kinds.py",
     },
 }
 """Module → name → the file in which it is defined."""
 _ABOUT = {
     "kafkaproxy.asgi": "In the site's `asgi.py`: see [deploy](../how-to/deploy.md#1-an-asgi-server).",
-    "kafkaproxy.signals": "In receivers, data migrations and scripts. The rows themselves are reached with `apps.get_model`.",
+    "kafkaproxy.signals": "For receivers.",
+    "kafkaproxy.routing.announce": "For data migrations and scripts. The rows themselves are reached with `apps.get_model`.",
     "kafkaproxy.guards": "For a kind of guard of your own: see [guards](guards.md#kinds).",
 }
 _MEMBERS = {"Request": ("method", "scheme", "fields", "query", "path", "target", "authority", "field", "lines")}

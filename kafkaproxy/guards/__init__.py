@@ -6,13 +6,13 @@ A kind is registered in the app's ``AppConfig.ready()``::
 
     register("mtls", MutualTlsGuard)
 
-Imports ``http``, ``routing`` and ``core``; no models, no worker. Its own modules import each other, never this one.
+Imports ``http``, ``routing``, ``guard_kinds`` and ``core``; no models, no worker. Its modules import each other, not this one.
 """
 
 from __future__ import annotations
 
-from kafkaproxy.guards.base import Guard, register
-from kafkaproxy.guards.options import OptionError
+from kafkaproxy.guard_kinds import OptionError, register
+from kafkaproxy.guards.base import Guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
