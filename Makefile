@@ -31,6 +31,7 @@ kafka: $(VENV)/.test ## Run Apache Kafka in the foreground (KAFKA_PORT=9092)
 lint: $(VENV)/.test $(VENV)/.lint ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/python manage.py makemigrations --check --dry-run
 

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, Message, Producer, TopicPartition
 
@@ -100,7 +101,7 @@ def _batch(consumer: Consumer, timeout: float) -> list[Message]:
 
 
 def _header(message: Message, name: str) -> bytes:
-    headers = message.headers() or []
+    headers: Any = message.headers() or []
     return next((value for each, value in headers if each == name and isinstance(value, bytes)), b"")
 
 

@@ -162,7 +162,7 @@ def _check_embedded() -> Iterator[checks.CheckMessage]:
 
 
 def _check_guards() -> Iterator[checks.CheckMessage]:
-    from kafkaproxy.guards.base import check_guard
+    from kafkaproxy.guard_kinds import check_guard
     from kafkaproxy.models import Guard
 
     for guard in Guard.objects.all():

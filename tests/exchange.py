@@ -60,7 +60,7 @@ class Exchange:
     @property
     def done(self) -> bool:
         """Whether the application is done with the request."""
-        return self._task.done()
+        return bool(self._task.done())
 
     @property
     def status(self) -> int | None:

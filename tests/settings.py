@@ -1,4 +1,7 @@
-"""Settings of the test suite. SQLite in a file, so that other processes see the same configuration."""
+"""Settings of the test suite. SQLite in a file, so that other processes see the same configuration.
+
+``TEST_DATABASE_URL`` names another database, see ``tests.postgresql``.
+"""
 
 from __future__ import annotations
 
@@ -60,4 +63,8 @@ DATABASES = {
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
+if os.environ.get("TEST_DATABASE_URL"):
+    import dj_database_url
+
+    DATABASES = {"default": dict(dj_database_url.parse(os.environ["TEST_DATABASE_URL"]))}
 KAFKAPROXY = {"STORE_DIR": str(_WORK / "store")}

@@ -24,6 +24,7 @@ from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.consumers import stream as stream_module  # noqa: E402
 from kafkaproxy.routing.table import AccessControl  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
+from kafkaproxy.streaming import start_position  # noqa: E402
 from tests.proxy import configuration, gateway, stream  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["STREAM_STORE"]))
@@ -35,7 +36,7 @@ _routes = gateway(
 runtime.configure(configuration(os.environ["STREAM_BOOTSTRAP"], _routes))
 
 
-_resolve_start = stream_module.resolve_start
+_resolve_start = start_position.resolve_start
 
 
 async def resolve_start(*where: Any) -> Any:
@@ -44,7 +45,7 @@ async def resolve_start(*where: Any) -> Any:
     return await _resolve_start(*where)
 
 
-stream_module.resolve_start = resolve_start
+vars(stream_module)["resolve_start"] = resolve_start
 
 
 async def count(scope: Any, _receive: Any, send: Any) -> None:

@@ -103,7 +103,7 @@ class KeyServer:
     """Serves a JWKS on loopback; ``answer`` is replaced to misbehave."""
 
     url: str
-    answer: Callable[[BaseHTTPRequestHandler], None]
+    answer: Callable[[BaseHTTPRequestHandler], object]
     asked: list[str] = field(default_factory=list)
 
     def serve(self, *keys: dict[str, Any]) -> None:

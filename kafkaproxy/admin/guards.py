@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.admin.base import ConfigAdmin
 from kafkaproxy.admin.forms.secrets import SecretsAdminMixin, SecretsForm
-from kafkaproxy.guards.base import kinds
+from kafkaproxy.guard_kinds import kinds
 from kafkaproxy.models import Guard
 
 __all__ = ["GuardAdmin"]

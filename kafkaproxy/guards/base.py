@@ -1,89 +1,39 @@
-"""What a guard is, and how kinds are found.
-
-Another app adds a kind by registering a factory in its ``AppConfig.ready()``::
-
-    from kafkaproxy.guards.base import register
-
-    register("mtls", MutualTlsGuard)
-
-A factory that has a ``check`` is asked about the options whenever a guard is saved.
-"""
+"""What a guard is, and the guards of a configuration."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
-from django.core.exceptions import ValidationError
-from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _
-
+from kafkaproxy.guard_kinds import find_factory
 from kafkaproxy.guards.credentials import NOWHERE, Places
-from kafkaproxy.guards.options import OptionError, suggest
 from kafkaproxy.guards.principals import Principals, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import RolePrincipal
 from kafkaproxy.routing.table import Gateway, GuardConfig
 
-__all__ = ["Guard", "Guards", "check_guard", "kinds", "register"]
+__all__ = ["Guard", "Guards"]
 
 log = logging.getLogger("kafkaproxy.guards")
 
 
 class Guard(Protocol):
-    """Authenticates requests. One instance serves all requests until its configuration changes."""
+    """Authenticates requests. One instance serves all requests of a process until its configuration changes."""
 
     fields: tuple[str, ...] | None
-    """The request fields that it reads by itself; None: those of the credential's place."""
+    """The request fields that it reads by itself, in lower case: responses name them in ``vary``. None: those of the place
+    where the gateway looks for the credential."""
     scheme: str | None
-    """What ``www-authenticate`` asks for; None: the scheme of the credential's place."""
+    """What ``www-authenticate`` asks for. None: the scheme of that place, such as ``Bearer``."""
 
     async def authenticate(self, request: Request, credential: str | None) -> RolePrincipal | Refusal:
-        """Return who the client is, or why nobody knows. Never raise for what a client sent.
+        """Return the client (a :class:`ClientPrincipal`), or why there is none. Never raise for what a client sent.
 
-        ``credential`` is what the gateway's templates found; an empty one is never valid.
+        ``credential`` is what the gateway's templates found: None where there is nothing, and an empty one is never valid. What
+        is raised is logged and answered 503.
         """
         ...
-
-
-Factory = Callable[[GuardConfig], Guard]
-
-_kinds: dict[str, Factory | str] = {
-    "jwt": "kafkaproxy.guards.jwt.JwtGuard",
-    "session": "kafkaproxy.guards.session.SessionGuard",
-    "simplejwt": "kafkaproxy.guards.simplejwt.SimpleJwtGuard",
-}
-"""The kinds; ours are imported when one is used."""
-
-
-def register(kind: str, factory: Factory) -> None:
-    """Make a kind known: ``factory`` takes the configuration; it raises ``ValueError`` for options it cannot use."""
-    _kinds[kind] = factory
-
-
-def kinds() -> list[str]:
-    """Return the kinds that are known."""
-    return sorted(_kinds)
-
-
-def check_guard(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise ``ValidationError`` for a kind that nobody knows, or for options that it cannot use."""
-    factory = _factory(kind)
-    if factory is None:
-        message = _("%(kind)s is not a kind of guard.") % {"kind": kind}
-        raise ValidationError({"kind": f"{message} {suggest(kind, _kinds)}"})
-    check: Callable[[Mapping[str, Any]], None] | None = getattr(factory, "check", None)
-    if check is not None:
-        try:
-            check(options)
-        except OptionError as error:
-            raise ValidationError({"options": error.problems}) from None
-
-
-def _factory(kind: str) -> Factory | None:
-    known = _kinds.get(kind)
-    return import_string(known) if isinstance(known, str) else known
 
 
 _BEARER_SCHEME: Final = "Bearer"
@@ -159,12 +109,13 @@ class Guards:
 
 
 def _make(config: GuardConfig) -> Guard | None:
-    factory = _factory(config.kind)
+    factory = find_factory(config.kind)
     if factory is None:
         log.error("guard_kind_unknown guard=%s kind=%s", config.name, config.kind)
         return None
     try:
-        return factory(config)
+        guard: Guard = factory(config)
     except (ValueError, ImportError) as error:
         log.error("guard_unusable guard=%s error=%s", config.name, error)
         return None
+    return guard

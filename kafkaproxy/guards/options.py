@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import env_names
-from kafkaproxy.core.names import nearest
+from kafkaproxy.guard_kinds import OptionError, suggest
 
 __all__ = [
     "REQUIRED",
@@ -20,20 +20,11 @@ __all__ = [
     "mentions_env",
     "nullable",
     "read_options",
-    "suggest",
 ]
 __all__ += ["seconds", "text", "text_map", "texts"]
 
 REQUIRED: Final = object()
 """The default of an option that has to be written."""
-
-
-class OptionError(ValueError):
-    """Options that the kind cannot use; ``problems`` says what to write instead."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(problems)
-        super().__init__(" ".join(self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +66,6 @@ def mentions_env(value: Any) -> bool:
             return any(map(mentions_env, value))
         case _:
             return False
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return what was probably meant, and all there is."""
-    names = sorted(known)
-    close = nearest(name, names)
-    listed = _("Known are %(names)s.") % {"names": ", ".join(names)}
-    return _("Did you mean %(name)s?") % {"name": close} + " " + listed if close else listed
 
 
 def _read(

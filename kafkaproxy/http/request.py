@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from kafkaproxy.http.disconnect import CancelOnDisconnect, ClientGone, Receive, until_disconnect
 from kafkaproxy.http.problems import Fields, Problem, as_problem
-
-if TYPE_CHECKING:
-    from kafkaproxy.serving.response_cache import HotFetches
 
 __all__ = ["ClientGone", "Receive", "Request", "Responder", "Scope", "Send"]
 
@@ -22,20 +19,22 @@ _PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Request:
-    """A request: its line and fields as they came, its body once it was read."""
+    """A request: its line and fields as they were sent, and its body once it was read."""
 
-    __slots__ = ("_disconnect", "_first", "_path", "fields", "hot", "method", "query", "receive", "scheme", "scope")
+    __slots__ = ("_disconnect", "_first", "_path", "fields", "method", "query", "receive", "scheme", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
         self.method: str = scope["method"]
+        """As it was sent: methods are case-sensitive."""
         self.scheme: str = scope["scheme"]
+        """``http`` or ``https``, as the server says."""
         self._path: str | None = None
         self.query: bytes = scope.get("query_string") or b""
+        """Percent-encoded, without the question mark."""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
-        self.hot: HotFetches | None = None
-        """Where the answer may be kept, if the next request of this line gets the same."""
+        """In order, names in lower case; a field may have several lines."""
         self._first: dict[bytes, bytes] | None = None
         self._disconnect: asyncio.Future[None] | None = None
 
@@ -59,13 +58,13 @@ class Request:
         return host if ":" in bare or not host else host + _PORTS.get(self.scheme, "")
 
     def field(self, name: bytes) -> bytes | None:
-        """Return the first line of a field."""
+        """Return the first line of a field, by its name in lower case; None where there is none."""
         if self._first is None:
             self._first = dict(self.fields[::-1] if type(self.fields) is list else reversed(list(self.fields)))
         return self._first.get(name)
 
     def lines(self, name: bytes) -> list[str]:
-        """Return every line of a field."""
+        """Return every line of a field, by its name in lower case."""
         return [value.decode("latin-1") for each, value in self.fields if each == name]
 
     async def body(self, limit: int) -> bytes:

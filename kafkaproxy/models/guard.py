@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.models.base import Named, NamedManager
 
 __all__ = ["Guard"]
@@ -31,8 +32,6 @@ class Guard(Named):
 
     def clean(self) -> None:
         """The kind is one that is known, and can use the options."""
-        from kafkaproxy.guards.base import check_guard
-
         super().clean()
         if not isinstance(self.options, dict):
             raise ValidationError({"options": _('Write a JSON object: {"issuer": "https://…"}.')})

@@ -10,10 +10,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kafkaproxy.worker.kafka.mailbox import Sent
 
 __all__ = ["ProduceError", "ProduceFailure", "TopicUnavailable", "Unavailable", "WorkerError"]
 
@@ -35,16 +31,12 @@ class ProduceFailure(StrEnum):
 
 
 class ProduceError(WorkerError):
-    """A record was not acknowledged as asked. ``detail`` is for logs, never for clients.
+    """A record was not acknowledged as asked. ``detail`` is for logs, never for clients."""
 
-    ``sent`` is the record where the time for an answer was over and Kafka may yet acknowledge it.
-    """
-
-    def __init__(self, reason: ProduceFailure, detail: str, sent: Sent | None = None) -> None:
+    def __init__(self, reason: ProduceFailure, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.sent = sent
 
 
 class Unavailable(StrEnum):

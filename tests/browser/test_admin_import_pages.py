@@ -33,7 +33,7 @@ def open_admin(open_page: OpenPage, live_server: Any, transactional_db: None) ->
 
     async def opened(path: str, **options: Any) -> Page:
         page = await open_page(f"{live_server.url}/site/", **options)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
+        cookie: Any = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
         await page.context.add_cookies([cookie])
         await page.goto(f"{live_server.url}/admin/kafkaproxy/{path}")
         return page

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kafkaproxy.guards import base
+from kafkaproxy import guard_kinds
+from kafkaproxy.guards import register
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
@@ -43,8 +44,8 @@ class TestAKindOfAnotherApp:
 
     @pytest.fixture(autouse=True)
     def _registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(base, "_kinds", dict(base._kinds))
-        base.register("badge", Badge)
+        monkeypatch.setattr(guard_kinds, "_kinds", dict(guard_kinds._kinds))
+        register("badge", Badge)
 
     async def test_on_routes_and_in_templates(self, begin: Begin, topics: dict[str, str], kcat_consume: Consume) -> None:
         key = "${guarded['door'].identity}"

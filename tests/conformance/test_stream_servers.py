@@ -8,7 +8,7 @@ import json
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.servers import SERVERS, Site, free_port, serve
 from tests.streams import EventParser, EventStream, SocketStream
 
 STREAMS: Final = 12
-HTTP2: Final = {
+HTTP2: Final[dict[str, Callable[[int, str], list[str]]]] = {
     "daphne": lambda port, pem: ["-e", f"ssl:{port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"],
     "granian": lambda _port, pem: ["--ssl-certificate", pem, "--ssl-keyfile", pem, "--http", "2"],
     "hypercorn": lambda _port, pem: ["--certfile", pem, "--keyfile", pem],
@@ -105,7 +105,8 @@ _ALL: Final = [(server, "http1") for server in sorted(SERVERS)] + [(server, "htt
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kafka: Cluster, certificates: Certificates
 ) -> Iterator[Served]:
-    with running(*request.param, tmp_path_factory.mktemp("served"), kafka, certificates) as one:
+    server, protocol = request.param
+    with running(server, protocol, tmp_path_factory.mktemp("served"), kafka, certificates) as one:
         yield one
 
 
@@ -173,6 +174,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_an_event_is_noticed(
     served: Served, kafka: Cluster, topic: TopicFactory
 ) -> None:
     name = topic()
+    connection: Any
     if served.is_http2:
         connection = await Http2.connect(served)
         await connection.get(f"/any/{name}")

@@ -13,6 +13,7 @@ import pytest
 
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
+from kafkaproxy.streaming import broadcast
 from kafkaproxy.streaming import tail as tail_module
 from kafkaproxy.worker.filters import RecordFilter
 from kafkaproxy.worker.store.reader import Store
@@ -126,7 +127,7 @@ async def test_a_long_way_to_the_end_is_told_too(begin: Callable[..., Proxy], ka
     proxy = begin(HEARTBEAT_SECONDS=0)  # so that every page without a frame is a reason
     kafka.produce_many(name, numbered(5000))
     async with asgi_stream(proxy.app, "/of/other") as s:
-        positions = []
+        positions: list[int] = []
         while not positions or positions[-1] != 5000:
             assert await s.more()
             positions.append(sum(parse_event_id(s.last_event_id).values()))
@@ -143,7 +144,7 @@ async def test_records_are_framed_once_for_all_who_see_the_same(
         framed.append((record.value or b"").decode())
         return frame_of(record, position, framing)
 
-    frame_of = tail_module.frame_of
+    frame_of = broadcast.frame_of
     proxy = begin()
     async with AsyncExitStack() as stack:
         paths = ["/s", "/of/k1", "/of/k2", "/of/none", "/keyed"] * 10
@@ -174,7 +175,8 @@ async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
         paths = ["/of/k1", "/of/k2", "/kind/odd"] * 50
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         await asyncio.gather(*(s.more() for s in streams))
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        tail = following.follower
         await until(lambda: sum(len(ring.waiters) for ring in tail._rings.values()) == len(paths))
         monkeypatch.setattr(RecordFilter, "matches", counting)
         kinds = [("kind", "odd")], [("kind", "even")]
@@ -216,7 +218,8 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
     async with asgi_stream(proxy.app, "/s") as one, asgi_stream(proxy.app, "/s") as other:
         await one.more()
         await other.more()
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        tail = following.follower
         await until(lambda: len(tail._rings) == 1)
         (ring,) = tail._rings.values()
         for number in range(200):
@@ -274,4 +277,4 @@ async def test_a_client_that_leaves_while_its_stream_is_opened_leaves_nothing_be
             pass
     await until(lambda: len(proxy.runtime.streams) == 0)
     hub = proxy.runtime.worker.cluster("default").hub()
-    assert hub._streams == {}
+    assert hub._following == {}

@@ -42,7 +42,12 @@ class Held:
         self._go_on.set()
         self.begun = threading.Event()
         start, apply = StoreWriter.start, StoreWriter.apply
-        monkeypatch.setattr(StoreWriter, "start", lambda *args: (start(*args), self.begun.set()))
+
+        def begin(*args: Any) -> None:
+            start(*args)
+            self.begun.set()
+
+        monkeypatch.setattr(StoreWriter, "start", begin)
         monkeypatch.setattr(StoreWriter, "apply", lambda *args: (self._go_on.wait(60), apply(*args)))
 
     def hold(self) -> None:

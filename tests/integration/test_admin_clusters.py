@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from kafkaproxy import models
-from kafkaproxy.guards import base
+from kafkaproxy import guard_kinds, models
 from tests.integration.admin_site import Site, add_row, make_gateway, make_route
 
 pytestmark = pytest.mark.django_db
@@ -186,7 +185,7 @@ def test_a_form_for_something_new_begins_with_options_that_can_be_saved(site: Si
 
 
 def test_a_guard_offers_the_kinds_that_are_known(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(base._kinds, "mtls", lambda config: None)
+    monkeypatch.setitem(guard_kinds._kinds, "mtls", lambda config: None)
     choices = [value for value, _label in _kind(site, "add").choices]
     assert choices == ["jwt", "simplejwt", "session", "mtls"]
 

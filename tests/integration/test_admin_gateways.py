@@ -158,7 +158,7 @@ def test_an_entry_and_a_route_are_copied_beside_their_original(site: Site, shop:
 @pytest.mark.django_db(transaction=True)  # the version rises once a transaction
 @pytest.mark.parametrize("model", ["gateway", "entry", "route"])
 def test_switching_off_and_on_is_announced_and_logged(site: Site, shop: models.Gateway, model: str) -> None:
-    row = {"gateway": shop, "entry": shop.ensure_entry(), "route": shop.ensure_entry().routes.get(name="put")}[model]
+    row: Any = {"gateway": shop, "entry": shop.ensure_entry(), "route": shop.ensure_entry().routes.get(name="put")}[model]
     for action, enabled in (("disable", False), ("enable", True)):
         version = models.ConfigVersion.current()
         site.act(model, action, row)
@@ -245,8 +245,10 @@ def test_a_configuration_that_does_not_load_is_told_on_every_list(site: Site, mo
 @pytest.mark.parametrize("model", ["gateway", "entry", "route", "cluster", "guard"])
 def test_those_who_may_only_look_see_every_page(shop: models.Gateway, model: str, page: str) -> None:
     clerk = Site([f"view_{name}" for name in ("gateway", "entry", "route", "cluster", "guard", "condition", "accesscontrol")])
-    rows = {"gateway": shop, "entry": shop.ensure_entry(), "route": shop.ensure_entry().routes.first(), "cluster": shop.cluster}
-    args = [rows.get(model, shop.guard).pk] if page == "change" else []
+    entry = shop.ensure_entry()
+    rows: dict[str, Any] = {"gateway": shop, "entry": entry, "route": entry.routes.get(name="put"), "cluster": shop.cluster}
+    rows["guard"] = shop.guard
+    args = [rows[model].pk] if page == "change" else []
     response = clerk.get(model, page, *args)
     assert response.status_code == 200
     assert 'name="_save"' not in response.content.decode()

@@ -72,7 +72,7 @@ async def test_events_tell_what_happens(proxy: Proxy, monkeypatch: pytest.Monkey
     monkeypatch.setattr(live, "_SECONDS", 0.01)
     client = await _poller("watch_gateway")
     assert (await proxy.request("GET", "/items/1")).status_code == 404
-    response = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
+    response: Any = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
     assert (response.status_code, response["content-type"]) == (200, "text/event-stream")
     assert "no-store" in response["cache-control"]
 
@@ -112,7 +112,7 @@ async def test_no_database_connection_is_held(proxy: Proxy, monkeypatch: pytest.
 
     monkeypatch.setattr(live, "_SECONDS", 0.01)
     client = await _poller("watch_gateway")
-    response = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
+    response: Any = await client.get(reverse("admin:kafkaproxy_gateway_live_events"))
     events = aiter(response.streaming_content)
     for _ in range(3):
         await anext(events)
@@ -126,7 +126,7 @@ async def test_a_page_has_to_come_back_and_is_looked_at_again(proxy: Proxy, monk
     monkeypatch.setattr(live, "_LONGEST", 0.0)
     client = await _poller("watch_gateway")
     url = reverse("admin:kafkaproxy_gateway_live_events")
-    response = await client.get(url)
+    response: Any = await client.get(url)
     assert [each async for each in response.streaming_content] == [b"retry: 1000\n\n"]
     await User.objects.filter(username="watcher").aupdate(is_active=False)
     assert (await client.get(url)).status_code == 302

@@ -349,7 +349,7 @@ def test_a_route_that_is_off_says_so_before_one_tries_it(off: str) -> None:
     site = Site(["try_route"])
     said = "This route serves nothing at the moment"
     assert said not in _text(site.get("route", "try", route.pk))
-    row = {"route": route, "entry": route.entry, "gateway": route.entry.gateway}[off]
+    row: Any = {"route": route, "entry": route.entry, "gateway": route.entry.gateway}[off]
     row.enabled = False
     row.save()
     assert said in _text(site.get("route", "try", route.pk))

@@ -18,7 +18,7 @@ from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from kafkaproxy.consumers.forwarding import forwarded
-from kafkaproxy.guards.base import check_guard
+from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.http.request import Request

@@ -136,9 +136,8 @@ def test_requests_find_the_operations_that_serve_them(name: str, monkeypatch: py
         monkeypatch.setenv(variable, "a:1")
     _run(COMPOSITES / name / "zilla.yaml")
     table = Table(load_configuration())
-    app = KafkaProxy(
-        site, running=lambda: SimpleNamespace(table=table, streams=SimpleNamespace(watch=lambda: None), consumer=_answer)
-    )
+    running: Any = SimpleNamespace(table=table, streams=SimpleNamespace(watch=lambda: None), consumer=_answer)
+    app = KafkaProxy(site, running=lambda: running)
 
     async def ask_all() -> dict[str, str]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost:7114") as client:

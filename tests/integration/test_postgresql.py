@@ -1,4 +1,4 @@
-"""The demo site on PostgreSQL, where ``POSTGRESQL_URL`` names a server on which databases may be created, as compose.yaml's."""
+"""The demo site on PostgreSQL: the server that ``POSTGRESQL_URL`` names, as compose.yaml's, or one of the tests' own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import httpx
 import psycopg
 import pytest
 
+from tests.postgresql import NoPostgresql, postgresql
 from tests.servers import Site, serve
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_SERVER: Final = os.environ.get("POSTGRESQL_URL", "")
 _PREPARE: Final = """
 from kafkaproxy.models import Gateway
 from project.prepare import import_samples
@@ -32,18 +32,32 @@ for each in Condition.objects.filter(route__entry__gateway__name="crud"):
     each.save()
 """
 
-pytestmark = pytest.mark.skipif(not _SERVER, reason="POSTGRESQL_URL is not set: postgres://user:password@host/name")
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The URL of a server on which databases may be created: ``postgres://user:password@host/name``."""
+    given = os.environ.get("POSTGRESQL_URL")
+    if given:
+        yield given
+        return
+    try:
+        with postgresql() as url:
+            yield url
+    except NoPostgresql as reason:
+        if os.environ.get("KAFKAPROXY_REQUIRE_POSTGRESQL") == "1":
+            pytest.fail(str(reason))
+        pytest.skip(f"no PostgreSQL: {reason}, and POSTGRESQL_URL is not set")
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(server_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a site with a database of its own."""
     name = f"kafkaproxy_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(_SERVER, autocommit=True) as server:
+    with psycopg.connect(server_url, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "{name}"'.encode())
         try:
             yield {
-                "DATABASE_URL": f"{_SERVER.rpartition('/')[0]}/{name}",
+                "DATABASE_URL": f"{server_url.rpartition('/')[0]}/{name}",
                 "KAFKAPROXY_STORE_DIR": str(tmp_path / "store"),
                 "KAFKA_BOOTSTRAP_SERVERS": "embedded",
                 "DJANGO_SETTINGS_MODULE": "project.settings",
@@ -60,7 +74,7 @@ def manage(environment: dict[str, str], *arguments: str) -> None:
 
 
 def until(site: Site, path: str, status: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while httpx.put(f"{site.url}{path}", content=b"{}").status_code != status:
         assert time.monotonic() < deadline, site.log[-2000:]
         time.sleep(0.05)

@@ -226,13 +226,14 @@ def _until_end(consumer: Consumer, partitions: int) -> list[Consumed]:
 
 
 def _from_message(message: Message) -> Consumed:
+    headers: Any = message.headers()
     return Consumed(
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         timestamp=message.timestamp()[1],
         key=_text(message.key()),
         value=_text(message.value()),
-        headers=[(name, _text(value)) for name, value in message.headers() or []],
+        headers=[(name, _text(value)) for name, value in headers or []],
     )
 
 

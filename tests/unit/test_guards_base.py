@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from kafkaproxy.guards import base
-from kafkaproxy.guards.base import Guards, check_guard, kinds, register
+from kafkaproxy import guard_kinds
+from kafkaproxy.guard_kinds import check_guard, kinds, register
+from kafkaproxy.guards.base import Guards
 from kafkaproxy.guards.options import OptionError
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.http.request import Request
@@ -46,7 +47,7 @@ class Fixed:
 
 @pytest.fixture(autouse=True)
 def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_kinds", dict(base._kinds))
+    monkeypatch.setattr(guard_kinds, "_kinds", dict(guard_kinds._kinds))
     monkeypatch.setattr(Fixed, "made", 0)
     register("fixed", Fixed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -143,13 +144,14 @@ class TestABrokenSignature:
         assert not await is_valid(f"{head}.{payload}.{signature[:-1]}{last}", jwk(algorithm))
 
     async def test_by_another_key_of_that_kind(self, algorithm: str) -> None:
-        other: Any = {
+        kinds: dict[str, Callable[[], Any]] = {
             "RS": lambda: rsa.generate_private_key(65537, 2048),
             "PS": lambda: rsa.generate_private_key(65537, 2048),
             "ES": lambda: ec.generate_private_key(private_key(algorithm).curve),
             "Ed": ed25519.Ed25519PrivateKey.generate,
             "HS": lambda: "another-secret-that-is-long-enough-for-any-of-them-all-of-64-bytes!",
-        }[algorithm[:2]]()
+        }
+        other = kinds[algorithm[:2]]()
         assert not await is_valid(sign(claims(), algorithm, key=other), jwk(algorithm))
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from django.core.exceptions import ValidationError
 from jwt import algorithms
 
-from kafkaproxy.guards.base import check_guard
+from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import read_key
 from kafkaproxy.guards.principals import ClientPrincipal

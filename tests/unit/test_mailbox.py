@@ -9,7 +9,7 @@ import pytest
 
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka import mailbox as module
-from kafkaproxy.worker.kafka.mailbox import Mailbox, Outcome, Overdue, Sent, late
+from kafkaproxy.worker.kafka.mailbox import Mailbox, NotInTime, Outcome, Overdue, Sent, late
 from kafkaproxy.worker.types import Delivery
 
 DELIVERY = Delivery("t", 0, 7)
@@ -34,7 +34,7 @@ class Desk:
         self.expired += due
         for sent in due:
             if sent.future is not None and not sent.future.done():
-                sent.future.set_exception(ProduceError(ProduceFailure.TIMED_OUT, "", sent))
+                sent.future.set_exception(NotInTime(sent))
             sent.future = None
 
     def send(self, *, patient: bool = False, size: int = 1) -> tuple[Sent, asyncio.Future[Delivery]]:

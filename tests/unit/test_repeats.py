@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.worker.kafka import log_rate_limit as repeats
 from kafkaproxy.worker.kafka.log_rate_limit import Repeats, librdkafka_log
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     moment = [1000.0]
-    monkeypatch.setattr(repeats.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr("time.monotonic", lambda: moment[0])
     return moment
 
 

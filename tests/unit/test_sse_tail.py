@@ -203,7 +203,8 @@ async def test_pages_are_read_once_for_all_who_ask_together() -> None:
 
 
 async def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_who_comes_then_reads_anew() -> None:
-    pages, ends = Pages(), []
+    pages = Pages()
+    ends: list[str] = []
 
     async def read() -> Page:
         try:

@@ -296,7 +296,7 @@ def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_
     writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
     writer.beat(SERVERS)
     now = time.time()
-    monkeypatch.setattr(writing.time, "time", lambda: now + age)
+    monkeypatch.setattr("time.time", lambda: now + age)
     states = StoreWriter(store, frozenset(), recent_seconds=10.0).begin(b"session2", servers)
     assert (states["t"].ready, states["u"].ready) == (stays, False)
     assert not (states["t"].ready and states["t"].confirmed)

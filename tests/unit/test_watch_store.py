@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+from kafkaproxy.metrics import STORE_TAKEOVERS
 from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.store import environment as environments
+from kafkaproxy.worker.store import generations
 from kafkaproxy.worker.store import watch as watch_store
 from kafkaproxy.worker.store.environment import Blocked
 from kafkaproxy.worker.store.errands import Errands
@@ -155,7 +157,7 @@ class TestHeartbeats:
         self, store: Store, writer: StoreWriter
     ) -> None:
         watch = watching(store)
-        watch_store.generations.replace(store.home, store.path)
+        generations.replace(store.home, store.path)
         writer.beat("servers")
         assert not watch.look()
         assert not watch.is_fresh
@@ -173,12 +175,12 @@ class TestTakingOver:
         with frozen_writer(tmp_path) as frozen:
             until(lambda: not reading.look() or not taking.look())
             assert current(store.home) != store.path
-            assert watch_store.STORE_TAKEOVERS.cell("default").value >= 1
+            assert STORE_TAKEOVERS.cell("default").value >= 1
             again = Store(tmp_path, 64 * MEGABYTE)
             assert again.path != store.path
             assert again.topics() == {"t": TOPIC}
             assert WriterLock(again.path).acquire()
-            again.want("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
+            again.note_interest("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
             # What the frozen one does when it goes on changes nothing in the new store.
             os.kill(frozen.pid, signal.SIGCONT)
         assert again.asked_to_look() == b""
@@ -365,7 +367,7 @@ class TestErrands:
             errands.move(free)
             first.result(PATIENCE)
             second.result(PATIENCE)
-            assert set(free.wanted()) == {"t", "u"}
+            assert set(free.interest()) == {"t", "u"}
         assert errands.close(PATIENCE)
         free.close()
         frozen.close(may_be_in_use=True)
@@ -428,7 +430,7 @@ Errands(store).submit(Store.ask_to_look)
 def test_a_generation_is_removed_when_the_last_environment_is_gone(tmp_path: Path) -> None:
     store = Store(tmp_path, 64 * MEGABYTE)
     txn = store.env.begin()
-    watch_store.generations.replace(store.home, store.path)
+    generations.replace(store.home, store.path)
     store.close(may_be_in_use=True)
     remove_unused(store.home)
     assert store.path.exists(), "a transaction reads from it"

@@ -37,7 +37,7 @@ def _specification(operations: list[Operation]) -> str:
     paths: dict[str, dict[str, object]] = {}
     for number, (path, method, guarded, mapped) in enumerate(operations):
         name = ("listPets" if method == "get" else "savePet") if mapped else f"other{number}"
-        security = {"security": [{"keepers": []}]} if guarded else {}
+        security: dict[str, object] = {"security": [{"keepers": []}]} if guarded else {}
         paths.setdefault(path, {})[method] = {"operationId": name, **security}
     schemes = {"securitySchemes": {"keepers": {"type": "http"}}}
     return json.dumps({"openapi": "3.0.3", "paths": paths, "components": schemes})

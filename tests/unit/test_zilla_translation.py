@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.utils import translation
 
 from kafkaproxy import zilla
 from tests.zilla_samples import BASE, edited, refused
@@ -61,6 +60,6 @@ def test_every_placeholder_of_a_message_is_filled_in(path: Path) -> None:
 
 def test_a_translation_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = {"There is no binding %(target)r.": "Es gibt kein Binding %(target)r."}
-    monkeypatch.setattr(translation._trans, "gettext", lambda text: catalog.get(text, text), raising=False)
+    monkeypatch.setattr("django.utils.translation._trans.gettext", lambda text: catalog.get(text, text), raising=False)
     [error] = refused(edited(BASE, ("    exit: http\n", "    exit: https\n")))
     assert "Es gibt kein Binding 'https'." in error

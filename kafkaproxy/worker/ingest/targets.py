@@ -1,7 +1,7 @@
 """Fixed targets: the ends that partitions had when reading them began.
 
 A topic is ready when its position has reached its target in every partition, whatever was produced meanwhile (the contract,
-section *Readiness*). No target depends on silence: a partition that never pauses reaches it as well.
+*Readiness*). No target depends on silence: a partition that never pauses reaches it as well.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from kafkaproxy.worker.errors import ProduceError
+from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka.reachability import Outage
 from kafkaproxy.worker.types import Delivery
 
-__all__ = ["Mailbox", "Outcome", "Overdue", "Sent", "late"]
+__all__ = ["Mailbox", "NotInTime", "Outcome", "Overdue", "Sent", "late"]
 
 Outcome = ProduceError | Delivery
 Future = asyncio.Future[Delivery]
@@ -44,10 +44,18 @@ class Sent:
         """Whether its requests were told that it took too long."""
 
 
+class NotInTime(ProduceError):
+    """The time for an answer was over. Kafka may yet acknowledge ``sent``."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__(ProduceFailure.TIMED_OUT, "Not acknowledged in time.")
+        self.sent = sent
+
+
 def late(work: asyncio.Future[Any]) -> Sent | None:
     """Return the record that failed this future by not being acknowledged in time, and may have been since."""
     error = work.exception() if work.done() and not work.cancelled() else None
-    return error.sent if isinstance(error, ProduceError) else None
+    return error.sent if isinstance(error, NotInTime) else None
 
 
 class Overdue:

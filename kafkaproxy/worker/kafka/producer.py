@@ -19,7 +19,7 @@ from kafkaproxy.metrics import RECORDS
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka.client import Limits, producer_config
 from kafkaproxy.worker.kafka.log_rate_limit import librdkafka_log
-from kafkaproxy.worker.kafka.mailbox import Mailbox, Outcome, Overdue, Sent
+from kafkaproxy.worker.kafka.mailbox import Mailbox, NotInTime, Outcome, Overdue, Sent
 from kafkaproxy.worker.kafka.reachability import Outage, Reachability
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
 
@@ -201,7 +201,7 @@ class AckedProducer:
             if lasting is not None and unsent:
                 outcome = ProduceError(lasting.reason, "No broker answered in time.")
             else:
-                outcome = ProduceError(ProduceFailure.TIMED_OUT, "Not acknowledged in time.", sent)
+                outcome = NotInTime(sent)
             if unsent and self.queued():
                 self._replace(self._generation)
             if sent.future is not None and not sent.future.done():
