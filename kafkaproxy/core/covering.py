@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import Glob, Param, PathTemplate
 
-__all__ = ["Coverers", "apart", "covers", "may_overlap"]
+__all__ = ["CoverIndex", "are_disjoint", "covers", "may_overlap"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
     return len(pattern) in states
 
 
-def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
+def are_disjoint(one: PathTemplate | None, other: PathTemplate | None) -> bool:
     """Whether no path matches both. True is always right; of two patterns, only the literals at their ends are compared."""
     for literal, pattern in ((one, other), (other, one)):
         if literal is not None and literal.is_literal:
@@ -43,7 +43,7 @@ def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
 def may_overlap(first: str, second: str) -> bool:
     """Whether some path may match both patterns as written; an empty one matches every path. False is always right."""
     one, other = (PathTemplate.parse(mask_env(text)) if text else None for text in (first, second))
-    return not apart(one, other)
+    return not are_disjoint(one, other)
 
 
 Token = str | Param | Glob
@@ -79,7 +79,7 @@ def _step(pattern: list[Token], state: int, seen: Token) -> tuple[int, ...]:
             return (state + 1,) if seen == character else ()
 
 
-class Coverers(Generic[T]):
+class CoverIndex(Generic[T]):
     """Templates that may cover another one, found by the literals at both ends, so that thousands can be compared."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from kafkaproxy.core import progress
 
-__all__ = ["Validator", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
+__all__ = ["IfNoneMatch", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
 
 FINGERPRINT_PARTITION: Final = -2
 DIGEST_PARTITION: Final = -3
@@ -45,7 +45,7 @@ def merge_etag(topic_fingerprint: int, digest: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Validator:
+class IfNoneMatch:
     """The parsed ``if-none-match``: ``*``, or the opaque tags."""
 
     any: bool
@@ -58,12 +58,12 @@ class Validator:
         return self.any or etag.strip('"') in self.tags
 
 
-def parse_if_none_match(values: Iterable[str]) -> Validator | None:
+def parse_if_none_match(values: Iterable[str]) -> IfNoneMatch | None:
     """Parse the field's lines; None where there is nothing usable. Unquoted tags, the reference's form, count too."""
     tags = list(_entity_tags(values))
     if not tags:
         return None
-    return Validator(any=("*", False) in tags, tags=frozenset(tag for tag, _ in tags))
+    return IfNoneMatch(any=("*", False) in tags, tags=frozenset(tag for tag, _ in tags))
 
 
 def parse_if_match(values: Iterable[str]) -> str | None:

@@ -16,7 +16,16 @@ from typing import Final, Protocol
 
 from kafkaproxy.core.paths import NAME, TemplateError
 
-__all__ = ["Attribute", "Context", "CorrelationId", "Expression", "IdempotencyKey", "Identity", "Parameter", "Place"]
+__all__ = [
+    "Attribute",
+    "CorrelationId",
+    "Expression",
+    "IdempotencyKey",
+    "Identity",
+    "Parameter",
+    "RenderContext",
+    "TemplatePlace",
+]
 __all__ += ["Principal", "Template"]
 
 _EXPRESSION: Final = re.compile(r"\$\{([^{}]*)\}?")
@@ -39,7 +48,7 @@ class Principal(Protocol):
         ...
 
 
-class Context:
+class RenderContext:
     """What a request offers to expressions. Without an idempotency key a random UUID is made when it is first asked for."""
 
     __slots__ = ("_idempotency_key", "correlation_id", "guarded", "params")
@@ -71,7 +80,7 @@ class Parameter:
 
     name: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the decoded value of the path parameter."""
         return context.params[self.name]
 
@@ -82,7 +91,7 @@ class Identity:
 
     guard: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the identity, or an empty string."""
         principal = context.guarded.get(self.guard)
         return "" if principal is None else principal.identity
@@ -95,7 +104,7 @@ class Attribute:
     guard: str
     name: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the attribute, or an empty string."""
         principal = context.guarded.get(self.guard)
         return "" if principal is None else principal.attributes.get(self.name, "")
@@ -105,7 +114,7 @@ class Attribute:
 class IdempotencyKey:
     """``${idempotencyKey}``: the client's, or a random UUID."""
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the idempotency key of the request."""
         return context.idempotency_key
 
@@ -114,7 +123,7 @@ class IdempotencyKey:
 class CorrelationId:
     """``${correlationId}``."""
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the correlation id of the exchange."""
         return context.correlation_id
 
@@ -122,7 +131,7 @@ class CorrelationId:
 Expression = Parameter | Identity | Attribute | IdempotencyKey | CorrelationId
 
 
-class Place(Enum):
+class TemplatePlace(Enum):
     """Where a template stands; each place allows its own expressions (the contract, *Matching*)."""
 
     TOPIC = auto()
@@ -139,13 +148,13 @@ class Place(Enum):
 
 
 _COMMON: Final[frozenset[type[Expression]]] = frozenset({Parameter, Identity, Attribute})
-_ALLOWED: Final[Mapping[Place, frozenset[type[Expression]]]] = {
-    Place.TOPIC: _COMMON,
-    Place.KEY: _COMMON | {IdempotencyKey},
-    Place.OVERRIDE: _COMMON | {IdempotencyKey},
-    Place.FILTER: _COMMON,
-    Place.REPLY_TO: _COMMON,
-    Place.ASYNC: frozenset({Parameter, CorrelationId}),
+_ALLOWED: Final[Mapping[TemplatePlace, frozenset[type[Expression]]]] = {
+    TemplatePlace.TOPIC: _COMMON,
+    TemplatePlace.KEY: _COMMON | {IdempotencyKey},
+    TemplatePlace.OVERRIDE: _COMMON | {IdempotencyKey},
+    TemplatePlace.FILTER: _COMMON,
+    TemplatePlace.REPLY_TO: _COMMON,
+    TemplatePlace.ASYNC: frozenset({Parameter, CorrelationId}),
 }
 
 
@@ -159,7 +168,7 @@ class Template:
     """The text, where it is the same for every request."""
 
     @classmethod
-    def parse(cls, text: str, place: Place) -> Template:
+    def parse(cls, text: str, place: TemplatePlace) -> Template:
         """Parse ``text`` for ``place``; raise :class:`TemplateError` for what is malformed or not allowed there."""
         parts: list[str | Expression] = []
         end = 0
@@ -172,7 +181,7 @@ class Template:
             parts.append(text[end:])
         return cls(text, tuple(parts), text if all(isinstance(part, str) for part in parts) else None)
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Fill the expressions in."""
         if self.literal is not None:
             return self.literal
@@ -182,7 +191,7 @@ class Template:
             return part if isinstance(part, str) else part.render(context)
         return "".join(part if isinstance(part, str) else part.render(context) for part in parts)
 
-    def render_quoted(self, context: Context, quote: Callable[[str], str]) -> str:
+    def render_quoted(self, context: RenderContext, quote: Callable[[str], str]) -> str:
         """Fill the expressions in, each value passed through ``quote``; literals stay as they are."""
         return "".join(part if isinstance(part, str) else quote(part.render(context)) for part in self.parts)
 
@@ -207,7 +216,7 @@ class Template:
         return frozenset(part.guard for part in self.expressions if isinstance(part, (Identity, Attribute)))
 
 
-def _parse_expression(text: str, found: re.Match[str], place: Place) -> Expression:
+def _parse_expression(text: str, found: re.Match[str], place: TemplatePlace) -> Expression:
     at = f"at position {found.start() + 1} of {text!r}"
     if not found[0].endswith("}"):
         raise TemplateError(f"The expression {at} is not closed: add '}}'.")
@@ -231,7 +240,7 @@ def _recognise(inner: str) -> Expression | None:
     return None
 
 
-def _spellings(place: Place) -> list[str]:
+def _spellings(place: TemplatePlace) -> list[str]:
     spelling: dict[type[Expression], str] = {
         Parameter: "${params.NAME}",
         Identity: "${guarded['GUARD'].identity}",

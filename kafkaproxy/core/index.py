@@ -51,7 +51,7 @@ class PathIndex(Generic[ValueT]):
         while pending:
             node, index, start = pending.pop()
             if node.tails:
-                found.extend(_tails(node, path[start:]))
+                found.extend(_matching_tails(node, path[start:]))
             if index == len(segments):
                 found.extend(node.values)
                 continue
@@ -129,7 +129,7 @@ def _literal_run(parts: list[str | Param | Glob], *, backwards: bool = False) ->
     return "".join(run[::-1] if backwards else run)
 
 
-def _tails(node: _Node[ValueT], rest: str) -> Iterator[ValueT]:
+def _matching_tails(node: _Node[ValueT], rest: str) -> Iterator[ValueT]:
     for (before, after), bucket in node.tails.items():
         if len(rest) >= before + after:
             values = bucket.get((rest[:before], rest[len(rest) - after :] if after else ""))

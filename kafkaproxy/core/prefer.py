@@ -26,7 +26,7 @@ class Preferences:
     wait: int | None = None
 
 
-NOTHING: Final = Preferences()
+NO_PREFERENCES: Final = Preferences()
 
 
 def parse_prefer(values: Iterable[str]) -> Preferences:
@@ -39,7 +39,7 @@ def parse_prefer(values: Iterable[str]) -> Preferences:
             if _TOKEN.fullmatch(name) and (quoted or not given or _TOKEN.fullmatch(given)):
                 seen.setdefault(name.lower(), quoted[1] if quoted else given)
     if not seen:
-        return NOTHING
+        return NO_PREFERENCES
     return Preferences(respond_async="respond-async" in seen, wait=_seconds(seen.get("wait")))
 
 

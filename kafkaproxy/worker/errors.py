@@ -1,4 +1,4 @@
-"""What can go wrong between us and Kafka.
+"""The worker's errors.
 
 ::
 
@@ -13,13 +13,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kafkaproxy.worker.kafka.mailbox import Sent
+    from kafkaproxy.worker.kafka.mailbox import PendingRecord
 
 __all__ = ["ProduceError", "ProduceFailure", "TopicUnavailable", "Unavailable", "WorkerError"]
 
 
 class WorkerError(Exception):
-    """Kafka, or our copy of it, did not do what was asked."""
+    """Kafka, or this host's copy of its topics, could not do what was asked."""
 
 
 class ProduceFailure(StrEnum):
@@ -35,16 +35,16 @@ class ProduceFailure(StrEnum):
 
 
 class ProduceError(WorkerError):
-    """A record was not acknowledged as asked. ``detail`` is for logs, never for clients.
+    """A record was not acknowledged as requested. ``detail`` is for logs, never for clients.
 
-    ``sent`` is the record where the time for an answer was over and Kafka may yet acknowledge it.
+    ``pending`` is the record if the time for its acknowledgement is over and Kafka may still acknowledge it.
     """
 
-    def __init__(self, reason: ProduceFailure, detail: str, sent: Sent | None = None) -> None:
+    def __init__(self, reason: ProduceFailure, detail: str, pending: PendingRecord | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.sent = sent
+        self.pending = pending
 
 
 class Unavailable(StrEnum):

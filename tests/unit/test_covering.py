@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.core.covering import Coverers, apart, covers
+from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers
 from kafkaproxy.core.paths import PathTemplate
 
 spelled = st.lists(st.sampled_from(["a", "b", "/", "{}", "*"]), max_size=6).map("".join)
@@ -63,15 +63,15 @@ def test_what_is_apart_is_never_matched_together(one: str, other: str, data: st.
     first, second = _template(one), _template(other)
     path = data.draw(st.from_regex(first.regex, fullmatch=True))
     if second.match(path) is not None:
-        assert not apart(first, second)
-        assert not apart(second, first)
+        assert not are_disjoint(first, second)
+        assert not are_disjoint(second, first)
 
 
 def test_a_path_is_apart_from_a_pattern_that_does_not_match_it() -> None:
-    assert apart(_template("/a"), _template("/a{}"))
-    assert apart(_template("/a{}"), _template("/a"))
-    assert not apart(_template("/ab"), _template("/a{}"))
-    assert not apart(_template("/ab"), None)
+    assert are_disjoint(_template("/a"), _template("/a{}"))
+    assert are_disjoint(_template("/a{}"), _template("/a"))
+    assert not are_disjoint(_template("/ab"), _template("/a{}"))
+    assert not are_disjoint(_template("/ab"), None)
 
 
 @given(spelled)
@@ -81,7 +81,7 @@ def test_a_template_covers_itself(text: str) -> None:
 
 @given(st.lists(spelled, max_size=6), spelled)
 def test_the_index_leaves_no_coverer_out(wides: list[str], narrow: str) -> None:
-    index: Coverers[str] = Coverers()
+    index: CoverIndex[str] = CoverIndex()
     for wide in wides:
         index.add(_template(wide), wide)
     index.add(None, "everything")

@@ -37,16 +37,16 @@ def folder(tmp_path: Path) -> Path:
 def _no_boot_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A system such as macOS."""
     monkeypatch.setattr(lock, "_BOOT_ID", tmp_path / "proc" / "boot_id")
-    monkeypatch.setattr(lock, "_lives", {})
+    monkeypatch.setattr(lock, "_alive_locks", {})
     yield
     forget_life()
 
 
 def forget_life() -> None:
     """Let this process look dead, as far as stores are concerned."""
-    for fd in lock._lives.values():
+    for fd in lock._alive_locks.values():
         os.close(fd)
-    lock._lives.clear()
+    lock._alive_locks.clear()
 
 
 def is_kept(folder: Path) -> bool:
@@ -99,7 +99,7 @@ class TestWithoutBootIds:
         mark(folder, clean=False)
         prepare(folder)
         assert is_kept(folder)
-        assert len(lock._lives) == 1
+        assert len(lock._alive_locks) == 1
 
     def test_a_store_without_a_note_is_deleted(self, folder: Path) -> None:
         prepare(folder)

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.kafka import offsets
-from kafkaproxy.worker.kafka.offsets import Log, LogOffsets
+from kafkaproxy.worker.kafka.offsets import LogBounds, LogOffsets
 from tests.unit.unretrieved import no_unretrieved_error
 
 
@@ -60,13 +60,13 @@ MOVING = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, 
 
 
 @pytest.mark.parametrize("code", [*MOVING, *NOT_FOUND, KafkaError._TRANSPORT])
-@pytest.mark.parametrize("question", ["ask", "ends", "log"])
+@pytest.mark.parametrize("question", ["ask", "ends", "bounds"])
 async def test_states_of_a_fail_over_pass(code: int, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    per_question = 2 if question == "log" else 1
+    per_question = 2 if question == "bounds" else 1
     admin = Admin(*[_error(code)] * (2 * per_question), *[7] * per_question)
     asked = _asking(admin, monkeypatch)
     ends = {0: 7, 1: 7}
-    expected = {"ask": ends, "ends": (2, ends), "log": Log(2, ends, ends)}
+    expected = {"ask": ends, "ends": (2, ends), "bounds": LogBounds(2, ends, ends)}
     assert await getattr(asked, question)("topic", 2) == expected[question]
     assert not admin.answers
 
@@ -90,7 +90,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("code", NOT_FOUND)
 @pytest.mark.parametrize("refusal", REFUSALS)
-@pytest.mark.parametrize("question", ["ask", "ends", "log"])
+@pytest.mark.parametrize("question", ["ask", "ends", "bounds"])
 async def test_a_topic_that_is_refused_is_asked_about_once(
     code: int, refusal: int, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

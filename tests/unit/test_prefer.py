@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.core.prefer import NO_PREFERENCES, Preferences, parse_prefer
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_preferences_are_found(lines: list[str], respond_async: bool, wait: int 
     ],
 )
 def test_what_is_malformed_or_unknown_is_passed_over(line: str) -> None:
-    assert parse_prefer([line]) == NOTHING
+    assert parse_prefer([line]) == NO_PREFERENCES
 
 
 @pytest.mark.timeout(30)

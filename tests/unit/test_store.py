@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.worker.store import writer as writing
 from kafkaproxy.worker.store.reader import Store, TopicState, current_path
-from kafkaproxy.worker.store.writer import Batch, StoreWriter, doubt
+from kafkaproxy.worker.store.writer import Batch, StoreWriter, reset_stale_readiness
 from kafkaproxy.worker.store.writer_lock import WriterLock
 from kafkaproxy.worker.types import Record, Role
 from tests.unit.trimming import trim
@@ -294,7 +294,7 @@ def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_
     store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, servers: str, age: float, stays: bool
 ) -> None:
     writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
-    writer.beat(SERVERS)
+    writer.write_heartbeat(SERVERS)
     now = time.time()
     monkeypatch.setattr(writing.time, "time", lambda: now + age)
     states = StoreWriter(store, frozenset(), recent_seconds=10.0).begin(b"session2", servers)
@@ -317,31 +317,31 @@ def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None
 
 def test_what_is_read_holds_until_the_topic_is_begun_anew(store: Store, writer: StoreWriter) -> None:
     state = topic()
-    assert not store.holds(state)
+    assert not store.is_unchanged(state)
     writer.put_states([state])
-    assert store.holds(state)
-    assert not store.holds(topic(topic_id=OTHER_ID))
+    assert store.is_unchanged(state)
+    assert not store.is_unchanged(topic(topic_id=OTHER_ID))
     writer.put_states([topic(ready=False)])
-    assert not store.holds(state)
+    assert not store.is_unchanged(state)
     writer.put_states([state])
-    writer.forget([state])
-    assert not store.holds(state)
+    writer.remove_topics([state])
+    assert not store.is_unchanged(state)
 
 
 def test_another_clusters_data_is_dropped_whole(store: Store, writer: StoreWriter) -> None:
-    assert not writer.adopt("one")
+    assert not writer.claim_cluster("one")
     state = topic(roles=frozenset({Role.FETCH, Role.STREAM}))
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, record(0, 0))
-    assert not writer.adopt("one")
+    assert not writer.claim_cluster("one")
     assert store.latest(state.key, b"k") is not None
     before = store.topics_version()
-    assert writer.adopt("two")
+    assert writer.claim_cluster("two")
     assert store.topics() == {}
     assert store.latest(state.key, b"k") is None
     assert store.progress(state.key) == {}
     assert store.topics_version() != before
-    assert not writer.adopt("two")
+    assert not writer.claim_cluster("two")
 
 
 def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: StoreWriter) -> None:
@@ -349,11 +349,11 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
     for state in (kept, lost):
         writer.start(state, {0: 0, 1: 0}, {})
         apply(writer, state, record(0, 0), record(1, 0))
-    writer.forget([lost])  # and here it died
-    (left,) = writer.leftovers(store.topics().values())
+    writer.remove_topics([lost])  # and here it died
+    (left,) = writer.orphaned_topic_ids(store.topics().values())
     assert left == lost.key
     writer.drop_data(left)
-    assert not writer.leftovers(store.topics().values())
+    assert not writer.orphaned_topic_ids(store.topics().values())
     assert scanned(store, lost) == []
     assert store.latest(lost.key, b"k") is None
     assert store.progress(lost.key) == {}
@@ -361,11 +361,11 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
 
 
 def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: StoreWriter) -> None:
-    store.note_interest("t", frozenset({Role.FETCH}), 1.0)
-    store.note_interest("t", frozenset({Role.REPLY}), 2.0)
-    store.note_interest("u", frozenset({Role.STREAM}), 3.0)
+    store.add_interest("t", frozenset({Role.FETCH}), 1.0)
+    store.add_interest("t", frozenset({Role.REPLY}), 2.0)
+    store.add_interest("u", frozenset({Role.STREAM}), 3.0)
     assert store.interest() == {"t": {"roles": ["fetch", "reply"], "used": 2.0}, "u": {"roles": ["stream"], "used": 3.0}}
-    writer.forget_interest(["t", "unknown"])
+    writer.remove_interest(["t", "unknown"])
     assert list(store.interest()) == ["u"]
 
 
@@ -373,10 +373,10 @@ def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter)
     writer.put_states([topic()])
     lock = WriterLock(store.path)
     assert lock.acquire()
-    doubt(store, SERVERS, 5.0)
+    reset_stale_readiness(store, SERVERS, 5.0)
     assert store.topics()["t"].ready  # the one who writes knows
     lock.release()
-    doubt(store, SERVERS, 5.0)
+    reset_stale_readiness(store, SERVERS, 5.0)
     assert not store.topics()["t"].ready
     assert lock.acquire(), "doubting must not keep the lock"
     lock.release()

@@ -21,10 +21,10 @@ _READERS: Final = 4
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 1 << 20
 _PATIENCE: Final = 10.0
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 # A reader takes a batch and turns to somebody else: what it fetched ahead is thrown away. The back-off would hold up the
 # first fetch after each turn for a second.
-_NOT_AHEAD: Final[Mapping[str, Any]] = {
+_LITTLE_PREFETCH: Final[Mapping[str, Any]] = {
     "queued.min.messages": _BATCH,
     "queued.max.messages.kbytes": 2 * _BATCH_BYTES >> 10,
     "fetch.message.max.bytes": _BATCH_BYTES,
@@ -36,7 +36,7 @@ class HistoryReader:
     """Reads batches of partitions. Four readers of a process take turns: who reads much waits as often as it reads."""
 
     def __init__(self, consumer_config: Mapping[str, Any]) -> None:
-        self._config = {**consumer_config, **_NOT_AHEAD}
+        self._config = {**consumer_config, **_LITTLE_PREFETCH}
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="kafkaproxy-history")
         self._readers: list[Consumer] = []
         self._own = threading.local()
@@ -75,23 +75,23 @@ class HistoryReader:
     def _collect(self, reader: Consumer, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
         deadline = time.monotonic() + _PATIENCE
         while (left := deadline - time.monotonic()) > 0 and not self._closed.is_set():
-            first = reader.poll(min(left, _LOOK_SECONDS))
+            first = reader.poll(min(left, _POLL_SECONDS))
             if first is None:
                 continue
-            messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_of(each, topic, partition, start)]
+            messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_from(each, topic, partition, start)]
             if messages:
-                return _taken(messages, end)
+                return _records_of(messages, end)
         raise TopicUnavailable(Unavailable.UNREACHABLE)
 
 
-def _is_of(message: Message, topic: str, partition: int, start: int) -> bool:
+def _is_from(message: Message, topic: str, partition: int, start: int) -> bool:
     """Whether a message belongs to this turn, not to what the reader was assigned before."""
     if (message.topic(), message.partition()) != (topic, partition):
         return False
     return message.error() is not None or (message.offset() or 0) >= start
 
 
-def _taken(messages: list[Message], end: int) -> tuple[list[Record], int] | None:
+def _records_of(messages: list[Message], end: int) -> tuple[list[Record], int] | None:
     records: list[Record] = []
     for message in messages:
         error = message.error()

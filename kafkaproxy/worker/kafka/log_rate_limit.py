@@ -7,15 +7,15 @@ import re
 import time
 from typing import Final
 
-__all__ = ["Repeats", "librdkafka_log"]
+__all__ = ["LogRateLimit", "librdkafka_log"]
 
-_SECONDS: Final = 30.0
-_MOST: Final = 1000
+_INTERVAL_SECONDS: Final = 30.0
+_MAX_MESSAGES: Final = 1000
 # "(after 3ms in state CONNECT)" and the like: the same message all the same.
 _VARYING: Final = re.compile(r"\d+ms")
 
 
-class Repeats(logging.Filter):
+class LogRateLimit(logging.Filter):
     """Lets a message through once in 30 seconds, and then says how many there were meanwhile."""
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class Repeats(logging.Filter):
         text = record.getMessage()
         key = _VARYING.sub("", text)
         now = time.monotonic()
-        last, repeated = self._seen.get(key, (-_SECONDS, 0))
-        if now - last < _SECONDS:
+        last, repeated = self._seen.get(key, (-_INTERVAL_SECONDS, 0))
+        if now - last < _INTERVAL_SECONDS:
             self._seen[key] = (last, repeated + 1)
             return False
-        if len(self._seen) >= _MOST:
+        if len(self._seen) >= _MAX_MESSAGES:
             self._seen.clear()
         self._seen[key] = (now, 0)
         if repeated:
@@ -41,4 +41,4 @@ class Repeats(logging.Filter):
 
 librdkafka_log: Final = logging.getLogger("kafkaproxy.librdkafka")
 """What librdkafka says by itself."""
-librdkafka_log.addFilter(Repeats())
+librdkafka_log.addFilter(LogRateLimit())

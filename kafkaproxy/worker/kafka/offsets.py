@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from kafkaproxy.futures import await_shared
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
-__all__ = ["Log", "LogOffsets", "Spec"]
+__all__ = ["LogBounds", "LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
 _NOT_FOUND: Final = frozenset(
@@ -25,7 +25,7 @@ _NOT_FOUND: Final = frozenset(
 )
 """A partition or its leader was not found: the topic does not exist, or the partition has no leader for now, or librdkafka has
 yet to learn of it. Only :meth:`LogOffsets._confirm` tells these apart."""
-_PASSING: Final = _NOT_FOUND | frozenset(
+_TRANSIENT: Final = _NOT_FOUND | frozenset(
     {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE}
     | {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE}
     | {KafkaError.LISTENER_NOT_FOUND, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR}
@@ -34,19 +34,19 @@ _PASSING: Final = _NOT_FOUND | frozenset(
 """Kafka's retriable errors for these questions. They pass, most of them when another broker becomes a partition's leader: the
 client library learns of it, but does not ask again."""
 _AGAIN_SECONDS: Final = 0.1
-_LEAST_SECONDS: Final = 0.5
+_MIN_SECONDS: Final = 0.5
 _COUNT_SECONDS: Final = 1.0
 _MAX_COUNTED: Final = 10_000
 Spec = Literal["earliest", "latest"] | int
 """Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
 Offsets = Mapping[int, int]
 Asked = Mapping[TopicPartition, concurrent.futures.Future[Any]]
-Question = Spec | Literal["log", "ends"]
+Question = Spec | Literal["bounds", "ends"]
 Key = tuple[asyncio.AbstractEventLoop, str, int, Question]
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogBounds:
     """A topic as Kafka has it."""
 
     partitions: int
@@ -76,10 +76,10 @@ class LogOffsets:
         offsets: dict[int, int] = await self._share((asyncio.get_running_loop(), topic, partitions, spec))
         return offsets
 
-    async def log(self, topic: str, partitions: int) -> Log:
+    async def bounds(self, topic: str, partitions: int) -> LogBounds:
         """Return how many partitions there are, and where the first ``partitions`` begin and end."""
-        log: Log = await self._share((asyncio.get_running_loop(), topic, partitions, "log"))
-        return log
+        bounds: LogBounds = await self._share((asyncio.get_running_loop(), topic, partitions, "bounds"))
+        return bounds
 
     async def ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
         """Return how many partitions there are, and where the first ``partitions`` end.
@@ -113,13 +113,13 @@ class LogOffsets:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._question(topic, partitions, question, _left(deadline))
+                return await self._question(topic, partitions, question, _remaining(deadline))
             except TopicUnavailable as error:
-                if not _is_passing(error) or time.monotonic() > deadline:
+                if not _is_transient(error) or time.monotonic() > deadline:
                     raise
                 is_found = _code(error) not in _NOT_FOUND
             if not is_found:
-                await self._confirm(topic, partitions, _left(deadline))
+                await self._confirm(topic, partitions, _remaining(deadline))
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _confirm(self, topic: str, partitions: int, seconds: float) -> None:
@@ -129,7 +129,7 @@ class LogOffsets:
         try:
             count = await self._partitions(topic, partitions, seconds)
         except TopicUnavailable as error:
-            if not _is_passing(error):
+            if not _is_transient(error):
                 raise
             return
         if count < partitions:
@@ -137,14 +137,14 @@ class LogOffsets:
 
     def _question(self, topic: str, partitions: int, question: Question, seconds: float) -> Coroutine[Any, Any, Any]:
         match question:
-            case "log":
-                return self._log(topic, partitions, seconds)
+            case "bounds":
+                return self._bounds(topic, partitions, seconds)
             case "ends":
                 return self._ends(topic, partitions, seconds)
             case _:
                 return self._offsets(topic, partitions, question, seconds)
 
-    async def _log(self, topic: str, partitions: int, seconds: float) -> Log:
+    async def _bounds(self, topic: str, partitions: int, seconds: float) -> LogBounds:
         outcomes = await asyncio.gather(
             self._partitions(topic, partitions, seconds),
             self._offsets(topic, partitions, "earliest", seconds),
@@ -155,13 +155,13 @@ class LogOffsets:
             if isinstance(each, BaseException):
                 raise each
         count, earliest, latest = outcomes
-        return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
+        return LogBounds(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
 
     async def _ends(self, topic: str, partitions: int, seconds: float) -> tuple[int, Offsets]:
         now = time.monotonic()
-        count, good_until = self._counted.get(topic, (0, now))
+        count, valid_until = self._counted.get(topic, (0, now))
         offsets = self._list_offsets(topic, partitions, "latest", seconds)
-        if self._embedded or now < good_until:
+        if self._embedded or now < valid_until:
             return max(count, partitions), await _offsets_of(offsets)
         described = self._describe(topic, seconds)
         await _all_done([described, *offsets.values()])
@@ -247,13 +247,13 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _left(deadline: float) -> float:
+def _remaining(deadline: float) -> float:
     """Return the seconds until then; never so few that no broker could answer."""
-    return max(deadline - time.monotonic(), _LEAST_SECONDS)
+    return max(deadline - time.monotonic(), _MIN_SECONDS)
 
 
-def _is_passing(error: TopicUnavailable) -> bool:
-    return error.reason is Unavailable.UNREACHABLE and _code(error) in _PASSING
+def _is_transient(error: TopicUnavailable) -> bool:
+    return error.reason is Unavailable.UNREACHABLE and _code(error) in _TRANSIENT
 
 
 def _code(error: TopicUnavailable) -> int | None:

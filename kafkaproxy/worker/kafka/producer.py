@@ -19,7 +19,7 @@ from kafkaproxy.metrics import RECORDS
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka.client import Limits, producer_config
 from kafkaproxy.worker.kafka.log_rate_limit import librdkafka_log
-from kafkaproxy.worker.kafka.mailbox import Mailbox, Outcome, Overdue, Sent
+from kafkaproxy.worker.kafka.mailbox import Mailbox, Outcome, OverdueRecords, PendingRecord
 from kafkaproxy.worker.kafka.reachability import Outage, Reachability
 from kafkaproxy.worker.types import Acks, ClusterConfig, Delivery, Headers
 
@@ -54,7 +54,7 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
     KafkaError._TIMED_OUT: ProduceFailure.TIMED_OUT,  # noqa: SLF001
     KafkaError.REQUEST_TIMED_OUT: ProduceFailure.TIMED_OUT,
 }
-_GIVEN_UP: Final = frozenset(
+_UNCERTAIN: Final = frozenset(
     {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 )
 """How a record ends of which librdkafka does not know whether a broker has it."""
@@ -70,31 +70,31 @@ class AckedProducer:
         self._name = f"{cluster.name}/{acks}"
         self._cluster = cluster.name
         self._acknowledged = RECORDS.cell(cluster.name, "acknowledged")
-        self._patience = limits.produce_timeout
+        self._timeout = limits.produce_timeout
         self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
-        self._overdue = Overdue()
+        self._overdue = OverdueRecords()
         self._lock = threading.Lock()
         self._brokers = Reachability(
             cluster.name, self._name, lambda seconds: self._producer.list_topics(timeout=seconds), self.queued
         )
         self._closed = threading.Event()
-        self._lost: Counter[tuple[str, int]] = Counter()
+        self._undelivered: Counter[tuple[str, int]] = Counter()
         """Topic and code of the error → how many records were given up since it was told to stop."""
         self._stopping = False
         self._generation = 0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._poll, name=f"kafkaproxy-produce-{self._name}", daemon=True)
         self._thread.start()
-        self._brokers.doubt()
+        self._brokers.check_brokers()
 
     def produce(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, patient: bool = False
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, defer_ack: bool = False
     ) -> asyncio.Future[Delivery]:
         """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`.
 
         It fails by itself after ``PRODUCE_TIMEOUT_SECONDS``; the record may be written nevertheless, now or later.
 
-        ``patient``: the caller waits for something else first and need not be woken for an acknowledgement. The future is done
+        ``defer_ack``: the caller waits for something else first and need not be woken for an acknowledgement. The future is done
         when :meth:`settle` is called, which has to be; a failure is told at once.
         """
         brokers = self._brokers
@@ -103,13 +103,13 @@ class AckedProducer:
         if topic in self._overdue.full:
             raise self._refused(ProduceFailure.QUEUE_FULL, f"Kafka has not taken too many records of {topic}.")
         mailbox = self._mailbox()
-        sent = mailbox.begin(topic, 0 if value is None else len(value), brokers.outage)
-        future = sent.future
+        pending = mailbox.begin(topic, 0 if value is None else len(value), brokers.outage)
+        future = pending.future
         assert future is not None
 
         def report(error: KafkaError | None, message: Message) -> None:
             # Not the message itself: it holds the value, and a report may have to wait.
-            self._report(mailbox, sent, error, _delivery(message) if error is None else self._error(error, sent.outage))
+            self._report(mailbox, pending, error, _delivery(message) if error is None else self._error(error, pending.outage))
 
         try:
             self._producer.produce(topic, value, key, headers=list(headers), on_delivery=report)
@@ -117,29 +117,29 @@ class AckedProducer:
             raise ProduceError(ProduceFailure.QUEUE_FULL, str(error)) from error
         except KafkaException as error:
             raise self._error(error.args[0]) from error
-        mailbox.add(sent, patient=patient)
+        mailbox.add(pending, defer_ack=defer_ack)
         return future
 
-    def rejoin(self, sent: Sent, *, patient: bool = False) -> asyncio.Future[Delivery]:
+    def wait_again(self, pending: PendingRecord, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
         """Wait again, as :meth:`produce` does, for a record whose first request was told that it took too long."""
-        return self._mailbox().rejoin(sent, patient=patient)
+        return self._mailbox().wait_again(pending, defer_ack=defer_ack)
 
-    def settle(self, future: asyncio.Future[Delivery]) -> None:
-        """Say whether a patient future's record is acknowledged; from here on it is done at once."""
+    def deliver_ack(self, future: asyncio.Future[Delivery]) -> None:
+        """Say whether a defer_ack future's record is acknowledged; from here on it is done at once."""
         mailbox = self._mailboxes.get(future.get_loop())
         if mailbox is not None:
-            mailbox.settle(future)
+            mailbox.deliver_ack(future)
 
     def queued(self) -> int:
         """Return how many records are not acknowledged yet."""
         return len(self._producer)
 
-    def hurry(self, seconds: float) -> None:
+    def shorten_waits(self, seconds: float) -> None:
         """Let a request wait no longer than this for its acknowledgement from now on: the process stops."""
         self._stopping = True
-        self._patience = min(self._patience, seconds)
+        self._timeout = min(self._timeout, seconds)
         for mailbox in tuple(self._mailboxes.values()):
-            mailbox.hurry(seconds)
+            mailbox.shorten_waits(seconds)
 
     def close(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for what was handed over, say in the log what was not delivered, and stop."""
@@ -147,14 +147,14 @@ class AckedProducer:
         self._producer.flush(timeout)
         self._brokers.close()
         self._closed.set()
-        self._give_up_rest()
+        self._purge_rest()
         self._thread.join(timeout=2)
 
     def _mailbox(self) -> Mailbox:
         loop = asyncio.get_running_loop()
         mailbox = self._mailboxes.get(loop)
         if mailbox is None:
-            made = Mailbox(loop, self._patience, self._deliver, self._expire, self._overdue)
+            made = Mailbox(loop, self._timeout, self._deliver, self._expire, self._overdue)
             mailbox = self._mailboxes.setdefault(loop, made)
         return mailbox
 
@@ -172,42 +172,42 @@ class AckedProducer:
                 # Whatever it was: without this thread nobody would hear of a record again.
                 log.exception("producer_failed producer=%s", self._name)
 
-    def _report(self, mailbox: Mailbox, sent: Sent, error: KafkaError | None, outcome: Outcome) -> None:
+    def _report(self, mailbox: Mailbox, pending: PendingRecord, error: KafkaError | None, outcome: Outcome) -> None:
         if self._stopping and error is not None and error.code() in (_QUEUED, _IN_FLIGHT):
-            self._lost[sent.topic, error.code()] += 1
-        if not mailbox.post(sent, outcome):
+            self._undelivered[pending.topic, error.code()] += 1
+        if not mailbox.post(pending, outcome):
             self._mailboxes.pop(mailbox.loop, None)
 
     def _deliver(self, future: asyncio.Future[Delivery], outcome: Outcome) -> None:
         if isinstance(outcome, Delivery):
             self._acknowledged.value += 1
             if self._brokers.outage is not None:
-                self._brokers.note_answer()
+                self._brokers.mark_reachable()
             future.set_result(outcome)
         else:
             RECORDS.cell(self._cluster, outcome.reason).value += 1
             future.set_exception(outcome)
 
-    def _expire(self, due: Sequence[Sent]) -> None:
+    def _expire(self, due: Sequence[PendingRecord]) -> None:
         """Tell requests that their time is over.
 
-        What was handed over in an outage that still lasts was never sent if librdkafka had nothing else to send. It is thrown
+        What was handed over in an outage that still lasts was never pending if librdkafka had nothing else to send. It is thrown
         away, so that it is not written after the request was told that Kafka cannot be reached. Anything else stays: a broker
         may have it, and what an idempotent producer sends after a gap is not taken.
         """
         lasting = self._brokers.outage
-        for sent in due:
-            unsent = lasting is not None and lasting.is_clean and sent.outage is lasting
+        for pending in due:
+            unsent = lasting is not None and lasting.is_clean and pending.outage is lasting
             if lasting is not None and unsent:
                 outcome = ProduceError(lasting.reason, "No broker answered in time.")
             else:
-                outcome = ProduceError(ProduceFailure.TIMED_OUT, "Not acknowledged in time.", sent)
+                outcome = ProduceError(ProduceFailure.TIMED_OUT, "Not acknowledged in time.", pending)
             if unsent and self.queued():
                 self._replace(self._generation)
-            if sent.future is not None and not sent.future.done():
-                self._deliver(sent.future, outcome)
-            sent.future = None
-        self._brokers.doubt()
+            if pending.future is not None and not pending.future.done():
+                self._deliver(pending.future, outcome)
+            pending.future = None
+        self._brokers.check_brokers()
 
     def _refused(self, reason: ProduceFailure, detail: str) -> ProduceError:
         RECORDS.cell(self._cluster, reason).value += 1
@@ -216,19 +216,19 @@ class AckedProducer:
     def _error(self, error: KafkaError, outage: Outage | None = None) -> ProduceError:
         """Return the failure of a record that was handed over in ``outage``.
 
-        One that was given up in it went nowhere. Any other may have been sent, and only its acknowledgement be missing.
+        One that was given up in it went nowhere. Any other may have been pending, and only its acknowledgement be missing.
         """
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
-        if error.code() in _GIVEN_UP:
+        if error.code() in _UNCERTAIN:
             if outage is not None and outage is self._brokers.outage:
                 reason = outage.reason
-            self._brokers.doubt()
+            self._brokers.check_brokers()
         return ProduceError(reason, f"{error.name()}: {error.str()}")
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
         """Note a state that no single record tells; librdkafka goes on trying by itself."""
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):  # noqa: SLF001
-            self._brokers.doubt(_FAILURES[error.code()])
+            self._brokers.check_brokers(_FAILURES[error.code()])
         if error.fatal() and self._replace(generation):
             log.error("producer_recreated producer=%s error=%s", self._name, error.name())
         librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())
@@ -243,14 +243,14 @@ class AckedProducer:
                 return False
             self._generation += 1
             old, self._producer = self._producer, self._new_producer()
-        threading.Thread(target=_give_up, args=(old,), name=f"kafkaproxy-give-up-{self._name}", daemon=True).start()
+        threading.Thread(target=_purge, args=(old,), name=f"kafkaproxy-purge-{self._name}", daemon=True).start()
         return True
 
-    def _give_up_rest(self) -> None:
+    def _purge_rest(self) -> None:
         """Give up what is left at the end, and say in the log how much was not delivered since the stop began."""
-        _give_up(self._producer, _PURGE_SECONDS)
-        for topic in sorted({topic for topic, _ in self._lost}):
-            unsent, in_flight = self._lost[topic, _QUEUED], self._lost[topic, _IN_FLIGHT]
+        _purge(self._producer, _PURGE_SECONDS)
+        for topic in sorted({topic for topic, _ in self._undelivered}):
+            unsent, in_flight = self._undelivered[topic, _QUEUED], self._undelivered[topic, _IN_FLIGHT]
             log.error(
                 "records_not_delivered producer=%s topic=%s unsent=%s unconfirmed=%s", self._name, topic, unsent, in_flight
             )
@@ -261,7 +261,7 @@ def _delivery(message: Message) -> Delivery:
     return Delivery(message.topic() or "", message.partition() or 0, -1 if offset is None else offset)
 
 
-def _give_up(producer: Producer, seconds: float = math.inf) -> None:
+def _purge(producer: Producer, seconds: float = math.inf) -> None:
     """Report every record that a producer still has as failed."""
     until = time.monotonic() + seconds
     while len(producer) and time.monotonic() < until:

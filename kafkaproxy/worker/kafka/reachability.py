@@ -18,13 +18,13 @@ from confluent_kafka import KafkaException
 from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import ProduceFailure
 
-__all__ = ["PATIENCE", "Outage", "Reachability"]
+__all__ = ["REFUSE_AFTER_SECONDS", "Outage", "Reachability"]
 
 log = logging.getLogger("kafkaproxy.producer")
 
-PATIENCE: Final = 3.0
+REFUSE_AFTER_SECONDS: Final = 3.0
 """How long no broker answers, in seconds, before records are refused."""
-_AGAIN_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -53,57 +53,57 @@ class Reachability:
         self._ask = ask
         self._queued = queued
         self._lock = threading.Lock()
-        self._looking = False
+        self._is_checking = False
         self._closed = threading.Event()
 
-    def note_answer(self) -> None:
+    def mark_reachable(self) -> None:
         """Note that a broker answered."""
         with self._lock:
             self.outage = self.refusal = None
             self._up.value = 1
 
-    def doubt(self, reason: ProduceFailure | None = None) -> None:
+    def check_brokers(self, reason: ProduceFailure | None = None) -> None:
         """Look whether a broker answers, soon and until one does; from any thread.
 
         ``reason``: librdkafka says that none does, and why.
         """
         with self._lock:
             if reason is not None:
-                self._begin(reason)
-            if self._looking or self._closed.is_set():
+                self._begin_outage(reason)
+            if self._is_checking or self._closed.is_set():
                 return
-            self._looking = True
-        threading.Thread(target=self._look, name=f"kafkaproxy-look-{self._name}", daemon=True).start()
+            self._is_checking = True
+        threading.Thread(target=self._check, name=f"kafkaproxy-check-{self._name}", daemon=True).start()
 
     def close(self) -> None:
         """Look no more."""
         self._closed.set()
 
-    def _begin(self, reason: ProduceFailure) -> None:
+    def _begin_outage(self, reason: ProduceFailure) -> None:
         self._up.value = 0
         if self.outage is None:
             self.outage = Outage(reason, is_clean=not self._queued())
         elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that nobody can be reached
             self.outage.reason = reason
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         while not self._closed.is_set():
             try:
-                self._ask(PATIENCE)
+                self._ask(REFUSE_AFTER_SECONDS)
             except KafkaException:
                 self._refuse()
-                self._closed.wait(_AGAIN_SECONDS)
+                self._closed.wait(_RETRY_SECONDS)
             else:
                 break
         with self._lock:
-            self._looking = False
+            self._is_checking = False
         if self.refusal is not None:
             log.info("producer_resumes producer=%s", self._name)
-        self.note_answer()
+        self.mark_reachable()
 
     def _refuse(self) -> None:
         with self._lock:
-            self._begin(ProduceFailure.UNREACHABLE)
+            self._begin_outage(ProduceFailure.UNREACHABLE)
             if self.refusal is None:
-                log.warning("producer_refuses producer=%s: no broker answered for %s s", self._name, PATIENCE)
+                log.warning("producer_refuses producer=%s: no broker answered for %s s", self._name, REFUSE_AFTER_SECONDS)
             self.refusal = self.outage.reason if self.outage is not None else None

@@ -13,7 +13,7 @@ import lmdb
 from kafkaproxy.worker.store.quota import held_bytes, total_bytes
 from kafkaproxy.worker.store.reader import DATABASES, Store, TopicState
 
-__all__ = ["StoreFull", "crowded_from", "is_full", "is_of_disk", "require_room", "used_bytes"]
+__all__ = ["StoreFull", "crowding_threshold", "is_disk_error", "is_full", "require_capacity", "used_bytes"]
 
 
 class StoreFull(Exception):
@@ -22,18 +22,18 @@ class StoreFull(Exception):
 
 def is_full(error: Exception) -> bool:
     """Whether writing failed because there is no room: by our limit, in LMDB's map, or on the disk."""
-    return isinstance(error, (StoreFull, lmdb.MapFullError)) or is_of_disk(error)
+    return isinstance(error, (StoreFull, lmdb.MapFullError)) or is_disk_error(error)
 
 
-def is_of_disk(error: Exception) -> bool:
+def is_disk_error(error: Exception) -> bool:
     """Whether the disk refused: LMDB has a class for each error of its own, and tells of a short write as of a failed one."""
     return isinstance(error, lmdb.DiskError) or type(error) is lmdb.Error
 
 
-def require_room(txn: lmdb.Transaction, store: Store, growing: Iterable[TopicState], topics: int) -> None:
+def require_capacity(txn: lmdb.Transaction, store: Store, growing: Iterable[TopicState], topics: int) -> None:
     """Raise :class:`StoreFull` where one of these topics may not grow as it did in this transaction."""
     used = used_bytes(txn, store)
-    if used <= crowded_from(store):
+    if used <= crowding_threshold(store):
         return
     average = total_bytes(txn, store) / max(topics, 1)
     if used > store.max_bytes or any(held_bytes(txn, store, each.key) > average for each in growing):
@@ -48,6 +48,6 @@ def used_bytes(txn: lmdb.Transaction, store: Store) -> int:
     return pages * int(stat["psize"])
 
 
-def crowded_from(store: Store) -> int:
+def crowding_threshold(store: Store) -> int:
     """Return how many bytes make the store crowded."""
     return store.max_bytes * 7 // 8

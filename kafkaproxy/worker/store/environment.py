@@ -76,7 +76,7 @@ def open_environment(home: Path, max_bytes: int, names: Iterable[str], *, may_re
                 if not may_replace:
                     raise FileNotFoundError(home)
                 path = generations.replace(home, None)
-            if (opened := _shared(path) or _held(path, max_bytes, tuple(names), may_replace=may_replace)) is not None:
+            if (opened := _shared(path) or _open_held(path, max_bytes, tuple(names), may_replace=may_replace)) is not None:
                 opened.users += 1
                 return opened
             time.sleep(0.01)  # it is being replaced
@@ -121,13 +121,13 @@ def _shared(path: Path) -> Environment | None:
     return _open.get((os.getpid(), path.resolve()))
 
 
-def _held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bool) -> Environment | None:
+def _open_held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bool) -> Environment | None:
     """Open a generation and keep it from being removed; None where it is not current any more."""
     held = generations.hold(path)
     if held is None:
         return None
     try:
-        env, dbs = _opened(path, max_bytes, names)
+        env, dbs = _open_within_time(path, max_bytes, names)
     except UNUSABLE as error:
         os.close(held)
         if not may_replace:
@@ -155,9 +155,9 @@ def _replace(path: Path, error: Exception) -> None:
     generations.try_replace(path.parent, path, fill)
 
 
-def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
+def _open_within_time(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
     key = (os.getpid(), path.resolve())
-    env, opening = _opening.pop(key) if key in _opening else _begin_to_open(path, max_bytes, names)
+    env, opening = _opening.pop(key) if key in _opening else _start_opening(path, max_bytes, names)
     try:
         return env, opening.result(_BLOCKED_SECONDS)
     except TimeoutError:
@@ -165,7 +165,7 @@ def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.En
         raise Blocked(env) from None
 
 
-def _begin_to_open(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Future[Mapping[str, Any]]]:
+def _start_opening(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Future[Mapping[str, Any]]]:
     # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the writer
     # starts afresh (see kafkaproxy.worker.store.writer_lock).
     env = lmdb.open(

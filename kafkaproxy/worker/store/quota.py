@@ -1,4 +1,4 @@
-"""The byte budget of a streamed topic: the store keeps its newest part, cursors that are older read Kafka itself.
+"""The byte quota of a streamed topic: the store keeps its newest part, cursors that are older read Kafka itself.
 
 What a fetch route serves is never given up: of a topic that is fetched too only superseded records leave, and a topic whose
 every record counts (fetched and not compacted, or a reply topic) keeps them all.
@@ -16,12 +16,12 @@ from kafkaproxy.worker.store import codec
 from kafkaproxy.worker.store.reader import Progress, Store, TopicState, read_progress
 from kafkaproxy.worker.types import Role
 
-__all__ = ["add_bytes", "count_again", "forget_bytes", "held_bytes", "shrink", "total_bytes"]
+__all__ = ["add_bytes", "forget_bytes", "held_bytes", "reclassify_bytes", "shrink", "total_bytes"]
 
 _BYTES: Final = struct.Struct(">QQ")
 _PREFIX: Final = b"bytes:"
 _PER_STEP: Final = 2000
-_TARGET: Final = 0.9
+_TARGET_FRACTION: Final = 0.9
 
 
 def add_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes, log: int, kept: int = 0) -> None:
@@ -35,7 +35,7 @@ def forget_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes) -> None:
     txn.delete(_row(topic_id), db=store.db("meta"))
 
 
-def count_again(txn: lmdb.Transaction, store: Store, state: TopicState) -> None:
+def reclassify_bytes(txn: lmdb.Transaction, store: Store, state: TopicState) -> None:
     """Count all that is held of a topic as its log if it keeps every record, else as kept of the part that was let go."""
     held = sum(_held(txn, store, state.key))
     counts = (held, 0) if state.keeps_all else (0, held)
@@ -59,18 +59,18 @@ def total_bytes(txn: lmdb.Transaction, store: Store) -> int:
     return total
 
 
-def shrink(store: Store, state: TopicState, budget: int) -> bool:
-    """Remove some of the oldest records of a topic that is over its budget; return whether it should be called again.
+def shrink(store: Store, state: TopicState, quota: int) -> bool:
+    """Remove some of the oldest records of a topic that is over its quota; return whether it should be called again.
 
-    It goes down to nine tenths of the budget, so that it does not run for every record.
+    It goes down to nine tenths of the quota, so that it does not run for every record.
     """
     if Role.STREAM not in state.roles or state.keeps_all:
         return False
     with store.env.begin(write=True) as txn:
-        excess = _held(txn, store, state.key)[0] - budget
+        excess = _held(txn, store, state.key)[0] - quota
         if excess <= 0:
             return False
-        return _remove_oldest(txn, store, state, excess + int(budget * (1 - _TARGET)))
+        return _remove_oldest(txn, store, state, excess + int(quota * (1 - _TARGET_FRACTION)))
 
 
 def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, excess: int) -> bool:
@@ -100,7 +100,7 @@ def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, exces
 
 
 def _head(txn: lmdb.Transaction, store: Store, state: TopicState, partition: int, progress: Progress) -> int | None:
-    """Return the timestamp of the oldest record that counts against the budget."""
+    """Return the timestamp of the oldest record that counts against the quota."""
     found = _first(txn, store, state, partition, progress.complete_from)
     return None if found is None else codec.decode_key(found[1])[1]
 

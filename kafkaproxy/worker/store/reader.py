@@ -33,7 +33,7 @@ FORMAT: Final = 4
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "interest", "meta")
 
 _RESERVE: Final = 1 << 20
-_AHEAD: Final = 64 << 20
+_EXTENSION_BYTES: Final = 64 << 20
 _LATEST: Final = struct.Struct(">Qq")
 _PROGRESS: Final = struct.Struct(">QQQ")
 _REPLY: Final = struct.Struct(">IQ")
@@ -174,7 +174,7 @@ class Store:
         self._longest = max(self._longest, size)
         return size < needed and size < self._longest
 
-    def keep_ahead(self) -> None:
+    def extend_file(self) -> None:
         """Keep the data file longer than what it holds; call in a transaction that writes, so that nothing else does.
 
         LMDB itself may leave pages unwritten at the end, which would look as if the file had been cut. What is added takes no
@@ -182,8 +182,8 @@ class Store:
         """
         data = self.path / "data.mdb"
         needed, size = needed_bytes(self._env), data.stat().st_size
-        if needed <= size < needed + _AHEAD // 2:
-            os.truncate(data, max(min(needed + _AHEAD, self._map_bytes), size))
+        if needed <= size < needed + _EXTENSION_BYTES // 2:
+            os.truncate(data, max(min(needed + _EXTENSION_BYTES, self._map_bytes), size))
 
     def close(self, *, may_be_in_use: bool = False) -> None:
         """Give the environment back; it closes with its last user.
@@ -207,7 +207,7 @@ class Store:
         with self._env.begin(db=self._dbs["interest"]) as txn:
             return {key.decode(): json.loads(value) for key, value in txn.cursor()}
 
-    def note_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
+    def add_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
         """Ask the writer to read a topic that no configuration names. Blocks while the writer commits."""
         with self._env.begin(write=True, db=self._dbs["interest"]) as txn:
             known = txn.get(name.encode())
@@ -215,13 +215,13 @@ class Store:
                 roles |= frozenset(Role(role) for role in json.loads(known)["roles"])
             txn.put(name.encode(), json.dumps({"roles": sorted(roles), "used": now}).encode())
 
-    def ask_to_look(self) -> None:
+    def request_metadata_poll(self) -> None:
         """Ask the writer to look at Kafka's topics, wherever it is. Blocks while the writer commits."""
         with self._env.begin(write=True, db=self._dbs["meta"]) as txn:
             txn.put(b"look", os.urandom(8))
 
-    def asked_to_look(self) -> bytes:
-        """Return a stamp that changes with every :meth:`ask_to_look`."""
+    def metadata_poll_request(self) -> bytes:
+        """Return a stamp that changes with every :meth:`request_metadata_poll`."""
         with self._env.begin(db=self._dbs["meta"]) as txn:
             return bytes(txn.get(b"look", b""))
 
@@ -231,7 +231,7 @@ class Store:
             row = txn.get(b"heartbeat")
         return None if row is None else Heartbeat(**json.loads(row))
 
-    def holds(self, state: TopicState) -> bool:
+    def is_unchanged(self, state: TopicState) -> bool:
         """Whether a topic is still as ``state`` says: what was just read was not half dropped, or half read."""
         with self._env.begin(db=self._dbs["topics"]) as txn:
             row = txn.get(state.name.encode())
@@ -301,17 +301,17 @@ class Store:
             return _read(txn, topic_id, partition, start, min(end, known.next_offset), limit, max_bytes)
 
     def last(
-        self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, looks: int, max_bytes: int
+        self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, max_scanned: int, max_bytes: int
     ) -> tuple[list[Record], bool]:
         """Return the newest records of a partition, newest first, and whether that is all there are.
 
-        ``key``: only its records. At most ``looks`` records are looked at, ``limit`` and about ``max_bytes`` are returned.
+        ``key``: only its records. At most ``max_scanned`` records are looked at, ``limit`` and about ``max_bytes`` are returned.
         """
         found: list[Record] = []
         size = 0
         with self._env.begin(buffers=True) as txn:
             for seen, (at, data) in enumerate(_range_backwards(txn, self._dbs["records"], topic_id, partition)):
-                if seen >= looks or len(found) >= limit or size >= max_bytes:
+                if seen >= max_scanned or len(found) >= limit or size >= max_bytes:
                     return found, False
                 if key is None or codec.decode_key(data)[0] == key:
                     found.append(codec.decode_record(partition, at, data))

@@ -13,8 +13,8 @@ from typing import Final
 import lmdb
 
 from kafkaproxy.worker.store import codec
-from kafkaproxy.worker.store.capacity import require_room
-from kafkaproxy.worker.store.quota import add_bytes, count_again, forget_bytes
+from kafkaproxy.worker.store.capacity import require_capacity
+from kafkaproxy.worker.store.quota import add_bytes, forget_bytes, reclassify_bytes
 from kafkaproxy.worker.store.reader import (
     Progress,
     Store,
@@ -28,7 +28,7 @@ from kafkaproxy.worker.store.reader import (
 from kafkaproxy.worker.store.writer_lock import WriterLock
 from kafkaproxy.worker.types import Record, Role
 
-__all__ = ["Batch", "StoreWriter", "doubt"]
+__all__ = ["Batch", "StoreWriter", "reset_stale_readiness"]
 
 _ROWS_PER_STEP: Final = 2_000
 _BYTES_PER_STEP: Final = 4 << 20
@@ -43,7 +43,7 @@ class Batch:
     reached: dict[int, int]
     """Partition → next offset; control records and the end of the log move it though there is no record."""
 
-    def note(self, partition: int, offset: int) -> None:
+    def advance(self, partition: int, offset: int) -> None:
         """Note that a partition was read up to an offset, though no record may show it."""
         self.reached[partition] = max(self.reached.get(partition, 0), offset)
 
@@ -71,9 +71,9 @@ class StoreWriter:
         """How old the last heartbeat may be for a new writer to go on with what the last one called ready."""
         self._store = store
         self._env = store.env
-        self._stamp = itertools.count(1)
+        self._topics_versions = itertools.count(1)
         self._session = b""
-        self._unlooked = 0
+        self._unchecked_bytes = 0
         """How much was written since somebody looked whether there is room."""
 
     def begin(self, session: bytes, servers: str) -> dict[str, TopicState]:
@@ -95,13 +95,13 @@ class StoreWriter:
                 self._put_state(txn, state)
         return states
 
-    def beat(self, servers: str) -> None:
+    def write_heartbeat(self, servers: str) -> None:
         """Write a heartbeat. That it arrives in the store shows that the writer runs and that the store can be written."""
         with self._env.begin(write=True, db=self._store.db("meta")) as txn:
             txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
-            self._store.keep_ahead()
+            self._store.extend_file()
 
-    def adopt(self, cluster_id: str) -> bool:
+    def claim_cluster(self, cluster_id: str) -> bool:
         """Note whose data this is; where it is another cluster's, drop it and return True."""
         meta = self._store.db("meta")
         with self._env.begin(db=meta) as txn:
@@ -116,10 +116,10 @@ class StoreWriter:
                 forget_bytes(txn, self._store, TopicState.load(row).key)
             for name in ("records", "latest", "replies", "progress", "topics"):
                 txn.drop(self._store.db(name), delete=False)
-            self._touch(txn)
+            self._bump_topics_version(txn)
         return True
 
-    def leftovers(self, states: Iterable[TopicState]) -> set[bytes]:
+    def orphaned_topic_ids(self, states: Iterable[TopicState]) -> set[bytes]:
         """Return the topic ids of data that belongs to none of these topics: their writer died while it dropped them."""
         return set(self._topic_ids()) - {state.key for state in states}
 
@@ -139,14 +139,14 @@ class StoreWriter:
             for state in states:
                 self._put_state(txn, state)
 
-    def forget(self, states: Iterable[TopicState]) -> None:
+    def remove_topics(self, states: Iterable[TopicState]) -> None:
         """Drop topics; let readers know before their data is dropped (:meth:`drop_data`), so that nobody reads half of it."""
         with self._env.begin(write=True) as txn:
             for state in states:
                 txn.delete(state.name.encode(), db=self._store.db("topics"))
-            self._touch(txn)
+            self._bump_topics_version(txn)
 
-    def forget_interest(self, names: Iterable[str]) -> None:
+    def remove_interest(self, names: Iterable[str]) -> None:
         """Drop the requests for topics that nobody used for long."""
         with self._env.begin(write=True, db=self._store.db("interest")) as txn:
             for name in names:
@@ -154,10 +154,10 @@ class StoreWriter:
 
     def drop_data(self, topic_id: bytes) -> None:
         """Drop the records, indexes and progress of a topic id, in bounded transactions."""
-        while self.drop_some(topic_id):
+        while self.drop_step(topic_id):
             pass
 
-    def drop_some(self, topic_id: bytes) -> bool:
+    def drop_step(self, topic_id: bytes) -> bool:
         """Drop some of what :meth:`drop_data` drops, in one short transaction; return True if there is more."""
         if not topic_id:
             return False
@@ -192,10 +192,10 @@ class StoreWriter:
         """Write what a poll brought; without room for it, raise what ``capacity.is_full`` knows and write nothing."""
         with self._env.begin(write=True) as txn:
             size = sum(self._apply(txn, states[name], batch) for name, batch in batches.items())
-            if self._unlooked + size >= min(self._store.max_bytes // 64, _BYTES_PER_STEP):
-                require_room(txn, self._store, [states[name] for name in batches], len(states))
-                size = -self._unlooked
-        self._unlooked += size
+            if self._unchecked_bytes + size >= min(self._store.max_bytes // 64, _BYTES_PER_STEP):
+                require_capacity(txn, self._store, [states[name] for name in batches], len(states))
+                size = -self._unchecked_bytes
+        self._unchecked_bytes += size
 
     def _apply(self, txn: lmdb.Transaction, state: TopicState, batch: Batch) -> int:
         """Write a batch; return its size."""
@@ -212,7 +212,7 @@ class StoreWriter:
                 size -= self._drop(txn, state, superseded)
             elif not state.keeps_all:
                 # Of the part of the log that was let go, only the live records were kept.
-                kept = self._drop(txn, state, (at for at in superseded if _is_let_go(progress, *at)))
+                kept = self._drop(txn, state, (at for at in superseded if _is_evicted(progress, *at)))
         add_bytes(txn, self._store, state.key, size, -kept)
         for partition, offset in reached.items():
             old = progress.get(partition) or Progress(0, 0, 0)
@@ -233,7 +233,7 @@ class StoreWriter:
         new = replace(state, roles=state.roles | streams, building=(state.building | roles) - state.roles - streams)
         with self._env.begin(write=True) as txn:
             if new.keeps_all or state.keeps_newest_only:
-                count_again(txn, self._store, new)
+                reclassify_bytes(txn, self._store, new)
             self._put_state(txn, new)
         return new
 
@@ -241,7 +241,7 @@ class StoreWriter:
         """Index older records for the roles that are being built. Newer ones stay what they are, whatever comes of older."""
         with self._env.begin(write=True) as txn:
             if sum(self._backfill(txn, states[name], batch.records) for name, batch in batches.items()) > 0:
-                require_room(txn, self._store, [states[name] for name in batches], len(states))
+                require_capacity(txn, self._store, [states[name] for name in batches], len(states))
 
     def _backfill(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> int:
         progress = read_progress(txn, self._store.db("progress"), state.key)
@@ -283,7 +283,7 @@ class StoreWriter:
         if offset >= record.offset:
             return offset == record.offset, 0
         txn.put(at, pack_latest(record.offset, record.timestamp), db=db)
-        if offset < 0 or state.keeps_all or not _is_let_go(progress, record.partition, offset):
+        if offset < 0 or state.keeps_all or not _is_evicted(progress, record.partition, offset):
             return True, 0
         return True, self._drop(txn, state, [(record.partition, offset)])
 
@@ -342,7 +342,7 @@ class StoreWriter:
                 at = codec.index_key(state.key, correlation_id)
                 txn.put(at, pack_reply(record.partition, record.offset), overwrite=False, db=db)
 
-    def trim_some(self, state: TopicState, partition: int, log_start: int) -> bool:
+    def trim_step(self, state: TopicState, partition: int, log_start: int) -> bool:
         """Remove some of what Kafka's log start has passed; return True if that was all."""
         records = self._store.db("records")
         with self._env.begin(write=True) as txn:
@@ -361,21 +361,21 @@ class StoreWriter:
                     size += len(value)
             for key, value in doomed:
                 self._remove(txn, state, key, value)
-            let_go = self._before_complete(txn, state, partition, doomed)
-            add_bytes(txn, self._store, state.key, let_go - size, -let_go)
+            evicted = self._evicted_bytes(txn, state, partition, doomed)
+            add_bytes(txn, self._store, state.key, evicted - size, -evicted)
             # With every step: a stream must not take what is half removed for the whole log.
             reached = log_start if done else codec.position(doomed[-1][0])[1] + 1
             self._move_log_start(txn, state.key, partition, reached)
         return done
 
-    def _before_complete(
+    def _evicted_bytes(
         self, txn: lmdb.Transaction, state: TopicState, partition: int, rows: Iterable[tuple[bytes, bytes]]
     ) -> int:
         """Return the size of those rows that were kept of the part of the log that was let go."""
         progress = read_progress(txn, self._store.db("progress"), state.key).get(partition)
         # Only where the budget tells them apart.
-        has_let_go = progress is not None and Role.STREAM in state.roles and not state.keeps_all
-        complete_from = progress.complete_from if progress is not None and has_let_go else 0
+        has_evicted = progress is not None and Role.STREAM in state.roles and not state.keeps_all
+        complete_from = progress.complete_from if progress is not None and has_evicted else 0
         return sum(len(value) for key, value in rows if codec.position(key)[1] < complete_from)
 
     def _remove(self, txn: lmdb.Transaction, state: TopicState, key: bytes, value: bytes) -> None:
@@ -397,22 +397,22 @@ class StoreWriter:
         if old is not None and log_start > old.log_start:
             moved = Progress(max(old.next_offset, log_start), log_start, max(old.complete_from, log_start))
             self._put_progress(txn, topic_id, partition, moved)
-            self._touch(txn)
+            self._bump_topics_version(txn)
 
     def _put_state(self, txn: lmdb.Transaction, state: TopicState) -> None:
         txn.put(state.name.encode(), state.dump(), db=self._store.db("topics"))
-        self._touch(txn)
+        self._bump_topics_version(txn)
 
     def _put_progress(self, txn: lmdb.Transaction, topic_id: bytes, partition: int, progress: Progress) -> None:
         txn.put(topic_id + codec.PARTITION.pack(partition), progress.pack(), db=self._store.db("progress"))
 
-    def _touch(self, txn: lmdb.Transaction) -> None:
+    def _bump_topics_version(self, txn: lmdb.Transaction) -> None:
         """Move the stamp that readers compare before they read the topics again."""
-        stamp = self._session + next(self._stamp).to_bytes(8)
-        txn.put(b"topics_version", stamp, db=self._store.db("meta"))
+        version = self._session + next(self._topics_versions).to_bytes(8)
+        txn.put(b"topics_version", version, db=self._store.db("meta"))
 
 
-def doubt(store: Store, servers: str, recent_seconds: float) -> None:
+def reset_stale_readiness(store: Store, servers: str, recent_seconds: float) -> None:
     """Call nothing ready that only a writer of long ago called so: Kafka may have gone on, or be another one."""
     lock = WriterLock(store.path)
     if lock.acquire():
@@ -420,7 +420,7 @@ def doubt(store: Store, servers: str, recent_seconds: float) -> None:
         lock.release()
 
 
-def _is_let_go(progress: Mapping[int, Progress], partition: int, offset: int) -> bool:
+def _is_evicted(progress: Mapping[int, Progress], partition: int, offset: int) -> bool:
     known = progress.get(partition)
     return known is not None and offset < known.complete_from
 

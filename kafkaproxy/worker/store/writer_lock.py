@@ -92,14 +92,14 @@ def prepare(folder: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         note, boot = _read_note(folder), _boot_id()
-        is_of_this_boot = note is not None and (note["boot"] == boot if boot else _others_live(folder))
+        is_of_this_boot = note is not None and (note["boot"] == boot if boot else _is_store_in_use(folder))
         if note is None or not (is_of_this_boot or note["clean"]):
             for path in folder.glob("store-*"):
                 shutil.rmtree(path)
         if not is_of_this_boot:
             mark(folder, clean=False)
         if not boot:
-            _show_life(folder)
+            _hold_alive_lock(folder)
     finally:
         os.close(fd)
 
@@ -130,13 +130,13 @@ def _boot_id() -> str:
         return ""
 
 
-_lives: dict[tuple[int, Path], int] = {}
+_alive_locks: dict[tuple[int, Path], int] = {}
 """The descriptors whose locks show that this process lives; the kernel closes them when it does not."""
 
 
-def _others_live(folder: Path) -> bool:
+def _is_store_in_use(folder: Path) -> bool:
     """Whether a process that has used the store is alive, this one too: then the machine has not crashed meanwhile."""
-    fd = _open_lives(folder)
+    fd = _open_alive_lock(folder)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -146,12 +146,12 @@ def _others_live(folder: Path) -> bool:
     return False
 
 
-def _show_life(folder: Path) -> None:
+def _hold_alive_lock(folder: Path) -> None:
     key = (os.getpid(), folder.resolve())
-    if key not in _lives:
-        _lives[key] = fd = _open_lives(folder)
+    if key not in _alive_locks:
+        _alive_locks[key] = fd = _open_alive_lock(folder)
         fcntl.flock(fd, fcntl.LOCK_SH)
 
 
-def _open_lives(folder: Path) -> int:
+def _open_alive_lock(folder: Path) -> int:
     return os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from kafkaproxy.worker.store.capacity import StoreFull, is_full, is_of_disk, used_bytes
+from kafkaproxy.worker.store.capacity import StoreFull, is_disk_error, is_full, used_bytes
 from kafkaproxy.worker.store.quota import held_bytes, shrink, total_bytes
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import Batch, StoreWriter
@@ -123,7 +123,7 @@ def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, wri
         assert used_bytes(txn, store) < LIMIT * 17 // 16
     for _ in range(200):
         writer.put_states(states)
-        store.note_interest("another", frozenset({FETCH}), 1.0)
+        store.add_interest("another", frozenset({FETCH}), 1.0)
     before = held(store, states[0])
     trim(writer, states[0], 0, 10_000)
     assert held(store, states[0]) < before
@@ -141,4 +141,4 @@ def test_other_errors_of_the_store_are_not_taken_for_a_full_one() -> None:
     assert not is_full(lmdb.CorruptedError("mdb_get"))
     assert not is_full(lmdb.BadTxnError("mdb_put"))
     assert is_full(lmdb.MapFullError("mdb_put"))
-    assert not is_of_disk(lmdb.MapFullError("mdb_put"))
+    assert not is_disk_error(lmdb.MapFullError("mdb_put"))

@@ -90,7 +90,7 @@ async def host(tmp_path: Path) -> Host:
 def _closed(host: Host) -> Iterator[None]:
     yield
     host.leave()
-    assert host.hub._tails == {}
+    assert host.hub._topic_waiters == {}
     host.store.close()
 
 

@@ -32,7 +32,7 @@ def test_a_reply_topic_is_kept_for_as_long_as_a_request_may_wait(
 ) -> None:
     store = Store(tmp_path, 64 << 20)
     limits = Limits(store_dir=tmp_path, topic_idle=IDLE, max_wait=LONGEST_WAIT)
-    store.note_interest("t", frozenset(roles), time.time() - unused)
+    store.add_interest("t", frozenset(roles), time.time() - unused)
     wanted = topic_interest({}, store, StoreWriter(store, frozenset()), limits)
     assert wanted == ({"t": roles} if kept else {})
     assert list(store.interest()) == list(wanted)
