@@ -1,7 +1,7 @@
-"""Signals: configuration changes bump the version and reload this process.
+"""Signals: a change of the configuration bumps its version and reloads this process.
 
-``configuration_changed`` is sent when a new table is in service in this process, whoever changed it, with ``configuration`` and
-``generation``. The receiver runs in the thread that loaded it.
+``configuration_changed`` is sent when a new table is in service in this process, whichever process made the change, with
+``configuration`` and ``generation``. Receivers run in the thread that loaded it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ configuration_changed = Signal()
 
 
 def connect() -> None:
-    """Follow saves and deletes of the configuration models."""
+    """Connect the signals of the configuration models."""
     from kafkaproxy.models import ConfigVersion
     from kafkaproxy.models.base import ConfigModel
 
@@ -32,10 +32,10 @@ def connect() -> None:
 
 
 def touch(using: str | None = None) -> None:
-    """Say, in the current transaction, that the configuration changed; every process reloads once it commits.
+    """Announce, in the current transaction, that the configuration changed; every process reloads it after the commit.
 
-    Saves and deletes say so by themselves. Call this after what sends no signals: ``queryset.update()``, ``bulk_create()``,
-    ``bulk_update()``, raw SQL, and in data migrations.
+    Saves and deletes announce themselves. Call this after operations that send no signals: ``queryset.update()``,
+    ``bulk_create()``, ``bulk_update()``, raw SQL, and in data migrations. ``using``: the alias of the database.
     """
     from kafkaproxy.models import ConfigVersion
 
@@ -48,15 +48,15 @@ def touch(using: str | None = None) -> None:
 
 
 class _Announcement:
-    """The change that a transaction makes. Django forgets it with the savepoint or transaction that is rolled back."""
+    """The change that one transaction makes. Django drops it with the savepoint or transaction that is rolled back."""
 
     def __init__(self) -> None:
         self.change = uuid.uuid4()
         self.made = False
-        self.__qualname__ = type(self).__qualname__  # Django logs it where the call fails
+        self.__qualname__ = type(self).__qualname__  # Django logs this name if the call fails
 
     def __call__(self) -> None:
-        """Serve the change in this process at once, if it serves."""
+        """Load the change in this process at once, if it serves requests."""
         from kafkaproxy.routing.live import live
 
         self.made = True
@@ -66,7 +66,7 @@ class _Announcement:
 
 def _pending(using: str) -> _Announcement | None:
     callbacks = (entry[1] for entry in connections[using].run_on_commit)
-    # One that was made is still there where a TestCase runs the callbacks inside its transaction.
+    # One that was called already is still listed where a TestCase runs the callbacks inside its transaction.
     return next((each for each in callbacks if isinstance(each, _Announcement) and not each.made), None)
 
 
@@ -75,6 +75,6 @@ def _changed(*, using: str, **_kwargs: Any) -> None:
 
 
 def _version_saved(*, raw: bool, using: str, **_kwargs: Any) -> None:
-    """A fixture that holds a version must not take processes back to a number that they have already seen."""
+    """Bump the version after a fixture was loaded: its number may be one that processes have already seen."""
     if raw:
         touch(using)

@@ -1,7 +1,7 @@
 """Expressions: ``${params.id}``, ``${guarded['jwt'].identity}``, ``${idempotencyKey}`` in topics, keys and values.
 
-A template is parsed once, when it is saved or loaded, and rendered for each request. Substitution is one literal pass: a
-value is never looked at again, so request data can neither add an expression nor break one.
+A template is parsed once, when it is saved or loaded, and rendered for each request. Rendering is one pass: a value is never
+parsed again, so request data can neither add an expression nor break one.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _GUARDED: Final = re.compile(rf"guarded\['({_GUARD_NAME})'\]\.(?:(identity)|attr
 
 
 class Principal(Protocol):
-    """Who a guard says the client is."""
+    """The client as a guard identified it."""
 
     @property
     def identity(self) -> str:
-        """The identity, empty where the credential names none."""
+        """The identity; empty if the credential names none."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class Principal(Protocol):
 
 
 class RenderContext:
-    """What a request offers to expressions. Without an idempotency key a random UUID is made when it is first asked for."""
+    """The values of a request for expressions. Without an idempotency key a random UUID is made when it is first read."""
 
     __slots__ = ("_idempotency_key", "correlation_id", "guarded", "params")
 
@@ -68,7 +68,7 @@ class RenderContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The client's key, or a random UUID, the same at every look."""
+        """The client's key, or a random UUID that stays the same for the request."""
         if self._idempotency_key is None:
             self._idempotency_key = str(uuid.uuid4())
         return self._idempotency_key
@@ -99,7 +99,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """``${guarded['guard'].attributes.name}``; empty where it is missing."""
+    """``${guarded['guard'].attributes.name}``; empty if it is missing."""
 
     guard: str
     name: str
@@ -132,7 +132,7 @@ Expression = Parameter | Identity | Attribute | IdempotencyKey | CorrelationId
 
 
 class TemplatePlace(Enum):
-    """Where a template stands; each place allows its own expressions (the contract, *Matching*)."""
+    """Where a template is used. Each place allows its own expressions (the contract, *Matching*)."""
 
     TOPIC = auto()
     KEY = auto()
@@ -143,7 +143,7 @@ class TemplatePlace(Enum):
 
     @property
     def allowed(self) -> frozenset[type[Expression]]:
-        """The kinds of expression that may stand here."""
+        """The kinds of expression that are allowed here."""
         return _ALLOWED[self]
 
 
@@ -160,12 +160,12 @@ _ALLOWED: Final[Mapping[TemplatePlace, frozenset[type[Expression]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Literal text with expressions; ``parts`` holds both in order."""
+    """A parsed template: literal text and expressions; ``parts`` holds both in order."""
 
     text: str
     parts: tuple[str | Expression, ...]
     literal: str | None = None
-    """The text, where it is the same for every request."""
+    """The text, if it is the same for every request; else None."""
 
     @classmethod
     def parse(cls, text: str, place: TemplatePlace) -> Template:
@@ -182,7 +182,7 @@ class Template:
         return cls(text, tuple(parts), text if all(isinstance(part, str) for part in parts) else None)
 
     def render(self, context: RenderContext) -> str:
-        """Fill the expressions in."""
+        """Return the text with the expressions' values."""
         if self.literal is not None:
             return self.literal
         parts = self.parts
@@ -192,7 +192,7 @@ class Template:
         return "".join(part if isinstance(part, str) else part.render(context) for part in parts)
 
     def render_quoted(self, context: RenderContext, quote: Callable[[str], str]) -> str:
-        """Fill the expressions in, each value passed through ``quote``; literals stay as they are."""
+        """Return the text with the expressions' values, each passed through ``quote``; literals stay as they are."""
         return "".join(part if isinstance(part, str) else quote(part.render(context)) for part in self.parts)
 
     @property
@@ -202,7 +202,7 @@ class Template:
 
     @property
     def is_literal(self) -> bool:
-        """Whether the text is the same for every request."""
+        """True if the text is the same for every request."""
         return self.literal is not None
 
     @property

@@ -45,7 +45,7 @@ def brokers() -> Brokers:
 
 @pytest.fixture
 def reachability(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reachability]:
-    monkeypatch.setattr(outage, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(BROKER_UP, "cells", {})
     made = Reachability("c", "c/all", brokers.ask, lambda: 0)
     yield made

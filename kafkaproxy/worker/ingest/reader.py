@@ -118,7 +118,7 @@ class Reader:
         try:
             while not self._stopping.is_set():
                 self._step()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the writer has to begin anew
+        except Exception as error:  # noqa: BLE001 - after any error the writer has to start again
             self._on_failure(error)
 
     def _step(self) -> None:

@@ -197,6 +197,7 @@ class Reading:
     def _write(self, reader: Reader, messages: Sequence[Message]) -> None:
         """Write the messages of a reader's step to the store; called by the reader's thread."""
         arrived = [(each, to_record(each) if each.error() is None else None) for each in messages]
+        # Decoding needs no lock; writing does, since the coordinator changes assignments and states.
         with self.mutex:
             batches: dict[str, Batch] = {}
             misplaced: dict[str, list[int]] = {}
@@ -206,9 +207,12 @@ class Reading:
                 if self.assignment.has(reader, name, partition) and (name, partition) not in reader.dropped:
                     batches.setdefault(name, Batch([], {})).advance(partition, offset)
             for name, batch in batches.items():
+                # Early dispatch: a waiting request need not wait for the commit. Nothing depends on it; the store is the truth.
                 if batch.records and Role.REPLY in self.states[name].roles:
                     self._dispatch_early(name, batch.records)
             changed = bool(batches) and self._commit(batches)
+            # A partition was dropped and assigned again during the poll: its messages may be from either place, so none was
+            # written, and it is read again from where the store is.
             for name, partitions in misplaced.items():
                 positions = self._store.next_offsets(self.states[name].key)
                 self.assignment.reassign(name, {partition: positions[partition] for partition in partitions})

@@ -1,4 +1,4 @@
-"""Reading what the store no longer holds from Kafka itself: for cursors that are older than the store, a few at a time."""
+"""The history reader: reads from Kafka what the store no longer holds, for streams with older cursors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BATCH: Final = 2000
 _BATCH_BYTES: Final = 1 << 20
 _PATIENCE: Final = 10.0
 _POLL_SECONDS: Final = 0.2
-# A reader takes a batch and turns to somebody else: what it fetched ahead is thrown away. The back-off would hold up the
-# first fetch after each turn for a second.
+# A consumer reads one batch and is then assigned to another partition, so what it prefetches is thrown away. The default
+# back-off would delay the first fetch after each assignment by a second.
 _LITTLE_PREFETCH: Final[Mapping[str, Any]] = {
     "queued.min.messages": _BATCH,
     "queued.max.messages.kbytes": 2 * _BATCH_BYTES >> 10,
@@ -33,7 +33,8 @@ _LITTLE_PREFETCH: Final[Mapping[str, Any]] = {
 
 
 class HistoryReader:
-    """Reads batches of partitions. Four readers of a process take turns: who reads much waits as often as it reads."""
+    """Reads batches of partitions. Four consumers of a process take turns, so that a stream with much to read does not delay
+    others."""
 
     def __init__(self, consumer_config: Mapping[str, Any]) -> None:
         self._config = {**consumer_config, **_LITTLE_PREFETCH}
@@ -43,15 +44,16 @@ class HistoryReader:
         self._closed = threading.Event()
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
-        """Return records from ``start`` to before ``end``, and the offset up to which they are all.
+        """Return the records from ``start`` to before ``end``, and the offset up to which they are complete.
 
-        None: the log no longer holds ``start``. Raise :class:`TopicUnavailable` where Kafka does not answer.
+        Return None if the log no longer holds ``start``. Raise :class:`TopicUnavailable` if Kafka does not answer within 10
+        seconds.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._read, topic, partition, start, end)
 
     def close(self) -> None:
-        """Stop; who reads hears that Kafka cannot be reached."""
+        """Stop. Reads in progress fail with :class:`TopicUnavailable`."""
         self._closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for reader in self._readers:
@@ -85,7 +87,7 @@ class HistoryReader:
 
 
 def _is_from(message: Message, topic: str, partition: int, start: int) -> bool:
-    """Whether a message belongs to this turn, not to what the reader was assigned before."""
+    """Return True if a message belongs to the present assignment, not to an earlier one."""
     if (message.topic(), message.partition()) != (topic, partition):
         return False
     return message.error() is not None or (message.offset() or 0) >= start
@@ -96,7 +98,7 @@ def _records_of(messages: list[Message], end: int) -> tuple[list[Record], int] |
     for message in messages:
         error = message.error()
         if error is not None:
-            if records:  # what came before it counts; it will be met again
+            if records:  # return the records before it; the error will come again
                 break
             return _outcome_of(error, end)
         record = to_record(message)

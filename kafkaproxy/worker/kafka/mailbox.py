@@ -1,7 +1,7 @@
-"""The records of one event loop that librdkafka has: their reports, collected in batches, and the time that a request waits.
+"""An event loop's records at librdkafka: delivery reports, collected in batches, and the time-outs of the requests.
 
-A request waits for its acknowledgement for a set time. librdkafka goes on with the record for much longer: giving up on one
-makes an idempotent producer begin a new epoch, in which a broker writes again what it has from the last one.
+A request waits a set time for its acknowledgement. librdkafka retries the record for much longer: an idempotent producer that
+gives up on a record begins a new epoch, in which a broker would write again what it has from the last one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_OVERDUE_BYTES: Final = 64 << 20
 
 
 class PendingRecord:
-    """A record that librdkafka has, or had. ``size`` is that of its value in bytes."""
+    """A record that was handed to librdkafka. ``size`` is the size of its value in bytes."""
 
     __slots__ = ("deadline", "future", "is_overdue", "outage", "outcome", "size", "topic")
 
@@ -33,33 +33,36 @@ class PendingRecord:
         self.topic = topic
         self.size = size
         self.outage = outage
-        """The outage in which it was handed over."""
+        """The outage that lasted when it was produced; None if there was none."""
         self.future = future
-        """What the requests wait for; None where none waits."""
+        """The future that the requests wait for; None if none waits."""
         self.deadline = deadline
-        """When the requests are told that it took too long, by the loop's clock."""
+        """When the future fails because of time, by the loop's clock."""
         self.outcome: Outcome | None = None
         """What librdkafka reported; None until then."""
         self.is_overdue = False
-        """Whether its requests were told that it took too long."""
+        """True if the future failed because of time and librdkafka has not reported since."""
 
 
 def unacknowledged_record(work: asyncio.Future[Any]) -> PendingRecord | None:
-    """Return the record that failed this future by not being acknowledged in time, and may have been since."""
+    """Return the record whose acknowledgement did not come in time, if that is why the future failed; else None.
+
+    The record may have been acknowledged since: see its ``outcome``.
+    """
     error = work.exception() if work.done() and not work.cancelled() else None
     return error.pending if isinstance(error, ProduceError) else None
 
 
 class OverdueRecords:
-    """How many records of each topic are overdue. Thread-safe.
+    """Counts the overdue records of each topic. Thread-safe.
 
-    A topic that reaches 10,000 of them, or 64 MiB, is full until Kafka has taken some: a partition without a leader must not
+    A topic with 10,000 of them, or 64 MiB, is full until Kafka has acknowledged some: a partition without a leader must not
     fill librdkafka's queue, which all topics of a producer share.
     """
 
     def __init__(self) -> None:
         self.full: frozenset[str] = frozenset()
-        """The topics for which no more records are to be taken."""
+        """The topics for which no more records are accepted."""
         self._records: defaultdict[str, int] = defaultdict(int)
         self._bytes: defaultdict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
@@ -69,7 +72,7 @@ class OverdueRecords:
         self._change(pending.topic, 1, pending.size)
 
     def remove(self, pending: PendingRecord) -> None:
-        """Count it no longer."""
+        """Stop counting a record."""
         self._change(pending.topic, -1, -pending.size)
 
     def _change(self, topic: str, records: int, size: int) -> None:
@@ -85,10 +88,11 @@ class OverdueRecords:
 
 
 class Mailbox:
-    """Everything but :meth:`post` and :meth:`shorten_waits` is called from the loop.
+    """Matches delivery reports to the futures of one event loop. Every method but :meth:`post` and :meth:`shorten_waits` is
+    called from that loop.
 
-    ``deliver`` is called with each record that was reported and its future, unless that is done; ``expire`` with the records
-    whose time is over, which are in ``overdue`` from then on until they are reported.
+    ``deliver`` is called with the future and the outcome of each reported record, unless the future is done; ``expire`` with
+    the records whose time is over. Those are counted in ``overdue`` until they are reported.
     """
 
     def __init__(
@@ -105,21 +109,21 @@ class Mailbox:
         self._expire = expire
         self._overdue = overdue
         self._lock = threading.Lock()
-        """Guards what librdkafka's reports and the loop share: reports, outcomes, and who is woken."""
+        """Guards what librdkafka's threads and the loop share: reports, outcomes, deferred futures, and ``_is_woken``."""
         self._reports: deque[PendingRecord] = deque()
         self._is_woken = False
-        """Whether the loop is about to take its reports."""
+        """True if the loop is about to collect the reports."""
         self._deferred: set[Future] = set()
         self._waiting: dict[PendingRecord, None] = {}
-        """The records whose time runs, by their deadlines."""
+        """The records whose time runs, ordered by deadline."""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, topic: str, size: int, outage: Outage | None) -> PendingRecord:
-        """Return a record that is about to be handed over. Its future is done when it is reported, or its time is over."""
+        """Return a record that is about to be produced, with the future of its acknowledgement."""
         return PendingRecord(topic, size, outage, self.loop.create_future(), self.loop.time() + self._timeout)
 
     def add(self, pending: PendingRecord, *, defer_ack: bool) -> None:
-        """Let the time of a record run. ``defer_ack``: see :meth:`AckedProducer.produce`."""
+        """Start the time of a record. ``defer_ack``: see :meth:`AckedProducer.produce`."""
         self._waiting[pending] = None
         if defer_ack:
             with self._lock:
@@ -128,8 +132,9 @@ class Mailbox:
             self._timer = self.loop.call_at(pending.deadline, self._expire_due)
 
     def wait_again(self, pending: PendingRecord, *, defer_ack: bool) -> Future:
-        """Return a future for a record that was overdue, or has been reported since."""
+        """Return a new future for a record that was overdue; it is done at once if the record has been reported since."""
         future: Future = self.loop.create_future()
+        # Reading the outcome and setting the future is one step: a report in between would find no future to finish.
         with self._lock:
             outcome = pending.outcome
             self._clear_overdue(pending)
@@ -144,15 +149,16 @@ class Mailbox:
         return future
 
     def deliver_ack(self, future: Future) -> None:
-        """Say whether a defer_ack future's record is acknowledged; from here on it is done at once."""
+        """Stop deferring an acknowledgement: the future is done now if its record is acknowledged, else as soon as it is."""
         with self._lock:
             self._deferred.discard(future)
         self.collect()
 
     def post(self, pending: PendingRecord, outcome: Outcome) -> bool:
-        """Report a record; from any thread. Only the first of a batch that a request waits for wakes the loop.
+        """Add the report of a record; from any thread. Return False if the loop is closed.
 
-        Return False where the loop is closed.
+        The loop is woken once for a batch of reports, and not at all for acknowledgements that are deferred: a wake-up for
+        every record would cost more than the records.
         """
         with self._lock:
             pending.outcome = outcome
@@ -164,7 +170,7 @@ class Mailbox:
         return self._call(self.collect)
 
     def collect(self) -> None:
-        """Take what was reported, and tell the requests."""
+        """Collect the reports and finish their futures."""
         with self._lock:
             reports, self._reports = self._reports, deque()
             self._is_woken = False
@@ -174,12 +180,12 @@ class Mailbox:
             self._waiting.pop(pending, None)
             pending.future = None
         for future, outcome in futures:
-            if future is not None and not future.done():  # else the request was cancelled meanwhile, or told already
+            if future is not None and not future.done():  # else the request was cancelled, or its time was over
                 assert outcome is not None
                 self._deliver(future, outcome)
 
     def shorten_waits(self, seconds: float) -> None:
-        """Let a request wait no longer than this from now on; from any thread."""
+        """Let no request wait longer than ``seconds`` from now on; from any thread."""
         self._call(self._shorten_waits, seconds)
 
     def _shorten_waits(self, seconds: float) -> None:
@@ -192,7 +198,7 @@ class Mailbox:
         self._timer = self.loop.call_at(latest, self._expire_due)
 
     def _expire_due(self) -> None:
-        """Tell the requests whose time is over. What was reported by now was in time."""
+        """Fail the futures whose time is over. What was reported by now was in time."""
         self._timer = None
         self.collect()
         now = self.loop.time()
@@ -209,7 +215,7 @@ class Mailbox:
         for pending in due:
             del self._waiting[pending]
         with self._lock:
-            due = [pending for pending in due if pending.outcome is None]  # the report of any other is on its way
+            due = [pending for pending in due if pending.outcome is None]  # the others were reported meanwhile
             for pending in due:
                 pending.is_overdue = True
                 self._overdue.add(pending)
@@ -218,7 +224,7 @@ class Mailbox:
             self._expire(due)
 
     def _clear_overdue(self, pending: PendingRecord) -> None:
-        """Note that a record is overdue no longer."""
+        """Stop counting a record as overdue."""
         if pending.is_overdue:
             pending.is_overdue = False
             self._overdue.remove(pending)
@@ -226,6 +232,6 @@ class Mailbox:
     def _call(self, call: Callable[..., None], *args: object) -> bool:
         try:
             self.loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed, and its requests are gone with it
+        except RuntimeError:  # the loop is closed, and so are its requests
             return False
         return True

@@ -1,4 +1,4 @@
-"""Where logs begin and end right now, asked once for all who ask at the same time."""
+"""Where logs begin and end at present, requested from Kafka once for all requests that need it at the same time."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _PATIENCE: Final = 5.0
 _NOT_FOUND: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 )
-"""A partition or its leader was not found: the topic does not exist, or the partition has no leader for now, or librdkafka has
-yet to learn of it. Only :meth:`LogOffsets._confirm` tells these apart."""
+"""A partition or its leader was not found: the topic does not exist, or the partition has no leader at present, or librdkafka
+does not know it yet. Only :meth:`LogOffsets._confirm` distinguishes these."""
 _TRANSIENT: Final = _NOT_FOUND | frozenset(
     {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE}
     | {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE}
     | {KafkaError.LISTENER_NOT_FOUND, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR}
     | {KafkaError.NETWORK_EXCEPTION, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT}  # noqa: SLF001
 )
-"""Kafka's retriable errors for these questions. They pass, most of them when another broker becomes a partition's leader: the
-client library learns of it, but does not ask again."""
+"""Kafka's retriable errors for these requests. Most of them pass when another broker becomes a partition's leader: librdkafka
+learns of it but does not repeat the request."""
 _AGAIN_SECONDS: Final = 0.1
 _MIN_SECONDS: Final = 0.5
 _COUNT_SECONDS: Final = 1.0
 _MAX_COUNTED: Final = 10_000
 Spec = Literal["earliest", "latest"] | int
-"""Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
+"""Which offset: of the first record, after the last one, or of the first record at or after a time (milliseconds since the
+epoch)."""
 Offsets = Mapping[int, int]
 Asked = Mapping[TopicPartition, concurrent.futures.Future[Any]]
 Question = Spec | Literal["bounds", "ends"]
@@ -47,7 +48,7 @@ Key = tuple[asyncio.AbstractEventLoop, str, int, Question]
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
-    """A topic as Kafka has it."""
+    """How many partitions a topic has, and partition → offset of where they begin and end."""
 
     partitions: int
     earliest: Offsets
@@ -55,11 +56,11 @@ class LogBounds:
 
 
 class LogOffsets:
-    """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them.
+    """Requests offsets of a topic's partitions from Kafka, as a consumer of committed records sees them.
 
-    A question is asked after the call that needs its answer. Calls that ask the same while it is under way share the next one.
-    It is asked again for up to :data:`_PATIENCE` seconds while leaders change, then raises :class:`TopicUnavailable` with
-    ``UNREACHABLE``; a topic or partition that does not exist is ``UNKNOWN_TOPIC`` at once.
+    An answer is never older than the call that needs it: calls that ask the same while a request is in progress share the next
+    one. A request is repeated for up to :data:`_PATIENCE` seconds while leaders change; then :class:`TopicUnavailable` is
+    raised with ``UNREACHABLE``. A topic or partition that does not exist is ``UNKNOWN_TOPIC`` at once.
     """
 
     def __init__(self, admin_config: Mapping[str, Any], *, embedded: bool = False) -> None:
@@ -69,22 +70,22 @@ class LogOffsets:
         self._running: dict[Key, asyncio.Future[Any]] = {}
         self._next: dict[Key, asyncio.Future[Any]] = {}
         self._counted: dict[str, tuple[int, float]] = {}
-        """Topic → how many partitions, and until when that is believed."""
+        """Topic → its number of partitions, and until when that may be used (monotonic seconds)."""
 
     async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
-        """Return partition → offset; -1: no record is that young."""
+        """Return partition → offset; -1 if the partition has no record at or after the time."""
         offsets: dict[int, int] = await self._share((asyncio.get_running_loop(), topic, partitions, spec))
         return offsets
 
     async def bounds(self, topic: str, partitions: int) -> LogBounds:
-        """Return how many partitions there are, and where the first ``partitions`` begin and end."""
+        """Return how many partitions there are, and where the first ``partitions`` of them begin and end."""
         bounds: LogBounds = await self._share((asyncio.get_running_loop(), topic, partitions, "bounds"))
         return bounds
 
     async def ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
-        """Return how many partitions there are, and where the first ``partitions`` end.
+        """Return how many partitions there are, and where the first ``partitions`` of them end.
 
-        As quick as :meth:`ask`, since the number is that of a second ago at worst: it costs Kafka as much as all the ends.
+        The number is up to a second old: requesting it costs Kafka as much as all the ends.
         """
         ends: tuple[int, Offsets] = await self._share((asyncio.get_running_loop(), topic, partitions, "ends"))
         return ends
@@ -123,8 +124,8 @@ class LogOffsets:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _confirm(self, topic: str, partitions: int, seconds: float) -> None:
-        """Raise :class:`TopicUnavailable` where Kafka says that the topic does not exist, or has not as many partitions."""
-        if self._embedded:  # it has one broker, which leads every partition that there is
+        """Raise :class:`TopicUnavailable` if Kafka says that the topic does not exist or has fewer partitions."""
+        if self._embedded:  # it has one broker, which leads every partition
             raise TopicUnavailable(Unavailable.UNKNOWN_TOPIC)
         try:
             count = await self._partitions(topic, partitions, seconds)
@@ -151,7 +152,7 @@ class LogOffsets:
             self._offsets(topic, partitions, "latest", seconds),
             return_exceptions=True,
         )
-        for each in outcomes:  # what Kafka says of the topic comes first: it is the stronger reason
+        for each in outcomes:  # an error of the topic says more than one of its offsets
             if isinstance(each, BaseException):
                 raise each
         count, earliest, latest = outcomes
@@ -165,14 +166,14 @@ class LogOffsets:
             return max(count, partitions), await _offsets_of(offsets)
         described = self._describe(topic, seconds)
         await _all_done([described, *offsets.values()])
-        count = _partition_count(described)  # its reason first, as it is the stronger
+        count = _partition_count(described)  # before the offsets: its error says more than theirs
         if len(self._counted) >= _MAX_COUNTED:
             self._counted.clear()
         self._counted[topic] = (count, now + _COUNT_SECONDS)
         return count, await _offsets_of(offsets)
 
     async def _partitions(self, topic: str, known: int, seconds: float) -> int:
-        if self._embedded:  # it does not tell, and never makes more
+        if self._embedded:  # it does not say, and never adds partitions
             return known
         described = self._describe(topic, seconds)
         await _all_done([described])
@@ -206,7 +207,8 @@ async def _offsets_of(asked: Asked) -> dict[int, int]:
 
 
 def _partition_count(described: concurrent.futures.Future[Any]) -> int:
-    """Return how many partitions a topic has; unlike the answer of :func:`_offsets_of`, an error tells if it does not exist."""
+    """Return how many partitions a topic has. Unlike an error of :func:`_offsets_of`, one here says if the topic does not
+    exist."""
     try:
         return len(described.result().partitions)
     except KafkaException as error:
@@ -221,7 +223,7 @@ def _partition_count(described: concurrent.futures.Future[Any]) -> int:
 
 
 async def _all_done(futures: Sequence[concurrent.futures.Future[Any]]) -> None:
-    """Wait for all. The last one wakes the loop, not every one of as many as there are partitions."""
+    """Wait for all futures. Only the last one wakes the loop, not each of as many as there are partitions."""
     loop = asyncio.get_running_loop()
     everything: asyncio.Future[None] = loop.create_future()
     lock = threading.Lock()
@@ -248,7 +250,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 def _remaining(deadline: float) -> float:
-    """Return the seconds until then; never so few that no broker could answer."""
+    """Return the seconds until ``deadline``; at least as many as a broker needs to answer."""
     return max(deadline - time.monotonic(), _MIN_SECONDS)
 
 
@@ -257,7 +259,7 @@ def _is_transient(error: TopicUnavailable) -> bool:
 
 
 def _code(error: TopicUnavailable) -> int | None:
-    """Return librdkafka's code for what went wrong."""
+    """Return librdkafka's code of the error that caused this one, if there is one."""
     cause = error.__cause__
     return cause.args[0].code() if isinstance(cause, KafkaException) else None
 

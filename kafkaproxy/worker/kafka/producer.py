@@ -1,4 +1,4 @@
-"""Producing: one librdkafka producer per kind of acknowledgement. Its reports go to the mailboxes of event loops."""
+"""Producing: one librdkafka producer for each kind of acknowledgement. Its reports go to the mailboxes of event loops."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ _FAILURES: Final[Mapping[int, ProduceFailure]] = {
 _UNCERTAIN: Final = frozenset(
     {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 )
-"""How a record ends of which librdkafka does not know whether a broker has it."""
+"""Errors after which librdkafka does not know if a broker has the record."""
 _PURGE_SECONDS: Final = 0.5
 _QUEUED, _IN_FLIGHT = KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT  # noqa: SLF001
 
 
 class AckedProducer:
-    """A producer whose records are futures. Thread-safe; futures belong to the loop that called."""
+    """Produces records and returns futures of their acknowledgements. Thread-safe; a future belongs to the loop that called."""
 
     def __init__(self, cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> None:
         self._config = producer_config(cluster, servers, acks, limits)
@@ -79,7 +79,7 @@ class AckedProducer:
         )
         self._closed = threading.Event()
         self._undelivered: Counter[tuple[str, int]] = Counter()
-        """Topic and code of the error → how many records were given up since it was told to stop."""
+        """Topic and error code → how many records were given up since the stop began."""
         self._stopping = False
         self._generation = 0
         self._producer = self._new_producer()
@@ -90,12 +90,13 @@ class AckedProducer:
     def produce(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, defer_ack: bool = False
     ) -> asyncio.Future[Delivery]:
-        """Hand a record over; the future is done when it is acknowledged, or failed with :class:`ProduceError`.
+        """Produce a record; the future is done when it is acknowledged, or fails with :class:`ProduceError`.
 
-        It fails by itself after ``PRODUCE_TIMEOUT_SECONDS``; the record may be written nevertheless, now or later.
+        It fails by itself after ``PRODUCE_TIMEOUT_SECONDS``; the record may nevertheless be written, now or later. Raise
+        :class:`ProduceError` at once if the record is not accepted.
 
-        ``defer_ack``: the caller waits for something else first and need not be woken for an acknowledgement. The future is done
-        when :meth:`settle` is called, which has to be; a failure is told at once.
+        ``defer_ack``: the caller waits for something else first, such as a reply, and need not be woken for the
+        acknowledgement. The future is done after :meth:`deliver_ack`, which has to be called; a failure is reported at once.
         """
         brokers = self._brokers
         if brokers.refusal is not None:
@@ -108,7 +109,7 @@ class AckedProducer:
         assert future is not None
 
         def report(error: KafkaError | None, message: Message) -> None:
-            # Not the message itself: it holds the value, and a report may have to wait.
+            # Not the message itself: it holds the value in memory, and a report may have to wait.
             self._report(mailbox, pending, error, _delivery(message) if error is None else self._error(error, pending.outage))
 
         try:
@@ -121,11 +122,11 @@ class AckedProducer:
         return future
 
     def wait_again(self, pending: PendingRecord, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
-        """Wait again, as :meth:`produce` does, for a record whose first request was told that it took too long."""
+        """Wait once more, as :meth:`produce` does, for a record whose first request was not acknowledged in time."""
         return self._mailbox().wait_again(pending, defer_ack=defer_ack)
 
     def deliver_ack(self, future: asyncio.Future[Delivery]) -> None:
-        """Say whether a defer_ack future's record is acknowledged; from here on it is done at once."""
+        """Stop deferring an acknowledgement: the future is done now if its record is acknowledged, else as soon as it is."""
         mailbox = self._mailboxes.get(future.get_loop())
         if mailbox is not None:
             mailbox.deliver_ack(future)
@@ -135,14 +136,14 @@ class AckedProducer:
         return len(self._producer)
 
     def shorten_waits(self, seconds: float) -> None:
-        """Let a request wait no longer than this for its acknowledgement from now on: the process stops."""
+        """Let no request wait longer than ``seconds`` for its acknowledgement from now on: the process stops."""
         self._stopping = True
         self._timeout = min(self._timeout, seconds)
         for mailbox in tuple(self._mailboxes.values()):
             mailbox.shorten_waits(seconds)
 
     def close(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for what was handed over, say in the log what was not delivered, and stop."""
+        """Flush for up to ``timeout`` seconds, log what was not delivered, and stop."""
         self._stopping = True
         self._producer.flush(timeout)
         self._brokers.close()
@@ -166,10 +167,10 @@ class AckedProducer:
             generation, producer = self._generation, self._producer
             try:
                 producer.poll(0.1)
-            except KafkaException as error:  # how the client tells of a fatal error
+            except KafkaException as error:  # the client library raises a fatal error here
                 self._on_error(generation, error.args[0])
             except Exception:
-                # Whatever it was: without this thread nobody would hear of a record again.
+                # If this thread ended, no request would get an acknowledgement again.
                 log.exception("producer_failed producer=%s", self._name)
 
     def _report(self, mailbox: Mailbox, pending: PendingRecord, error: KafkaError | None, outcome: Outcome) -> None:
@@ -189,11 +190,11 @@ class AckedProducer:
             future.set_exception(outcome)
 
     def _expire(self, due: Sequence[PendingRecord]) -> None:
-        """Tell requests that their time is over.
+        """Fail the futures whose time is over.
 
-        What was handed over in an outage that still lasts was never pending if librdkafka had nothing else to send. It is thrown
-        away, so that it is not written after the request was told that Kafka cannot be reached. Anything else stays: a broker
-        may have it, and what an idempotent producer sends after a gap is not taken.
+        Records of a lasting outage were never sent if the producer had no others when it began. They are purged, so that they
+        are not written after their requests were told that Kafka cannot be reached. Any other record stays: a broker may have
+        it, and a broker rejects the records of an idempotent producer after a gap in their sequence.
         """
         lasting = self._brokers.outage
         for pending in due:
@@ -214,9 +215,10 @@ class AckedProducer:
         return ProduceError(reason, detail)
 
     def _error(self, error: KafkaError, outage: Outage | None = None) -> ProduceError:
-        """Return the failure of a record that was handed over in ``outage``.
+        """Return the failure of a record that was produced in ``outage``.
 
-        One that was given up in it went nowhere. Any other may have been pending, and only its acknowledgement be missing.
+        If that outage still lasts, the record was not sent. Otherwise it may have been, and only its acknowledgement be
+        missing.
         """
         reason = _FAILURES.get(error.code(), ProduceFailure.UNREACHABLE)
         if error.code() in _UNCERTAIN:
@@ -226,7 +228,7 @@ class AckedProducer:
         return ProduceError(reason, f"{error.name()}: {error.str()}")
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
-        """Note a state that no single record tells; librdkafka goes on trying by itself."""
+        """Handle an error that concerns no single record; librdkafka retries by itself."""
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):  # noqa: SLF001
             self._brokers.check_brokers(_FAILURES[error.code()])
         if error.fatal() and self._replace(generation):
@@ -234,9 +236,10 @@ class AckedProducer:
         librdkafka_log.warning("producer_error producer=%s error=%s", self._name, error.name())
 
     def _replace(self, generation: int) -> bool:
-        """Begin with a new producer and give up what the one of this generation has; return whether there was such a one.
+        """Replace the producer of this generation and purge its records; return True if it was still the present one.
 
-        An idempotent producer that cannot keep its promise fails for good, and one that has lost a record leaves a gap.
+        An idempotent producer that cannot keep its guarantee fails for good, and one that has lost a record has a gap in its
+        sequence.
         """
         with self._lock:
             if self._closed.is_set() or generation != self._generation:
@@ -247,7 +250,7 @@ class AckedProducer:
         return True
 
     def _purge_rest(self) -> None:
-        """Give up what is left at the end, and say in the log how much was not delivered since the stop began."""
+        """Purge the remaining records, and log how many were not delivered since the stop began."""
         _purge(self._producer, _PURGE_SECONDS)
         for topic in sorted({topic for topic, _ in self._undelivered}):
             unsent, in_flight = self._undelivered[topic, _QUEUED], self._undelivered[topic, _IN_FLIGHT]
@@ -262,9 +265,9 @@ def _delivery(message: Message) -> Delivery:
 
 
 def _purge(producer: Producer, seconds: float = math.inf) -> None:
-    """Report every record that a producer still has as failed."""
+    """Purge a producer: every record that it still has is reported as failed."""
     until = time.monotonic() + seconds
     while len(producer) and time.monotonic() < until:
         producer.purge()
-        with contextlib.suppress(KafkaException):  # it says again that it failed for good
+        with contextlib.suppress(KafkaException):  # it reports its fatal error again
             producer.flush(0.1)

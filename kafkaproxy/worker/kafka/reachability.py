@@ -1,8 +1,8 @@
-"""Outages: whether any broker answers a producer.
+"""Outages: times in which no broker answers a producer.
 
-librdkafka keeps a record until its time is over, whoever is away; a client would wait that long to hear what is known already.
-So a thread looks while there is doubt: from the start, after a record that nobody confirmed, and when librdkafka says that all
-brokers are down.
+librdkafka keeps a record until its time-out, even if no broker can be reached; a request would wait that long for an error that
+is known already. So a thread checks the brokers whenever they may be unreachable: at the start, after a record without an
+acknowledgement, and when librdkafka reports that all brokers are down.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ __all__ = ["REFUSE_AFTER_SECONDS", "Outage", "Reachability"]
 log = logging.getLogger("kafkaproxy.producer")
 
 REFUSE_AFTER_SECONDS: Final = 3.0
-"""How long no broker answers, in seconds, before records are refused."""
+"""After how many seconds without an answer of any broker records are refused."""
 _RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
 class Outage:
-    """A time in which no broker answers. Two of them are never the same, whatever their reasons."""
+    """A time in which no broker answers. Outages are compared by identity, so that two of them are never equal."""
 
     reason: ProduceFailure = ProduceFailure.UNREACHABLE
     is_clean: bool = True
-    """Whether the producer had no record when it began: then none that it has since was ever sent."""
+    """True if the producer had no record when it began: then none that it has since was ever sent."""
 
 
 class Reachability:
-    """What is known of the brokers.
+    """The state of the connection to the brokers.
 
-    ``ask(seconds)`` asks them anything; it raises where none answers in that time. ``queued`` returns how many records the
-    producer has.
+    ``ask(seconds)`` sends them any request and raises ``KafkaException`` if none answers in that time. ``queued`` returns how
+    many records the producer has.
     """
 
     def __init__(self, cluster: str, name: str, ask: Callable[[float], object], queued: Callable[[], int]) -> None:
         self.outage: Outage | None = Outage()
-        """The outage that lasts; nobody has answered yet."""
+        """The present outage; until a broker has answered for the first time, there is one."""
         self.refusal: ProduceFailure | None = None
-        """Why there is no use in handing a record over now; None while there is."""
+        """Why records are refused at present; None if they are accepted."""
         self._up = BROKER_UP.cell(cluster)
         self._name = name
         self._ask = ask
@@ -57,15 +57,15 @@ class Reachability:
         self._closed = threading.Event()
 
     def mark_reachable(self) -> None:
-        """Note that a broker answered."""
+        """Take note that a broker answered: the outage is over."""
         with self._lock:
             self.outage = self.refusal = None
             self._up.value = 1
 
     def check_brokers(self, reason: ProduceFailure | None = None) -> None:
-        """Look whether a broker answers, soon and until one does; from any thread.
+        """Check in a thread if a broker answers, until one does; from any thread.
 
-        ``reason``: librdkafka says that none does, and why.
+        ``reason``: given if librdkafka reports that none does, and says why.
         """
         with self._lock:
             if reason is not None:
@@ -76,14 +76,14 @@ class Reachability:
         threading.Thread(target=self._check, name=f"kafkaproxy-check-{self._name}", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._closed.set()
 
     def _begin_outage(self, reason: ProduceFailure) -> None:
         self._up.value = 0
         if self.outage is None:
             self.outage = Outage(reason, is_clean=not self._queued())
-        elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that nobody can be reached
+        elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that no broker can be reached
             self.outage.reason = reason
 
     def _check(self) -> None:

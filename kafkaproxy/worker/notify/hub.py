@@ -166,6 +166,7 @@ class Hub:
     def wake(self) -> None:
         """Read the store soon; from any thread. Calls before that are merged into one. Raise ``RuntimeError`` if the loop is
         closed."""
+        # Several threads wake a hub: those of the writer, and the listener of the store.
         with self._lock:
             if self._scheduled:
                 return
@@ -315,6 +316,7 @@ class Hub:
         self._scheduled = False
         deadline = time.perf_counter() + _STEP_SECONDS
         behind = False
+        # Replies come first: a request waits for one. The rest takes turns, beginning with another topic in each step.
         for waiters in [each for each in self._topic_waiters.values() if each.awaits_replies]:
             behind |= self._advance_waiters(waiters, deadline)
         others = [each for each in self._topic_waiters.values() if not each.awaits_replies]

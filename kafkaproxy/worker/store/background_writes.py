@@ -1,4 +1,4 @@
-"""What a process that only reads the store asks of its writer: small writes, each of which waits for the writer to commit."""
+"""Small writes to the store by processes that are not its writer. Each waits until the writer's transaction has ended."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Write = Callable[[Store], None]
 
 
 class BackgroundWrites:
-    """Runs writes in a thread of its own, one after the other, in order.
+    """Runs writes in a thread of its own, one after the other, in the order in which they were submitted.
 
-    Where the writer is frozen one of them may wait for as long as that is. So the thread is a daemon, which does not keep the
-    process from ending, and :meth:`switch_store` leaves it behind.
+    If the writer is frozen, a write may block until the writer goes on. So the thread is a daemon, which does not keep the
+    process from ending, and :meth:`switch_store` starts another one.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._queue: deque[tuple[Write, Future[None]]] = deque()
-        """The first is under way."""
+        """The first one is being run."""
         self._changed = threading.Condition()
         self._closed = False
         self._thread = self._start()
 
     def submit(self, write: Write) -> Future[None]:
-        """Run an write soon. The future is cancelled where this is closed before."""
+        """Run a write soon, in this class's thread. The future is cancelled if :meth:`close` is called before."""
         done: Future[None] = Future()
         with self._changed:
             if self._closed:
@@ -41,14 +41,14 @@ class BackgroundWrites:
         return done
 
     def switch_store(self, store: Store) -> None:
-        """Go on with another store: what is left, and what is under way, is done there."""
+        """Continue with another store. Writes that wait, and one that is blocked, are made there."""
         with self._changed:
             self._store = store
             self._thread = self._start()
             self._changed.notify_all()
 
     def close(self, timeout: float) -> bool:
-        """Drop what is left; return whether the thread ended within so many seconds."""
+        """Cancel the writes that wait; return True if the thread ended within ``timeout`` seconds."""
         with self._changed:
             self._closed = True
             for _, done in self._queue:
@@ -72,10 +72,10 @@ class BackgroundWrites:
             error: BaseException | None = None
             try:
                 write(store)
-            except Exception as raised:  # noqa: BLE001 - the future has it
+            except Exception as raised:  # noqa: BLE001 - the future reports it
                 error = raised
             with self._changed:
-                if self._store is not store or self._closed:  # it is done again in the other store
+                if self._store is not store or self._closed:  # it is made in the other store, or cancelled
                     return
                 self._queue.popleft()
             _finish(done, error)

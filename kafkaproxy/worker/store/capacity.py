@@ -1,7 +1,7 @@
-"""Room in the store: one topic must not take it all.
+"""Capacity of the store: one topic must not take all of it.
 
 Up to seven eighths of the limit every topic may grow; beyond that only those that hold no more than the average; at the limit
-none. LMDB's map is larger than the limit by a reserve, so that states, progress and removals find room whatever happens.
+none. LMDB's map is larger than the limit by a reserve, so that states, progress and removals can always be written.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ __all__ = ["StoreFull", "crowding_threshold", "is_disk_error", "is_full", "requi
 
 
 class StoreFull(Exception):
-    """The store has no room for more of a topic."""
+    """The store has no capacity for more of a topic."""
 
 
 def is_full(error: Exception) -> bool:
-    """Whether writing failed because there is no room: by our limit, in LMDB's map, or on the disk."""
+    """Return True if a write failed for lack of space: by our limit, in LMDB's map, or on the disk."""
     return isinstance(error, (StoreFull, lmdb.MapFullError)) or is_disk_error(error)
 
 
 def is_disk_error(error: Exception) -> bool:
-    """Whether the disk refused: LMDB has a class for each error of its own, and tells of a short write as of a failed one."""
+    """Return True if the disk refused the write.
+
+    LMDB has a class for each of its own errors, and reports a short write like a failed one, as a plain ``lmdb.Error``.
+    """
     return isinstance(error, lmdb.DiskError) or type(error) is lmdb.Error
 
 
 def require_capacity(txn: lmdb.Transaction, store: Store, growing: Iterable[TopicState], topics: int) -> None:
-    """Raise :class:`StoreFull` where one of these topics may not grow as it did in this transaction."""
+    """Raise :class:`StoreFull` if one of the topics that grew in this transaction may not grow.
+
+    ``topics``: how many topics the store holds, for the average size.
+    """
     used = used_bytes(txn, store)
     if used <= crowding_threshold(store):
         return
@@ -41,7 +47,7 @@ def require_capacity(txn: lmdb.Transaction, store: Store, growing: Iterable[Topi
 
 
 def used_bytes(txn: lmdb.Transaction, store: Store) -> int:
-    """Return the bytes of all pages in use."""
+    """Return the size of all pages in use, in bytes."""
     pages = 0
     for stat in (txn.stat(store.db(name)) for name in DATABASES):
         pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
@@ -49,5 +55,5 @@ def used_bytes(txn: lmdb.Transaction, store: Store) -> int:
 
 
 def crowding_threshold(store: Store) -> int:
-    """Return how many bytes make the store crowded."""
+    """Return the size in bytes from which the store is crowded."""
     return store.max_bytes * 7 // 8

@@ -1,9 +1,9 @@
-"""Whether what a process has of the store can be served: its writer lives, its file is whole, no other one took its place.
+"""Checks if a store can be served: its writer is alive, its file is complete, and it is the current generation.
 
-A writer that is frozen (stopped, or on a disk that stalls) holds its locks and does nothing. What it leaves behind is served
-for ``Limits.writer_timeout`` seconds after its last heartbeat, and no longer; then one of the processes that may write makes a
-copy of the store for itself and the others (:mod:`kafkaproxy.worker.store.generations`). The frozen one finds that out when it
-goes on: it has the same :class:`StoreWatch`, whose time has run out meanwhile.
+A frozen writer (stopped, or on a disk that stalls) holds its locks and does nothing. Its data is served for
+``Limits.writer_timeout`` seconds after its last heartbeat. Then one of the processes that may write copies the store to another
+generation (:mod:`kafkaproxy.worker.store.generations`). The frozen process notices that when it continues: its own
+:class:`StoreWatch` has expired meanwhile.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ __all__ = ["StoreWatch"]
 log = logging.getLogger("kafkaproxy.store")
 
 _MAX_STEP_SECONDS: Final = 1.0
-"""The most that one look counts for. A process that was itself stopped for long must not blame the writer for it."""
+"""The most that one check adds to the time without a heartbeat. A process that was itself stopped for long must not count that
+time against the writer."""
 _REMOVE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
 _MIN_FREE_BYTES: Final = 64 << 20
-"""On a disk that is fuller a new store could hold nothing."""
+"""With less free space on the disk a new store could hold next to nothing."""
 
 
 class StoreWatch:
-    """Watches one generation of a store for one process. :meth:`look` is for one thread, the rest for any."""
+    """Watches one generation of a store for one process. :meth:`check` is for one thread, the rest for any."""
 
     def __init__(self, cluster: str, store: Store, limits: Limits) -> None:
         self._cluster = cluster
@@ -45,9 +46,9 @@ class StoreWatch:
         self._limits = limits
         self._heartbeat: Heartbeat | None = None
         self._fresh_until = 0.0
-        """By the monotonic clock, which goes on while this process is stopped."""
+        """Until when the store may be served, by the monotonic clock. That clock goes on while this process is stopped."""
         self._silent_seconds = 0.0
-        """For how many seconds no heartbeat came, as far as this process was there to see."""
+        """For how many seconds no heartbeat came, as far as this process was running."""
         self._checked_at = time.monotonic()
         self._removed_at = 0.0
         self._was_fresh = False
@@ -57,17 +58,17 @@ class StoreWatch:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the writer gave a sign of life lately, so that what the store holds may be served."""
+        """True if the writer's last heartbeat is recent enough, so that what the store holds may be served."""
         return time.monotonic() < self._fresh_until
 
     def check(self) -> bool:
-        """Look at the store; return whether it is still the one to use. Call at least every half second."""
+        """Check the store; return True if it is still the generation to use. Call at least every half second."""
         try:
             is_usable = not self._store.is_torn()
             heartbeat = self._store.heartbeat() if is_usable else None
         except (lmdb.CorruptedError, lmdb.PageNotFoundError):
             is_usable = False
-        # After the heartbeat was read: a writer that was frozen goes on with its heartbeats before it knows of its successor.
+        # In this order: a writer that was frozen writes heartbeats again before it notices that it was replaced.
         if is_usable and self._store.is_current:
             self._apply_heartbeat(heartbeat)
             self._report_freshness()
@@ -78,12 +79,12 @@ class StoreWatch:
         self._fresh_until = 0.0
         self._report_freshness()
         if not is_usable:
-            log.error("store_torn cluster=%s path=%s: it is made anew from Kafka", self._cluster, self._store.path)
+            log.error("store_torn cluster=%s path=%s: it is rebuilt from Kafka", self._cluster, self._store.path)
             generations.replace(self._store.home, self._store.path)
         return False
 
     def close(self) -> None:
-        """Take over nothing any more."""
+        """Start no takeover from now on."""
         self._closed.set()
 
     def _apply_heartbeat(self, heartbeat: Heartbeat | None) -> None:
@@ -93,7 +94,7 @@ class StoreWatch:
         if heartbeat is not None and heartbeat != self._heartbeat:
             self._heartbeat = heartbeat
             self._silent_seconds = 0.0
-            # It may have been written long before this process, which was stopped itself, came to see it.
+            # It may be old: this process may itself have been stopped before it read the heartbeat.
             self._fresh_until = now + self._limits.writer_timeout - max(time.time() - heartbeat.time, 0.0)
 
     def _report_freshness(self) -> None:
@@ -118,9 +119,9 @@ class StoreWatch:
             self._takeover.start()
 
     def _take_over(self) -> None:
-        """Make a generation for another writer, this process or the next one that gets its lock."""
+        """Copy the store to another generation. Its writer is this process or the next one that gets its lock."""
         frozen = writer_pid(self._store.path)
-        if frozen is None:  # it is dead: the next writer goes on with what it left
+        if frozen is None:  # the writer is dead, not frozen: the next writer continues in the same generation
             return
         if shutil.disk_usage(self._store.home).free < _MIN_FREE_BYTES:
             log.error("store_takeover_failed cluster=%s: free the disk", self._cluster)
@@ -136,5 +137,5 @@ class StoreWatch:
 
     def _copy_store(self, path: Path) -> bool:
         copy_environment(self._store.env, path)
-        # That may have taken long: the writer may have come back, or this process be about to end.
+        # The copy may have taken long: the writer may have continued, or this process be about to stop.
         return self._silent_seconds > self._limits.writer_timeout and not self._closed.is_set()
