@@ -53,8 +53,7 @@ def is_owned(text: str, owner: str) -> bool:
 
 
 def _digest(person: bytes, parts: Iterable[str | bytes | None]) -> str:
-    """Return the digest of a list of parts. Each part is prefixed with its length, so that different lists never have the same
-    bytes."""
+    """Return the digest of a list of parts. The length before each part keeps different lists from having the same bytes."""
     digest = hashlib.blake2b(digest_size=_HALF, person=person)
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part

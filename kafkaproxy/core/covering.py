@@ -31,7 +31,10 @@ def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
 
 
 def are_disjoint(one: PathTemplate | None, other: PathTemplate | None) -> bool:
-    """Return True if no path matches both. True is always right; of two patterns only the literals at their ends are compared."""
+    """Return True if no path matches both.
+
+    True is always right; of two patterns only the literals at their ends are compared.
+    """
     for literal, pattern in ((one, other), (other, one)):
         if literal is not None and literal.is_literal:
             return pattern is not None and pattern.match("".join(map(str, literal.parts))) is None
@@ -41,7 +44,10 @@ def are_disjoint(one: PathTemplate | None, other: PathTemplate | None) -> bool:
 
 
 def may_overlap(first: str, second: str) -> bool:
-    """Return True if some path may match both patterns, given as text; an empty one matches every path. False is always right."""
+    """Return True if some path may match both patterns, given as text; an empty one matches every path.
+
+    False is always right.
+    """
     one, other = (PathTemplate.parse(mask_env(text)) if text else None for text in (first, second))
     return not are_disjoint(one, other)
 
@@ -91,8 +97,8 @@ class CoverIndex(Generic[T]):
         self._items.setdefault(prefix, {}).setdefault(suffix, []).append(item)
 
     def find(self, template: PathTemplate | None) -> Iterator[T]:
-        """Yield the items whose templates begin and end no more narrowly; the caller still has to compare them
-        (:func:`covers`)."""
+        """Yield the items whose templates begin and end no more narrowly; the caller still compares them with :func:`covers`.
+        """
         prefix, suffix = _ends(template)
         for length in range(len(prefix) + 1):
             by_suffix = self._items.get(prefix[:length])

@@ -30,8 +30,7 @@ def mask_env(text: str) -> str:
 
 
 def resolve_env(text: str, environ: Mapping[str, str]) -> str:
-    """Return the text with the references resolved; raise :class:`MissingVariable` for a variable that is not set (empty is
-    set)."""
+    """Return the text with the references resolved; raise :class:`MissingVariable` for a variable that is not set."""
 
     def value(found: re.Match[str]) -> str:
         try:

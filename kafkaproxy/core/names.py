@@ -1,5 +1,4 @@
-"""The rules for names: of configured objects, topics, header fields and methods. Forms, imports and run time use the same
-rules."""
+"""The rules for names of configured objects, topics, header fields and methods, for forms, imports and run time alike."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def is_token(text: str) -> bool:
 
 
 def is_header_name(text: str) -> bool:
-    """Return True for a valid name of a field or a record header: a token, also with colons (``:method``, ``zilla:identity``)."""
+    """Return True for a valid name of a field or a record header: a token, possibly with colons (``:method``)."""
     return is_token(text.replace(":", "-"))
 
 

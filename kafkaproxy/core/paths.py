@@ -164,8 +164,7 @@ def _match_segments(segments: list[list[str | Param]], path: str) -> dict[str, s
 
 
 def _match_segment(parts: list[str | Param], text: str, values: dict[str, str]) -> bool:
-    """Match a segment from its right end, each parameter as short as possible: that leaves the most to earlier ones, in one
-    pass."""
+    """Match a segment from its right end in one pass, each parameter as short as possible: earlier ones get the most."""
     end = len(text)
     param: Param | None = None
     for place, part in reversed(tuple(enumerate(parts))):

@@ -1,5 +1,4 @@
-"""Event framing (WHATWG HTML, section 9.2). A record may hold any bytes: the client receives the same, and none of them end the
-frame.
+"""Event framing (WHATWG HTML, section 9.2): a record may hold any bytes; the client gets the same, and none end the frame.
 
 A frame is ``id``, ``event`` (only if it is not ``message``), ``data`` lines and a blank line, as ``field:value``. CR, LF and
 CRLF in a value each begin a new ``data`` line, since a parser ends a line at each of them. A parser drops one space after the
@@ -35,7 +34,7 @@ def record_frame(event_id: str, key: bytes | None, value: bytes | None, *, as_ba
 
 
 def frame(event_id: str, event: bytes | None, data: bytes | None) -> bytes:
-    """Return the frame of an event. ``event_id`` and ``event`` must hold no line end and no NUL: they come from this package."""
+    """Return the frame of an event. ``event_id`` and ``event`` come from this package and hold no line end and no NUL."""
     head = b"id:%b\n" % event_id.encode()
     if event is not None:
         head += b"event:%b\n" % event

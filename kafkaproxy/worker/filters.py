@@ -32,8 +32,7 @@ def passes(filters: tuple[RecordFilter, ...], record: Record) -> bool:
 
 
 class FilterIndex(Generic[T]):
-    """Values, each with filters. Finding the values for a record costs look-ups of its key and headers, not a try of every
-    filter."""
+    """Values, each with filters. Finding the values for a record costs look-ups of its key and headers only."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()

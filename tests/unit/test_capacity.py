@@ -1,4 +1,4 @@
-"""Room in the store: what is counted, and who may grow."""
+"""Quota and capacity of the store: what is counted, and which topics may grow."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def stored(store: Store, state: TopicState) -> dict[int, int]:
 
 @pytest.mark.parametrize("compacted", [True, False])
 @pytest.mark.parametrize("roles", ROLES, ids=str)
-def test_what_is_counted_is_what_is_stored(store: Store, writer: StoreWriter, roles: set[Role], compacted: bool) -> None:
+def test_the_byte_count_is_the_size_of_the_records(
+    store: Store, writer: StoreWriter, roles: set[Role], compacted: bool
+) -> None:
     state = topic(1, roles, compacted=compacted)
     writer.start(state, {0: 0}, {0: 0})
     for offset in range(60):
@@ -86,7 +88,7 @@ def test_what_is_counted_is_what_is_stored(store: Store, writer: StoreWriter, ro
     assert stored(store, state) == {}
 
 
-def test_of_the_part_that_was_let_go_only_live_records_stay(store: Store, writer: StoreWriter) -> None:
+def test_only_live_records_of_the_evicted_part_stay(store: Store, writer: StoreWriter) -> None:
     state = topic(1, {FETCH, STREAM})
     writer.start(state, {0: 0}, {0: 0})
     write(writer, state, *(record(offset, f"k{offset}") for offset in range(20)))
@@ -113,7 +115,7 @@ def test_every_topic_may_grow_until_the_store_is_crowded(store: Store, writer: S
     assert len(stored(store, small)) == 100
 
 
-def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, writer: StoreWriter) -> None:
+def test_at_the_limit_no_topic_may_grow_and_other_writes_still_work(store: Store, writer: StoreWriter) -> None:
     states = tuple(topic(number, {FETCH}) for number in range(4))
     for state in states:
         writer.start(state, {0: 0}, {0: 0})

@@ -57,7 +57,7 @@ async def test_every_caller_gets_the_outcome() -> None:
         await await_shared(failed)
 
 
-async def test_what_is_abandoned_may_fail() -> None:
+async def test_an_abandoned_future_may_fail() -> None:
     async def fails_when_cancelled() -> None:
         try:
             await asyncio.Event().wait()

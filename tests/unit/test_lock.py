@@ -1,4 +1,4 @@
-"""Whether a store is trusted, with and without a system that names its boots."""
+"""Deleting a store that may be torn, on systems with and without boot ids."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestWithoutBootIds:
         assert is_kept(folder)
         assert note(folder) == {"boot": "", "clean": False}
 
-    def test_a_store_that_nobody_closed_and_nobody_uses_is_deleted(self, folder: Path) -> None:
+    def test_a_store_that_was_not_closed_and_is_not_in_use_is_deleted(self, folder: Path) -> None:
         mark(folder, clean=False)
         prepare(folder)
         assert not is_kept(folder)

@@ -1,4 +1,4 @@
-"""A broker that is down is tried many times a second; the log says so once in a while."""
+"""The log rate limit: a broker that is down is tried many times a second and logged once in 30 seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def passed(filter_: LogRateLimit, message: str, *args: Any) -> str | None:
     return record.getMessage() if filter_.filter(record) else None
 
 
-def test_a_message_is_told_once_in_30_seconds_with_how_often_it_was_not(now: list[float]) -> None:
+def test_a_message_is_logged_once_in_30_seconds_with_the_number_of_suppressed_ones(now: list[float]) -> None:
     filter_ = LogRateLimit()
     assert passed(filter_, "down %s", "a") == "down a"
     for _ in range(40):
@@ -35,7 +35,7 @@ def test_a_message_is_told_once_in_30_seconds_with_how_often_it_was_not(now: lis
     assert passed(filter_, "down %s", "a") is None
 
 
-def test_how_long_an_attempt_took_makes_no_other_message(now: list[float]) -> None:
+def test_messages_that_differ_in_a_duration_are_equal(now: list[float]) -> None:
     filter_ = LogRateLimit()
     assert passed(filter_, "refused (after 0ms in state CONNECT)") is not None
     assert passed(filter_, "refused (after 13ms in state CONNECT)") is None

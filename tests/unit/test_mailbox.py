@@ -1,4 +1,4 @@
-"""The time that a request waits for its record, and what becomes of the record after that."""
+"""The time that a request waits for its acknowledgement, and reports of its record after that."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def too_late(future: asyncio.Future[Delivery]) -> None:
     assert caught.value.reason is ProduceFailure.TIMED_OUT
 
 
-async def test_a_request_is_told_after_its_time_and_the_record_is_known_until_it_is_reported() -> None:
+async def test_a_request_times_out_and_its_record_is_overdue_until_it_is_reported() -> None:
     desk = Desk(0.05)
     (sent, future), (_, other) = desk.send(), desk.send()
     await too_late(future)
@@ -63,7 +63,7 @@ async def test_a_request_is_told_after_its_time_and_the_record_is_known_until_it
     assert await desk.mailbox.wait_again(sent, defer_ack=False) == DELIVERY
 
 
-async def test_what_is_reported_in_time_is_not_too_late_though_nothing_woke_the_loop_for_it() -> None:
+async def test_a_deferred_acknowledgement_that_was_reported_in_time_does_not_time_out() -> None:
     desk = Desk(0.05)
     sent, future = desk.send(defer_ack=True)
     desk.mailbox.post(sent, DELIVERY)
@@ -71,7 +71,7 @@ async def test_what_is_reported_in_time_is_not_too_late_though_nothing_woke_the_
     assert desk.expired == []
 
 
-async def test_who_rejoins_waits_as_long_as_the_first() -> None:
+async def test_waiting_again_has_the_same_timeout_as_the_first_wait() -> None:
     desk = Desk(0.05)
     sent, future = desk.send()
     await too_late(future)
@@ -87,7 +87,7 @@ async def test_who_rejoins_waits_as_long_as_the_first() -> None:
         await desk.mailbox.wait_again(sent, defer_ack=False)
 
 
-async def test_a_hurried_request_waits_no_longer_and_nor_do_those_that_come() -> None:
+async def test_shortened_waits_apply_to_present_and_later_requests() -> None:
     desk = Desk(3600)
     _, future = desk.send()
     desk.mailbox.shorten_waits(0.05)
@@ -111,7 +111,7 @@ async def test_a_topic_is_full_while_it_has_too_many_overdue_records(
     assert desk.overdue.full == frozenset()
 
 
-async def test_a_report_to_a_loop_that_is_closed_says_so() -> None:
+async def test_a_report_to_a_closed_loop_returns_false() -> None:
     closed = asyncio.new_event_loop()
     desk = Desk(1)
     mailbox = Mailbox(closed, 1, desk.deliver, desk.expire, desk.overdue)

@@ -117,7 +117,7 @@ async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     assert "items" not in metrics.render(streams=0, waiting=0)
 
 
-async def test_answers_that_are_kept_are_counted_too(
+async def test_cached_responses_are_counted_too(
     kafka: Cluster, topic: TopicFactory, tmp_path: Path, produce: Callable[..., Any]
 ) -> None:
     name = topic()
@@ -140,7 +140,7 @@ async def test_answers_that_are_kept_are_counted_too(
     assert _counts(RESPONSES) == {(*kept, "2xx"): asked + 1, (*kept, "3xx"): 1}
 
 
-async def test_what_is_not_acknowledged_is_counted_by_its_reason(kafka: Cluster, tmp_path: Path) -> None:
+async def test_records_that_are_not_acknowledged_are_counted_by_reason(kafka: Cluster, tmp_path: Path) -> None:
     route = produce("POST /items", topic="a-topic-that-nobody-made")
     proxy = Proxy(tmp_path, configuration(kafka.bootstrap, gateway(route)))
     try:

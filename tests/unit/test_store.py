@@ -1,4 +1,4 @@
-"""The store against a model of it, and what it promises whoever shares it."""
+"""The store compared with a model of it, and its guarantees to processes and threads that share it."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _last_of_partition(records: list[Record]) -> dict[int, int]:
 # One by one
 
 
-def test_of_a_compacted_topic_that_is_only_fetched_superseded_records_leave(store: Store, writer: StoreWriter) -> None:
+def test_superseded_records_of_a_compacted_topic_that_is_only_fetched_are_removed(store: Store, writer: StoreWriter) -> None:
     state = topic(compacted=True)
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, *(record(0, offset) for offset in range(10)), record(1, 0))
@@ -208,7 +208,7 @@ def test_of_a_compacted_topic_that_is_only_fetched_superseded_records_leave(stor
     assert store.progress(state.key)[1].complete_from == 1
 
 
-def test_reading_stops_at_its_limits_and_says_how_far_it_got(store: Store, writer: StoreWriter) -> None:
+def test_reading_stops_at_its_limits_and_returns_the_offset_it_reached(store: Store, writer: StoreWriter) -> None:
     state = topic(roles=frozenset({Role.STREAM}))
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, *(record(0, offset, value=b"x" * 100) for offset in (0, 1, 5, 6, 9)))
@@ -255,7 +255,7 @@ def test_trimming_holds_only_so_much_at_once(store: Store, writer: StoreWriter, 
     assert store.transaction() - before >= 5
 
 
-def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
+def test_data_of_two_topics_does_not_mix(store: Store, writer: StoreWriter) -> None:
     one, two = topic(), topic("u", OTHER_ID)
     for state in (one, two):
         writer.start(state, {0: 0, 1: 0}, {})
@@ -270,7 +270,7 @@ def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
     assert scanned(store, two) == [(0, 0), (1, 0)]
 
 
-def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_notice(store: Store, writer: StoreWriter) -> None:
+def test_no_topic_of_an_old_store_is_ready_for_a_new_writer_and_its_readers(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     before = store.topics_version()
     assert store.topics()["t"].ready
@@ -290,7 +290,7 @@ def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_not
     ],
     ids=["just now", "a moment ago", "long ago", "a clock that was put back", "other servers"],
 )
-def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_ago(
+def test_a_topic_stays_ready_after_a_recent_heartbeat_of_a_writer_of_the_same_servers(
     store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, servers: str, age: float, stays: bool
 ) -> None:
     writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
@@ -315,7 +315,7 @@ def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None
     assert TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0  # as it was once stored
 
 
-def test_what_is_read_holds_until_the_topic_is_begun_anew(store: Store, writer: StoreWriter) -> None:
+def test_a_topic_is_unchanged_until_it_is_read_again(store: Store, writer: StoreWriter) -> None:
     state = topic()
     assert not store.is_unchanged(state)
     writer.put_states([state])
@@ -328,7 +328,7 @@ def test_what_is_read_holds_until_the_topic_is_begun_anew(store: Store, writer: 
     assert not store.is_unchanged(state)
 
 
-def test_another_clusters_data_is_dropped_whole(store: Store, writer: StoreWriter) -> None:
+def test_all_data_of_another_cluster_is_dropped(store: Store, writer: StoreWriter) -> None:
     assert not writer.claim_cluster("one")
     state = topic(roles=frozenset({Role.FETCH, Role.STREAM}))
     writer.start(state, {0: 0, 1: 0}, {})
@@ -344,7 +344,7 @@ def test_another_clusters_data_is_dropped_whole(store: Store, writer: StoreWrite
     assert not writer.claim_cluster("two")
 
 
-def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: StoreWriter) -> None:
+def test_data_that_a_dead_writer_dropped_in_part_is_dropped(store: Store, writer: StoreWriter) -> None:
     kept, lost = topic(), topic("u", OTHER_ID)
     for state in (kept, lost):
         writer.start(state, {0: 0, 1: 0}, {})
@@ -360,7 +360,7 @@ def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: Sto
     assert scanned(store, kept) == [(0, 0), (1, 0)]
 
 
-def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: StoreWriter) -> None:
+def test_roles_of_topic_interest_add_up_until_it_is_removed(store: Store, writer: StoreWriter) -> None:
     store.add_interest("t", frozenset({Role.FETCH}), 1.0)
     store.add_interest("t", frozenset({Role.REPLY}), 2.0)
     store.add_interest("u", frozenset({Role.STREAM}), 3.0)
@@ -369,7 +369,7 @@ def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: St
     assert list(store.interest()) == ["u"]
 
 
-def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter) -> None:
+def test_no_topic_is_ready_without_a_writer(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     lock = WriterLock(store.path)
     assert lock.acquire()
@@ -382,7 +382,7 @@ def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter)
     lock.release()
 
 
-def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, store: Store, writer: StoreWriter) -> None:
+def test_a_process_opens_a_store_once_and_shares_it(tmp_path: Path, store: Store, writer: StoreWriter) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     again = Store(tmp_path / "link", 64 * MEGABYTE)
     assert again.env is store.env
@@ -392,7 +392,7 @@ def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, sto
     assert store.topics()  # still open for the others
 
 
-def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_no_store_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Store(tmp_path, MEGABYTE).close()
     path = current_path(tmp_path)
     assert path is not None
@@ -406,7 +406,7 @@ def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCap
     store.close()
 
 
-def test_opening_a_store_while_a_thread_writes_to_it_stops_nobody(tmp_path: Path) -> None:
+def test_opening_a_store_while_a_thread_writes_to_it_blocks_no_thread(tmp_path: Path) -> None:
     # In a process of its own: where this fails, the interpreter stands still and no time-out inside of it fires.
     code = """
 import sys, threading, pathlib

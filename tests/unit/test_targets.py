@@ -8,7 +8,7 @@ from kafkaproxy.worker.ingest.positions import ReadPositions
 from kafkaproxy.worker.ingest.targets import Targets
 
 
-def test_a_topic_is_ready_when_every_partition_has_reached_where_it_ended_once() -> None:
+def test_a_topic_is_ready_when_every_partition_has_reached_its_target() -> None:
     targets = Targets()
     targets.add("t", {0: 0, 1: 5, 2: 7}, {0: 10, 1: 5, 2: 8})
     assert "t" in targets
@@ -33,7 +33,7 @@ def statistics(seconds: float, queued: int, **offsets: int) -> str:
     return json.dumps({"ts": seconds * 1_000_000, "topics": {"t": {"partitions": partitions}}})
 
 
-def test_a_position_holds_when_all_that_was_queued_is_taken() -> None:
+def test_a_position_is_valid_when_the_queued_messages_were_taken() -> None:
     positions = ReadPositions()
     positions.begin(("t", 0), 1.0)
     positions.add_statistics(statistics(2.0, 30, p0=100), consumed=10)
@@ -52,7 +52,7 @@ def test_an_empty_queue_confirms_at_once() -> None:
     assert positions.reached(0, is_empty=True) == {("t", 0): 100}
 
 
-def test_statistics_of_an_earlier_assignment_say_nothing() -> None:
+def test_statistics_of_an_earlier_assignment_are_ignored() -> None:
     positions = ReadPositions()
     positions.begin(("t", 0), 1.0)
     for second in (2.0, 3.0):

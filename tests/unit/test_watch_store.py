@@ -1,4 +1,4 @@
-"""What a process makes of the heartbeats of the process that writes the store, and of a data file that was cut."""
+"""Checks of the store: heartbeats of its writer, takeovers from a frozen writer, truncated data files."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class TestTakingOver:
         store.close(may_be_in_use=True)
         assert store.topics() == {"t": TOPIC}, "for as long as it is in use"
 
-    def test_without_room_for_a_copy_it_is_begun_empty(
+    def test_without_space_for_a_copy_the_new_store_is_empty(
         self, tmp_path: Path, store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         writer.put_states([TOPIC])
@@ -210,7 +210,7 @@ class TestTakingOver:
         assert watch.check()
         lock.release()
 
-    def test_nothing_is_taken_from_a_writer_that_lives(self, store: Store, writer: StoreWriter) -> None:
+    def test_a_living_writer_is_not_replaced(self, store: Store, writer: StoreWriter) -> None:
         lock = WriterLock(store.path)
         assert lock.acquire()
         watch = watching(store, ingest=True, writer_timeout=0.5)
@@ -221,7 +221,7 @@ class TestTakingOver:
         assert watch._takeover is None
         lock.release()
 
-    def test_a_process_that_was_itself_stopped_does_not_blame_the_writer(
+    def test_time_in_which_this_process_was_stopped_does_not_count_against_the_writer(
         self, store: Store, writer: StoreWriter, clock: Clock
     ) -> None:
         lock = WriterLock(store.path)
@@ -290,7 +290,7 @@ class TestOpening:
             assert store.path != before.path
             store.close()
 
-    def test_a_data_file_that_was_cut_is_made_anew(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_truncated_data_file_is_rebuilt(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         store = Store(tmp_path, 64 * MEGABYTE)
         StoreWriter(store, frozenset()).put_states([TOPIC])
         fill(store)
@@ -324,7 +324,7 @@ def fill(store: Store) -> None:
 
 
 class TestDamage:
-    def test_a_data_file_that_is_cut_in_use_is_noticed(
+    def test_a_data_file_that_is_truncated_in_use_is_noticed(
         self, store: Store, writer: StoreWriter, caplog: pytest.LogCaptureFixture
     ) -> None:
         fill(store)
@@ -338,7 +338,7 @@ class TestDamage:
         assert current(store.home) not in (None, store.path)
         assert "store_torn cluster=default" in caplog.text
 
-    def test_a_data_file_is_not_kept_long_where_it_was_cut(self, store: Store, writer: StoreWriter) -> None:
+    def test_a_truncated_data_file_is_not_extended(self, store: Store, writer: StoreWriter) -> None:
         fill(store)
         os.truncate(store.path / "data.mdb", 8 * 4096)
         with store.env.begin(write=True) as txn:
@@ -355,7 +355,7 @@ class TestDamage:
 
 
 class TestBackgroundWrites:
-    def test_what_a_frozen_writer_blocks_is_done_in_the_next_store(self, tmp_path: Path) -> None:
+    def test_writes_that_a_frozen_writer_blocks_are_made_in_the_next_store(self, tmp_path: Path) -> None:
         frozen, free = Store(tmp_path / "a", 64 * MEGABYTE), Store(tmp_path / "b", 64 * MEGABYTE)
         writes = BackgroundWrites(frozen)
         with frozen_writer(tmp_path / "a"):
@@ -370,7 +370,7 @@ class TestBackgroundWrites:
         free.close()
         frozen.close(may_be_in_use=True)
 
-    def test_what_is_left_when_it_closes_is_cancelled(self, tmp_path: Path) -> None:
+    def test_waiting_writes_are_cancelled_on_close(self, tmp_path: Path) -> None:
         store = Store(tmp_path, 64 * MEGABYTE)
         writes = BackgroundWrites(store)
         begun = threading.Event()
@@ -391,7 +391,7 @@ class TestBackgroundWrites:
             assert blocked.cancelled()
         store.close(may_be_in_use=True)
 
-    def test_an_error_is_told_and_the_next_one_is_done(self, store: Store) -> None:
+    def test_a_write_that_fails_does_not_stop_the_next_one(self, store: Store) -> None:
         writes = BackgroundWrites(store)
 
         def fail(_store: Store) -> None:

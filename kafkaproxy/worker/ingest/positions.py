@@ -61,8 +61,10 @@ class ReadPositions:
         self._before = now
 
     def reached(self, consumed: int, *, is_empty: bool) -> dict[Partition, int]:
-        """Return partition → next offset, each position once, as soon as ``consumed`` messages were taken. ``is_empty``: the
-        queue is empty."""
+        """Return partition → next offset, each position once, as soon as it is valid.
+
+        A position is valid when enough messages were ``consumed``, or if the queue ``is_empty``.
+        """
         reached: dict[Partition, int] = {}
         while self._pending and (is_empty or self._pending[0][0] <= consumed):
             reached.update(self._pending.popleft()[1])

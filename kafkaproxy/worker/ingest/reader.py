@@ -90,8 +90,10 @@ class Reader:
             self._positions.forget(at)
 
     def reached(self, *, is_empty: bool) -> Mapping[tuple[str, int], int]:
-        """Return partition → next offset where no record shows it, each position once. ``is_empty``: the last poll brought
-        nothing."""
+        """Return partition → next offset where no record shows it, each position once.
+
+        ``is_empty``: the last poll brought nothing.
+        """
         statistics, self._statistics = self._statistics, []
         for each, consumed in statistics:
             self._positions.add_statistics(each, consumed)

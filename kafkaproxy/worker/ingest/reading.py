@@ -131,7 +131,7 @@ class Reading:
         self.set_state(replace(self.states[name], ready=False, error=str(Unavailable.STORE_FULL)))
 
     def add_roles(self, name: str, roles: frozenset[Role]) -> bool:
-        """Add roles to a topic that goes on serving the roles that it has; return True if readers of the store have to see a
+        """Add roles to a topic, which goes on serving its present ones; return True if readers of the store have to see a
         change."""
         state = self.states[name]
         if roles <= state.roles or state.error or (name in self.backfills and roles <= state.indexed):

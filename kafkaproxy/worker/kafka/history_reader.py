@@ -33,8 +33,7 @@ _LITTLE_PREFETCH: Final[Mapping[str, Any]] = {
 
 
 class HistoryReader:
-    """Reads batches of partitions. Four consumers of a process take turns, so that a stream with much to read does not delay
-    others."""
+    """Reads batches of partitions. Four consumers of a process take turns, so that one stream does not delay the others."""
 
     def __init__(self, consumer_config: Mapping[str, Any]) -> None:
         self._config = {**consumer_config, **_LITTLE_PREFETCH}

@@ -88,11 +88,11 @@ class OverdueRecords:
 
 
 class Mailbox:
-    """Matches delivery reports to the futures of one event loop. Every method but :meth:`post` and :meth:`shorten_waits` is
-    called from that loop.
+    """Matches delivery reports to the futures of one event loop.
 
-    ``deliver`` is called with the future and the outcome of each reported record, unless the future is done; ``expire`` with
-    the records whose time is over. Those are counted in ``overdue`` until they are reported.
+    Every method but :meth:`post` and :meth:`shorten_waits` is called from that loop. ``deliver`` is called with the future and
+    the outcome of each reported record, unless the future is done; ``expire`` with the records whose time is over. Those are
+    counted in ``overdue`` until they are reported.
     """
 
     def __init__(

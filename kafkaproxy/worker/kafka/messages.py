@@ -28,8 +28,10 @@ def to_record(message: Message) -> Record:
 
 
 def _headers(message: Message) -> Headers:
-    """Return the headers; none if a name is not UTF-8: the client library gives all or nothing, and one record must not stop
-    ingest."""
+    """Return the headers; none if a name is not UTF-8.
+
+    The client library gives all headers or none, and one record must not stop ingest.
+    """
     try:
         given: Any = _read_headers(message) or ()
     except (SystemError, UnicodeDecodeError):

@@ -207,8 +207,10 @@ async def _offsets_of(asked: Asked) -> dict[int, int]:
 
 
 def _partition_count(described: concurrent.futures.Future[Any]) -> int:
-    """Return how many partitions a topic has. Unlike an error of :func:`_offsets_of`, one here says if the topic does not
-    exist."""
+    """Return how many partitions a topic has.
+
+    Unlike an error of :func:`_offsets_of`, an error here says if the topic does not exist.
+    """
     try:
         return len(described.result().partitions)
     except KafkaException as error:

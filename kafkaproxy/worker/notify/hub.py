@@ -164,8 +164,7 @@ class Hub:
         self._store = store
 
     def wake(self) -> None:
-        """Read the store soon; from any thread. Calls before that are merged into one. Raise ``RuntimeError`` if the loop is
-        closed."""
+        """Read the store soon; from any thread. Calls until then are merged. Raise ``RuntimeError`` if the loop is closed."""
         # Several threads wake a hub: those of the writer, and the listener of the store.
         with self._lock:
             if self._scheduled:

@@ -1,5 +1,4 @@
-"""The store: this host's copy of topics in LMDB; reading, writing, quota, capacity and retention, the writer's lock,
-generations.
+"""The store: this host's copy of topics in LMDB. Reading, writing, its bounds, the writer's lock, generations.
 
 Imports ``core``, ``metrics`` and the worker's ``types`` and ``errors``.
 """

@@ -25,8 +25,10 @@ _TARGET_FRACTION: Final = 0.9
 
 
 def add_bytes(txn: lmdb.Transaction, store: Store, topic_id: bytes, log: int, kept: int = 0) -> None:
-    """Add to a topic's byte counts; removed bytes are negative. ``log``: of its log. ``kept``: of live records in the evicted
-    part."""
+    """Add to a topic's byte counts; removed bytes are negative.
+
+    ``log``: bytes of its log. ``kept``: bytes of live records in the evicted part.
+    """
     held = _held(txn, store, topic_id)
     txn.put(_row(topic_id), _BYTES.pack(max(held[0] + log, 0), max(held[1] + kept, 0)), db=store.db("meta"))
 

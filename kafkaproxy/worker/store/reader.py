@@ -178,8 +178,8 @@ class Store:
         return size < needed and size < self._longest
 
     def extend_file(self) -> None:
-        """Keep the data file longer than its contents. Call it in a write transaction, so that no other process writes
-        meanwhile.
+        """Keep the data file longer than its contents. Call it in a write transaction, which keeps other processes from
+        writing.
 
         LMDB itself may leave pages unwritten at the end, which would look as if the file had been truncated (:meth:`is_torn`).
         The extension is a hole and takes no space on the disk.
@@ -207,14 +207,16 @@ class Store:
             return bytes(txn.get(b"topics_version", b""))
 
     def interest(self) -> dict[str, dict[str, Any]]:
-        """Return the topic interest of requests: name → ``roles`` and ``used``, the time of the last use in seconds since the
+        """Return the topic interest of requests: name → ``roles``, and ``used``: when it was used last, in seconds since the
         epoch."""
         with self._env.begin(db=self._dbs["interest"]) as txn:
             return {key.decode(): json.loads(value) for key, value in txn.cursor()}
 
     def add_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
-        """Ask the writer to read a topic for these roles, from ``now`` (seconds since the epoch) on. Blocks while the writer
-        commits."""
+        """Ask the writer to read a topic for these roles. Blocks while the writer commits.
+
+        ``now``: seconds since the epoch; the interest is removed when it was not renewed for ``TOPIC_IDLE_SECONDS``.
+        """
         with self._env.begin(write=True, db=self._dbs["interest"]) as txn:
             known = txn.get(name.encode())
             if known is not None:

@@ -62,7 +62,7 @@ class Batch:
 
 
 class StoreWriter:
-    """The one writer of a store. Every method makes its changes in transactions: a reader sees all of one or nothing of it."""
+    """The one writer of a store. Every method works in transactions: a reader sees all of one or nothing of it."""
 
     def __init__(self, store: Store, correlation_headers: frozenset[str], recent_seconds: float = 5.0) -> None:
         self.correlation_headers = correlation_headers
@@ -100,7 +100,7 @@ class StoreWriter:
         """Write a heartbeat. It shows that the writer runs and that the store can be written."""
         with self._env.begin(write=True, db=self._store.db("meta")) as txn:
             txn.put(b"heartbeat", json.dumps({"time": time.time(), "servers": servers}).encode())
-            # Here, since a transaction that writes keeps every other process from writing, and a heartbeat is written regularly.
+            # Here, since heartbeats come regularly and this transaction keeps every other process from writing.
             self._store.extend_file()
 
     def claim_cluster(self, cluster_id: str) -> bool:
@@ -194,8 +194,8 @@ class StoreWriter:
                 self._put_progress(txn, state.key, partition, progress)
 
     def apply(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
-        """Write batches in one transaction. Without capacity for them, raise what ``capacity.is_full`` recognises and write
-        nothing."""
+        """Write batches in one transaction; without capacity for them, raise an error (``capacity.is_full``) and write nothing.
+        """
         with self._env.begin(write=True) as txn:
             size = sum(self._apply(txn, states[name], batch) for name, batch in batches.items())
             # Measuring the store reads statistics of every database, so it is done about every 4 MiB, not for every batch.
@@ -281,8 +281,10 @@ class StoreWriter:
     def _index_older(
         self, txn: lmdb.Transaction, state: TopicState, record: Record, progress: Mapping[int, Progress]
     ) -> tuple[bool, int]:
-        """Index a record as the newest of its key unless a newer one is; return True if it is, and the size of the record it
-        removed."""
+        """Index a record as the newest of its key unless a newer one is.
+
+        Return True if the record is the newest, and the size of the record that was removed for it.
+        """
         if record.key is None:
             return True, 0
         at = codec.index_key(state.key, record.key) + codec.PARTITION.pack(record.partition)
@@ -330,8 +332,7 @@ class StoreWriter:
         return sum(len(data) for _, data in items)
 
     def _index_latest(self, txn: lmdb.Transaction, state: TopicState, records: Sequence[Record]) -> list[tuple[int, int]]:
-        """Index records as the newest of their keys; return the positions of the records that they supersede in their
-        partitions."""
+        """Index records as the newest of their keys; return the positions that they supersede in their partitions."""
         superseded: list[tuple[int, int]] = []
         db = self._store.db("latest")
         for record in records:
@@ -423,10 +424,10 @@ class StoreWriter:
 
 
 def reset_stale_readiness(store: Store, servers: str, recent_seconds: float) -> None:
-    """Withdraw the readiness of topics if the last heartbeat is older than ``recent_seconds``: Kafka has gone on, or is another
-    one.
+    """Withdraw the readiness of topics if the last heartbeat is older than ``recent_seconds``.
 
-    Does nothing if a process is the writer. Call it after opening a store and before serving from it.
+    Kafka may have gone on since, or be another cluster. Does nothing if a process is the writer. Call it after opening a store
+    and before serving from it.
     """
     lock = WriterLock(store.path)
     if lock.acquire():
