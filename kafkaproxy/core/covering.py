@@ -97,8 +97,7 @@ class CoverIndex(Generic[T]):
         self._items.setdefault(prefix, {}).setdefault(suffix, []).append(item)
 
     def find(self, template: PathTemplate | None) -> Iterator[T]:
-        """Yield the items whose templates begin and end no more narrowly; the caller still compares them with :func:`covers`.
-        """
+        """Yield the items whose templates begin and end no more narrowly; the caller compares them with :func:`covers`."""
         prefix, suffix = _ends(template)
         for length in range(len(prefix) + 1):
             by_suffix = self._items.get(prefix[:length])

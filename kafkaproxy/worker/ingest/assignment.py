@@ -72,6 +72,7 @@ class Assignment:
     def reassign(self, name: str, offsets: Mapping[int, int]) -> None:
         """Let the topic's reader read partitions from these offsets on. What it brought before may be from other offsets."""
         reader = self._readers[name]
+        # librdkafka refuses to assign a partition again that is assigned already.
         reader.unassign(name, offsets)
         reader.assign(name, offsets)
 

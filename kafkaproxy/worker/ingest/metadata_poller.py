@@ -98,6 +98,7 @@ class MetadataPoller:
             wait = max(due - time.monotonic(), 0)
             is_requested = self._poll_requested.wait(min(wait, _RETRY_SECONDS) if self._is_down or incomplete else wait)
             self._poll_requested.clear()
+            # While the cluster is down, or an answer was incomplete, it polls sooner than the interval says.
             is_due = is_requested or self._is_down or time.monotonic() >= due
             names = sorted(self._topics if is_due else self._topics.intersection(incomplete))
             due = time.monotonic() + self._interval if is_due else due
@@ -172,6 +173,7 @@ class MetadataPoller:
         asked = time.monotonic()
         earliest = self._offsets(admin, info, OffsetSpec.earliest())
         latest = self._offsets(admin, info, OffsetSpec.latest())
+        # All or nothing: with the offsets of some partitions only, the others would look empty.
         if len(earliest) < info.partitions or len(latest) < info.partitions:
             return TopicInfo(name=info.name, error=Unavailable.NOT_READ_YET)
         return TopicInfo(

@@ -131,8 +131,7 @@ class Reading:
         self.set_state(replace(self.states[name], ready=False, error=str(Unavailable.STORE_FULL)))
 
     def add_roles(self, name: str, roles: frozenset[Role]) -> bool:
-        """Add roles to a topic, which goes on serving its present ones; return True if readers of the store have to see a
-        change."""
+        """Add roles to a topic, which goes on serving its present ones; return True if readers of the store have to see it."""
         state = self.states[name]
         if roles <= state.roles or state.error or (name in self.backfills and roles <= state.indexed):
             return False
@@ -318,7 +317,7 @@ class Reading:
         refused = self._retention.write(self._writer.backfill, batches, self.states)
         for name, reason in refused.items():
             # The topic goes on with the roles that it has. After the next metadata poll the backfill is tried again.
-            log.error("store_full cluster=%s topic=%s: no room for an added role: %s", self._cluster, name, reason)
+            log.error("store_full cluster=%s topic=%s: no capacity for an added role: %s", self._cluster, name, reason)
             self.backfills.drop(name)
         completed = [
             name for name, batch in batches.items() if name not in refused and self.backfills.reach(name, batch.reached)

@@ -29,6 +29,7 @@ def topic_interest(
     if idle:
         writer.remove_interest(idle)
     for name, each in requested.items():
+        # The configuration's topics are always read; only the topics that requests name are bounded.
         if name in idle or (name not in interest and len(interest) >= limits.max_topics):
             continue
         interest[name] = interest.get(name, frozenset()) | {Role(role) for role in each["roles"]}

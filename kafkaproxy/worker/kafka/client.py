@@ -88,8 +88,7 @@ def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Li
 
 
 def consumer_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
-    """Return the configuration of a consumer whose partitions are assigned, never subscribed in a group; it commits no offsets.
-    """
+    """Return the configuration of a consumer whose partitions are assigned, never subscribed in a group."""
     return {
         **_common(servers),
         "group.id": "kafkaproxy-assigned",

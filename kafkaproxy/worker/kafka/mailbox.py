@@ -192,6 +192,7 @@ class Mailbox:
         self._timeout = min(self._timeout, seconds)
         latest = self.loop.time() + self._timeout
         for pending in self._waiting:
+            # All get the same deadline at most, so the order by deadline stays.
             pending.deadline = min(pending.deadline, latest)
         if self._timer is not None:
             self._timer.cancel()

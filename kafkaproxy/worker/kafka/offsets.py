@@ -94,6 +94,7 @@ class LogOffsets:
         running = self._running.get(key)
         if running is None:
             return await await_shared(self._begin(key))
+        # The answer in progress may have been determined before this call: its caller needs one that is asked for after it.
         following = self._next.get(key)
         if following is None:
             following = self._next[key] = asyncio.ensure_future(self._after(running, key))
@@ -119,6 +120,7 @@ class LogOffsets:
                 if not _is_transient(error) or time.monotonic() > deadline:
                     raise
                 is_found = _code(error) not in _NOT_FOUND
+            # librdkafka reports an unknown partition in the same way as one without a leader: ask Kafka which it is.
             if not is_found:
                 await self._confirm(topic, partitions, _remaining(deadline))
             await asyncio.sleep(_AGAIN_SECONDS)

@@ -196,6 +196,7 @@ class AckedProducer:
         are not written after their requests were told that Kafka cannot be reached. Any other record stays: a broker may have
         it, and a broker rejects the records of an idempotent producer after a gap in their sequence.
         """
+        # Taken once: another thread may end the outage meanwhile.
         lasting = self._brokers.outage
         for pending in due:
             unsent = lasting is not None and lasting.is_clean and pending.outage is lasting
@@ -242,10 +243,12 @@ class AckedProducer:
         sequence.
         """
         with self._lock:
+            # Several threads may see the same fatal error; only the first one replaces the producer.
             if self._closed.is_set() or generation != self._generation:
                 return False
             self._generation += 1
             old, self._producer = self._producer, self._new_producer()
+        # In a thread, since purging waits for the reports of all records of the old producer.
         threading.Thread(target=_purge, args=(old,), name=f"kafkaproxy-purge-{self._name}", daemon=True).start()
         return True
 

@@ -82,6 +82,7 @@ class Reachability:
     def _begin_outage(self, reason: ProduceFailure) -> None:
         self._up.value = 0
         if self.outage is None:
+            # A record that was queued before the outage may have been sent, and its acknowledgement lost with the connection.
             self.outage = Outage(reason, is_clean=not self._queued())
         elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that no broker can be reached
             self.outage.reason = reason

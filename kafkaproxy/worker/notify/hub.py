@@ -365,6 +365,7 @@ class Hub:
                 del self._followers[topic]
         for topic, waiters in self._topic_waiters.items():
             state = self._topics().get(topic)
+            # Another key is another log: positions in the former one mean nothing there.
             if state is not None and state.key != waiters.key:  # re-created, or seen for the first time
                 waiters.key, waiters.positions, waiters.dispatched = state.key, {}, {}
             if state is not None and state.error in _PERMANENT:
@@ -396,6 +397,7 @@ class Hub:
                 event.set()
             waiters.last, moved = partition, True
             first_undelivered = waiters.first_undelivered(partition, start, end)
+            # Bounded, so that the deadline is checked often: the event loop serves other requests in between.
             records, reached = self._store.read(waiters.key, partition, first_undelivered, end, _PER_STEP, _BYTES_PER_STEP)
             waiters.positions[partition] = reached
             behind |= reached < end

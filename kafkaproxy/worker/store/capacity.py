@@ -41,6 +41,7 @@ def require_capacity(txn: lmdb.Transaction, store: Store, growing: Iterable[Topi
     used = used_bytes(txn, store)
     if used <= crowding_threshold(store):
         return
+    # In a crowded store small topics may still grow, so that one big topic cannot stop the others.
     average = total_bytes(txn, store) / max(topics, 1)
     if used > store.max_bytes or any(held_bytes(txn, store, each.key) > average for each in growing):
         raise StoreFull

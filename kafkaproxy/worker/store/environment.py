@@ -72,6 +72,7 @@ def open_environment(home: Path, max_bytes: int, names: Iterable[str], *, may_re
     """
     with _lock:
         while True:
+            # In a loop: another process may replace the generation between reading the link and holding it.
             path = generations.current(home)
             if path is None:
                 if not may_replace:

@@ -37,6 +37,8 @@ def hold(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
+        # Each process that uses a generation holds a shared lock, and removing it needs the exclusive one: only what no process
+        # uses is removed. The kernel releases the locks of a process that dies.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:  # a process is removing it
         os.close(fd)
@@ -84,6 +86,7 @@ def _make(home: Path, fill: Fill) -> Path | None:
     try:
         (path / "users.lock").touch(mode=0o600)
         if fill(path):
+            # A link is renamed, not rewritten: other processes see the former generation or the new one, never none.
             link = home / "current.new"
             link.unlink(missing_ok=True)  # left by a process that died here
             link.symlink_to(path.name)

@@ -82,6 +82,7 @@ def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, exces
     heads = [(head, partition) for head, partition in found_heads if head is not None]
     if not heads:
         return False
+    # Evict from the partition with the oldest record, so that the store keeps about the same time of each partition.
     partition = min(heads)[1]
     removed = kept = 0
     reached = progress[partition].complete_from
@@ -97,6 +98,7 @@ def _remove_oldest(txn: lmdb.Transaction, store: Store, state: TopicState, exces
         else:
             txn.delete(codec.position_key(state.key, partition, offset), db=store.db("records"))
     add_bytes(txn, store, state.key, -removed, kept)
+    # In the transaction of the removal: a stream must never take the rest for the complete log.
     moved = replace(progress[partition], complete_from=reached)
     txn.put(state.key + codec.PARTITION.pack(partition), moved.pack(), db=store.db("progress"))
     return removed < excess

@@ -174,6 +174,8 @@ class Store:
             size = (self.path / "data.mdb").stat().st_size
         except FileNotFoundError:
             return True
+        # Shorter than needed alone proves nothing: LMDB may not have written the last pages (see extend_file). Shorter than it
+        # was before proves that the file was truncated.
         self._longest = max(self._longest, size)
         return size < needed and size < self._longest
 
@@ -392,6 +394,8 @@ def newest_position(txn: lmdb.Transaction, latest: Any, prefix: bytes) -> tuple[
                 break
             offset, timestamp = _LATEST.unpack(value)
             partition = codec.PARTITION.unpack_from(key, size)[0]
+            # Offsets of different partitions cannot be compared, timestamps can. Of equal timestamps the higher partition wins,
+            # so that every process returns the same record.
             if best is None or (timestamp, partition) > best[:2]:
                 best = (timestamp, partition, offset)
     return None if best is None else (best[1], best[2])
@@ -440,6 +444,7 @@ def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, 
     if not cursor.set_range(codec.position_key(topic_id, partition, offset)):
         return
     for key, value in cursor:
+        # The database holds all topics and partitions in one order; the next partition's records follow this one's.
         if key[: len(prefix)] != prefix:
             return
         yield codec.position(key)[1], value
@@ -448,6 +453,7 @@ def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, 
 def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition: int) -> Iterator[tuple[int, Buffer]]:
     cursor = txn.cursor(db=db)
     prefix = topic_id + codec.PARTITION.pack(partition)
+    # set_range() finds the first key after this partition; the one before it is the partition's last record.
     positioned = cursor.set_range(topic_id + codec.PARTITION.pack(partition + 1))
     found = cursor.prev() if positioned else cursor.last()
     while found and cursor.key()[: len(prefix)] == prefix:

@@ -18,13 +18,13 @@ from kafkaproxy.worker.store.writer import Batch
 __all__ = ["Retention"]
 
 _MIN_FREE_DISK_BYTES: Final = 32 << 20
-Write = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
+WriteBatches = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
 """Writes batches by topic in one transaction (a method of the store's writer)."""
 _NO_ERRORS: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
 class Retention:
-    """Applies quotas and capacity. For the writer's threads, under the mutex of the reading."""
+    """Applies quotas and capacity. For the threads of the writer; what they share is guarded by ``Reading.mutex``."""
 
     def __init__(self, cluster: str, store: Store, quota: Callable[[str], int]) -> None:
         self.stopped: set[str] = set()
@@ -66,7 +66,9 @@ class Retention:
         """
         return shrink(self._store, state, min(self._quota(state.name), self._max_topic_bytes))
 
-    def write(self, write: Write, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> Mapping[str, Exception]:
+    def write(
+        self, write: WriteBatches, batches: Mapping[str, Batch], states: Mapping[str, TopicState]
+    ) -> Mapping[str, Exception]:
         """Write the batches of a step; return topic → error for those that could not be written. The others are written."""
         try:
             write(batches, states)
@@ -77,7 +79,7 @@ class Retention:
             return {name: reason for name, reason in outcomes.items() if reason is not None}
         return _NO_ERRORS
 
-    def _write_one(self, write: Write, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
+    def _write_one(self, write: WriteBatches, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
         """Write as much of a topic's batch as fits; return the error that prevented the rest, if any."""
         try:
             write({name: batch}, states)

@@ -76,6 +76,7 @@ class StoreWatch:
             if self._limits.ingest and self._silent_seconds > self._limits.writer_timeout:
                 self._start_takeover()
             return True
+        # Either the file is torn or another generation is current: in both cases nothing may be read here any more.
         self._fresh_until = 0.0
         self._report_freshness()
         if not is_usable:

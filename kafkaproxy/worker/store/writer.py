@@ -91,6 +91,7 @@ class StoreWriter:
             states: dict[str, TopicState] = {}
             for key, value in txn.cursor(db=self._store.db("topics")):
                 known = TopicState.load(value)
+                # Not confirmed: processes that served the topic before go on, others wait until this writer has caught up.
                 states[key.decode()] = replace(known, confirmed=False) if stays else replace(known, ready=False, error="")
             for state in states.values():
                 self._put_state(txn, state)
@@ -194,8 +195,7 @@ class StoreWriter:
                 self._put_progress(txn, state.key, partition, progress)
 
     def apply(self, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> None:
-        """Write batches in one transaction; without capacity for them, raise an error (``capacity.is_full``) and write nothing.
-        """
+        """Write batches in one transaction; without capacity, raise an error (``capacity.is_full``) and write nothing."""
         with self._env.begin(write=True) as txn:
             size = sum(self._apply(txn, states[name], batch) for name, batch in batches.items())
             # Measuring the store reads statistics of every database, so it is done about every 4 MiB, not for every batch.
@@ -260,6 +260,7 @@ class StoreWriter:
                 continue  # retention has removed it meanwhile
             if Role.REPLY in state.building:
                 self._index_older_replies(txn, state, record)
+            # A backfill reads old records after newer ones were indexed, so it must not replace what is newer.
             if Role.FETCH in state.building:
                 is_newest, removed = self._index_older(txn, state, record, progress)
                 kept -= removed
@@ -406,6 +407,7 @@ class StoreWriter:
     def _move_log_start(self, txn: lmdb.Transaction, topic_id: bytes, partition: int, log_start: int) -> None:
         old = read_progress(txn, self._store.db("progress"), topic_id).get(partition)
         if old is not None and log_start > old.log_start:
+            # The log start may be after everything that was read: reading continues there.
             moved = Progress(max(old.next_offset, log_start), log_start, max(old.complete_from, log_start))
             self._put_progress(txn, topic_id, partition, moved)
             self._bump_topics_version(txn)
@@ -429,6 +431,7 @@ def reset_stale_readiness(store: Store, servers: str, recent_seconds: float) -> 
     Kafka may have gone on since, or be another cluster. Does nothing if a process is the writer. Call it after opening a store
     and before serving from it.
     """
+    # If the lock is taken, its holder is the writer and decides about readiness by itself.
     lock = WriterLock(store.path)
     if lock.acquire():
         StoreWriter(store, frozenset(), recent_seconds).begin(os.urandom(8), servers)

@@ -93,6 +93,7 @@ def prepare(folder: Path) -> None:
     make_private(folder)
     fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # One process at a time: two that start together must not both judge, and delete, the store.
         fcntl.flock(fd, fcntl.LOCK_EX)
         note, boot = _read_note(folder), _boot_id()
         is_of_this_boot = note is not None and (note["boot"] == boot if boot else _is_store_in_use(folder))
@@ -112,6 +113,7 @@ def mark(folder: Path, *, clean: bool) -> None:
     note: dict[str, str | bool] = {"boot": _boot_id(), "clean": clean}
     if _read_note(folder) == note:  # it is not written again needlessly: on a full disk that would fail
         return
+    # Renamed into place: a crash must not leave half a note.
     temporary = folder / f"store.json.{os.getpid()}"
     temporary.write_text(json.dumps(note))
     temporary.replace(folder / "store.json")
