@@ -1,4 +1,4 @@
-"""What a writer does about a partition whose position is outside of its log."""
+"""Partitions whose position is outside of the log."""
 
 from __future__ import annotations
 

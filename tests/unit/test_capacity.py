@@ -63,7 +63,7 @@ def held(store: Store, state: TopicState) -> int:
 
 
 def stored(store: Store, state: TopicState) -> dict[int, int]:
-    """Return offset → size of what the records' database really has."""
+    """Return offset → size of the rows in the records' database."""
     with store.env.begin(db=store.db("records")) as txn:
         return {int.from_bytes(key[-8:]): len(value) for key, value in txn.cursor() if key.startswith(state.key)}
 
@@ -98,7 +98,7 @@ def test_only_live_records_of_the_evicted_part_stay(store: Store, writer: StoreW
     assert complete_from > 10
     assert stored(store, state).keys() == set(range(20))  # every key's newest
     write(writer, state, record(20, "k3"), record(21, "k19"))
-    assert stored(store, state).keys() == {*range(22)} - {3}  # the log from complete_from on is kept whole
+    assert stored(store, state).keys() == {*range(22)} - {3}  # the log from complete_from on is complete
 
 
 def test_every_topic_may_grow_until_the_store_is_crowded(store: Store, writer: StoreWriter) -> None:
@@ -109,8 +109,8 @@ def test_every_topic_may_grow_until_the_store_is_crowded(store: Store, writer: S
     with store.env.begin() as txn:
         assert LIMIT * 13 // 16 < used_bytes(txn, store) < LIMIT * 15 // 16
         assert total_bytes(txn, store) == held(store, large)
-    assert max(stored(store, large)) == written - 1  # nothing of what was refused
-    for offset in range(100):  # the other one does not hold more than the average
+    assert max(stored(store, large)) == written - 1  # nothing of the refused batch is stored
+    for offset in range(100):  # the other topic holds no more than the average
         write(writer, small, record(offset, f"k{offset}", 1000), others=(large,))
     assert len(stored(store, small)) == 100
 
@@ -120,7 +120,7 @@ def test_at_the_limit_no_topic_may_grow_and_other_writes_still_work(store: Store
     for state in states:
         writer.start(state, {0: 0}, {0: 0})
     fill(writer, states, states, 5000)
-    fill(writer, states[-1:], states, 5000, first=1000)  # who was not above the average
+    fill(writer, states[-1:], states, 5000, first=1000)  # a topic that held no more than the average
     with store.env.begin() as txn:
         assert used_bytes(txn, store) < LIMIT * 17 // 16
     for _ in range(200):

@@ -14,7 +14,7 @@ from tests.unit.unretrieved import no_unretrieved_error
 
 
 async def left(work: Any) -> None:
-    """Begin to wait, and leave."""
+    """Begin to wait and cancel the wait."""
     waiting = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     waiting.cancel()

@@ -58,7 +58,7 @@ class Host:
         self._open.close()
 
     async def dispatch_early(self, *records: Record) -> None:
-        """Offer as the writer does: from a thread of its own."""
+        """Dispatch early as the writer does: from a thread of its own."""
         thread = threading.Thread(target=self.hub.dispatch_early, args=(TOPIC, records))
         thread.start()
         thread.join()
@@ -178,7 +178,7 @@ async def test_a_process_that_is_not_the_writer_finds_every_reply_in_the_store(h
 @pytest.mark.parametrize("early", [True, False])
 async def test_a_request_and_its_retry_get_the_same_one_of_several_replies(host: Host, early: bool) -> None:
     waiting = host.expect("a", early=early)
-    host.store_(reply(1, 0, "a"))  # the first that this host has read, though not in the first partition
+    host.store_(reply(1, 0, "a"))  # the first reply that this host has read, in the second partition
     host.store_(reply(0, 0, "a"))
     await host.wake()
     again = host.store.reply(host.state.key, b"a")
@@ -217,7 +217,7 @@ async def test_failed_work_is_not_shared_with_later_requests(host: Host) -> None
         made[0].set_exception(ProduceError(ProduceFailure.UNREACHABLE, ""))
         with pytest.raises(ProduceError):
             await made[0]
-        with host.hub.exchange("a", work) as third:  # while the others are still about to say so
+        with host.hub.exchange("a", work) as third:  # before the other two have seen the failure
             assert third() is second() is made[1]
             made[1].set_result(1)
             assert await asyncio.wait_for(third(), 5) == 1

@@ -43,7 +43,7 @@ def _no_boot_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 
 
 def forget_life() -> None:
-    """Let this process look dead, as far as stores are concerned."""
+    """Release this process's alive locks, as if it had died."""
     for fd in lock._alive_locks.values():
         os.close(fd)
     lock._alive_locks.clear()
@@ -87,7 +87,7 @@ class TestWithoutBootIds:
             prepare(folder)
             assert is_kept(folder)
             other.communicate("")
-        prepare(folder)  # the other one is gone, but this one lives
+        prepare(folder)  # the other process is dead, but this one is alive
         assert is_kept(folder)
         forget_life()
         prepare(folder)

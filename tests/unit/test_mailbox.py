@@ -17,7 +17,7 @@ REFUSED = ProduceError(ProduceFailure.REJECTED, "")
 
 
 class Desk:
-    """A mailbox whose records are too late after ``patience`` seconds."""
+    """A mailbox whose records time out after ``patience`` seconds."""
 
     def __init__(self, patience: float) -> None:
         self.overdue = OverdueRecords()

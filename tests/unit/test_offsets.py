@@ -1,4 +1,4 @@
-"""Questions about where logs end are asked again in a fail-over, and no more often than they have to be."""
+"""Requests for log offsets are repeated during a fail-over, and no more often than necessary."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.unit.unretrieved import no_unretrieved_error
 
 
 class Admin:
-    """Answers what it is given, in turn; of errors it has only their codes."""
+    """An admin client that gives the answers of a list in turn."""
 
     def __init__(self, *answers: int | Exception) -> None:
         self.answers = list(answers)
         self.partitions = 2
         self.refusals: list[Exception] = []
-        """What it answers first when it is asked about the topic."""
+        """What it answers first to a request for the topic's metadata."""
         self.counted = 0
 
     def list_offsets(self, request: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Future[Any]]:

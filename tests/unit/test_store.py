@@ -226,7 +226,7 @@ def test_the_end_of_a_log_moves_progress_without_a_record(store: Store, writer: 
     writer.start(state, {0: 3, 1: 0}, {0: 2, 1: 0})
     apply(writer, state, p0=7)
     assert store.next_offsets(state.key) == {0: 7, 1: 0}
-    apply(writer, state, p0=5)  # what was fetched before and comes late
+    apply(writer, state, p0=5)  # a batch that was fetched before and arrives late
     assert store.next_offsets(state.key) == {0: 7, 1: 0}
     assert store.progress(state.key)[0].log_start == 2
 
@@ -312,7 +312,9 @@ def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None
     assert store.topics() == {"a": states[0], "b": states[1]}
     assert len({topic(cuts=cuts).key for cuts in range(3)} | {topic().key}) == 3
     assert (topic().key, store.topics()["b"].key) == (bytes.fromhex(ID), b"")
-    assert TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0  # as it was once stored
+    assert (
+        TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0
+    )  # a state that was stored before there were cuts
 
 
 def test_a_topic_is_unchanged_until_it_is_read_again(store: Store, writer: StoreWriter) -> None:
@@ -349,7 +351,7 @@ def test_data_that_a_dead_writer_dropped_in_part_is_dropped(store: Store, writer
     for state in (kept, lost):
         writer.start(state, {0: 0, 1: 0}, {})
         apply(writer, state, record(0, 0), record(1, 0))
-    writer.remove_topics([lost])  # and here it died
+    writer.remove_topics([lost])  # the writer dies here, before it dropped the data
     (left,) = writer.orphaned_topic_ids(store.topics().values())
     assert left == lost.key
     writer.drop_data(left)
@@ -374,7 +376,7 @@ def test_no_topic_is_ready_without_a_writer(store: Store, writer: StoreWriter) -
     lock = WriterLock(store.path)
     assert lock.acquire()
     reset_stale_readiness(store, SERVERS, 5.0)
-    assert store.topics()["t"].ready  # the one who writes knows
+    assert store.topics()["t"].ready  # the present writer decides about readiness
     lock.release()
     reset_stale_readiness(store, SERVERS, 5.0)
     assert not store.topics()["t"].ready
@@ -397,7 +399,7 @@ def test_a_file_that_is_no_store_is_replaced(tmp_path: Path, caplog: pytest.LogC
     path = current_path(tmp_path)
     assert path is not None
     (path / "data.mdb").write_bytes(b"no store" * 4000)
-    with pytest.raises(lmdb.InvalidError):  # which is all that who only looks gets
+    with pytest.raises(lmdb.InvalidError):  # without may_replace
         Store(tmp_path, MEGABYTE, may_replace=False)
     store = Store(tmp_path, MEGABYTE)
     assert store.topics() == {}
@@ -407,7 +409,7 @@ def test_a_file_that_is_no_store_is_replaced(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_opening_a_store_while_a_thread_writes_to_it_blocks_no_thread(tmp_path: Path) -> None:
-    # In a process of its own: where this fails, the interpreter stands still and no time-out inside of it fires.
+    # In a process of its own: if this fails, the interpreter is blocked and no time-out in it fires.
     code = """
 import sys, threading, pathlib
 from kafkaproxy.worker.store.reader import Store

@@ -1,4 +1,4 @@
-"""When a topic is ready, and how positions are known that no record shows."""
+"""Targets of topics, and positions that no record shows."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class TestTakingOver:
             assert again.topics() == {"t": TOPIC}
             assert WriterLock(again.path).acquire()
             again.add_interest("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
-            # What the frozen one does when it goes on changes nothing in the new store.
+            # What the frozen process writes when it continues does not change the new store.
             os.kill(frozen.pid, signal.SIGCONT)
         assert again.metadata_poll_request() == b""
         again.close()
@@ -307,7 +307,7 @@ class TestOpening:
         writer = StoreWriter(store, frozenset())
         writer.put_states([TOPIC])
         writer.write_heartbeat("servers")
-        with store.env.begin(write=True, db=store.db("records")) as txn:  # the second value takes the room of the first
+        with store.env.begin(write=True, db=store.db("records")) as txn:  # the second value takes the pages of the first
             txn.put(b"k", b"x" * MEGABYTE)
             txn.put(b"k", b"x" * 10)
         store.close()
