@@ -1,4 +1,4 @@
-"""Roles that are added to a topic while it is served: in the end the store serves what it would have served with them from the beginning."""
+"""Roles added to a topic while it is served: in the end the store serves what it would have served with them at once."""
 
 from __future__ import annotations
 
