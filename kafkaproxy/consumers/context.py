@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from kafkaproxy.core.expressions import Context, Template
+from kafkaproxy.core.expressions import RenderContext, Template
 from kafkaproxy.core.paths import BadPath, decode_params
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request
@@ -53,7 +53,7 @@ class Exchange:
             params = decode_params(match.params) if match.params else {}
         except BadPath as error:
             raise Problem(400, "bad-path", f"{error} Encode the path as UTF-8.") from None
-        self.context = Context(params=params, guarded=principals, idempotency_key=_checked_key(given))
+        self.context = RenderContext(params=params, guarded=principals, idempotency_key=_checked_key(given))
 
     @property
     def identities(self) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ def _checked_key(given: bytes | None) -> str | None:
     return given.decode("latin-1")
 
 
-def render_topic(template: Template, context: Context) -> str:
+def render_topic(template: Template, context: RenderContext) -> str:
     """Fill a topic name in; refuse what Kafka (org.apache.kafka.common.internals.Topic) would, before anybody asks it."""
     if template.literal is not None:
         return template.literal

@@ -9,10 +9,10 @@ from kafkaproxy.conf import Settings
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.waiting import Waiting
-from kafkaproxy.core.etags import Validator, fingerprint, parse_if_none_match, record_etag
-from kafkaproxy.core.expressions import Context
+from kafkaproxy.core.etags import IfNoneMatch, fingerprint, parse_if_none_match, record_etag
+from kafkaproxy.core.expressions import RenderContext
 from kafkaproxy.core.fields import is_field_value
-from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.core.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request, Responder
 from kafkaproxy.routing.table import Filter
@@ -27,7 +27,7 @@ __all__ = ["Search", "conditions", "fetch", "render_filters", "skip_body"]
 _fingerprint = lru_cache(maxsize=1024)(fingerprint)
 
 
-def render_filters(filters: tuple[Filter, ...], context: Context) -> tuple[RecordFilter, ...]:
+def render_filters(filters: tuple[Filter, ...], context: RenderContext) -> tuple[RecordFilter, ...]:
     """Fill the filters in."""
     return tuple(
         RecordFilter(
@@ -43,7 +43,7 @@ async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responde
     await skip_body(exchange.request)
     validator, preferences = conditions(exchange.request)
     search = Search(exchange, worker, settings)
-    stamp = search.cluster.stamp(search.topic)
+    stamp = search.cluster.cache_generation(search.topic)
     state, record = await search.look()
     if exchange.cache is not None and search.is_keyed and record is not None and record.value:
         fields = _representation_fields(exchange, state, record)
@@ -60,10 +60,10 @@ async def skip_body(request: Request) -> None:
         await request.skip_body()
 
 
-def conditions(request: Request) -> tuple[Validator | None, Preferences]:
+def conditions(request: Request) -> tuple[IfNoneMatch | None, Preferences]:
     """Return what ``if-none-match`` and ``prefer`` say."""
-    validator: Validator | None = None
-    preferences = NOTHING
+    validator: IfNoneMatch | None = None
+    preferences = NO_PREFERENCES
     for name, _ in request.fields:
         if name == b"if-none-match":
             validator = parse_if_none_match(request.lines(name))
@@ -104,7 +104,7 @@ class Search:
         while True:
             state = await self.state()
             record = self._by_key(state) if self.is_keyed else await self._by_scan(state)
-            if (self.is_keyed and record is not None) or self.cluster.holds(state):
+            if (self.is_keyed and record is not None) or self.cluster.is_unchanged(state):
                 return state, record
 
     async def _by_scan(self, state: TopicState) -> Record | None:
@@ -125,7 +125,7 @@ class Search:
         return best
 
 
-def _is_new(state: TopicState, record: Record | None, validator: Validator | None) -> bool:
+def _is_new(state: TopicState, record: Record | None, validator: IfNoneMatch | None) -> bool:
     """Whether there is something to answer at once. A tombstone is news: what the client may have is gone."""
     if record is None:
         return False
@@ -134,7 +134,7 @@ def _is_new(state: TopicState, record: Record | None, validator: Validator | Non
     return not validator.matches(_etag(state, record))
 
 
-async def _wait(waiting: Waiting, search: Search, validator: Validator | None) -> tuple[TopicState, Record | None]:
+async def _wait(waiting: Waiting, search: Search, validator: IfNoneMatch | None) -> tuple[TopicState, Record | None]:
     """Wait for something new; at the end of the time return what is there."""
 
     async def until_new() -> tuple[TopicState, Record | None]:
@@ -157,7 +157,7 @@ async def _answer(
     responder: Responder,
     state: TopicState,
     record: Record | None,
-    validator: Validator | None,
+    validator: IfNoneMatch | None,
     preferences: Preferences,
 ) -> None:
     if record is None or record.value is None:

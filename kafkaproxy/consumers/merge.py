@@ -18,7 +18,7 @@ from kafkaproxy.consumers.fetch import Search, conditions, skip_body
 from kafkaproxy.consumers.responses import applied, response_fields
 from kafkaproxy.consumers.spool import Merged, Merging, known_etag
 from kafkaproxy.consumers.waiting import Waiting
-from kafkaproxy.core.etags import Validator
+from kafkaproxy.core.etags import IfNoneMatch
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Responder
 from kafkaproxy.metrics import MERGE_SKIPPED
@@ -60,11 +60,11 @@ async def fetch_merged(exchange: Exchange, worker: Worker, settings: Settings, r
                 await _send(merged, fields, settings, responder)
 
 
-def _is_new(merged: Merged, validator: Validator | None) -> bool:
+def _is_new(merged: Merged, validator: IfNoneMatch | None) -> bool:
     return not validator.matches(merged.etag) if validator is not None else not merged.empty
 
 
-async def _until_new(search: Search, merging: Merging, validator: Validator | None) -> Merged:
+async def _until_new(search: Search, merging: Merging, validator: IfNoneMatch | None) -> Merged:
     """Wait for a merge that the client does not have."""
     with search.cluster.hub().change(search.topic) as changed:
         while True:

@@ -23,12 +23,12 @@ from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
 from kafkaproxy.core.futures import await_shared
-from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.core.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from kafkaproxy.http.problems import Fields, Problem, from_unavailable, retry_after
 from kafkaproxy.http.request import Request, Responder
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import ProduceError, TopicUnavailable, Unavailable
-from kafkaproxy.worker.kafka.mailbox import late
+from kafkaproxy.worker.kafka.mailbox import unacknowledged_record
 from kafkaproxy.worker.store.reader import TopicState
 from kafkaproxy.worker.types import Delivery, Headers, Record, Role
 from kafkaproxy.worker.worker import Worker
@@ -41,7 +41,7 @@ _ANONYMOUS_OWNER: Final = owner_digest([], [])
 class Produce(Protocol):
     """Hands the request's record over, or joins the one who did."""
 
-    def __call__(self, *, patient: bool = False) -> asyncio.Future[Delivery]:
+    def __call__(self, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
         """Return the acknowledgement, which is shared: use ``await_shared``."""
         ...
 
@@ -127,9 +127,9 @@ class Call:
             return nullcontext(partial(self._send, None))
         return self.replies.cluster.hub().exchange(f"{self.topic}\n{self.id}", self._send)
 
-    def hand_over(self, send: Produce, *, patient: bool = False) -> asyncio.Future[Delivery]:
+    def hand_over(self, send: Produce, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
         """Produce, once, and let go of the body: who waits for a reply waits long, and with many others."""
-        self.delivery = send(patient=patient)
+        self.delivery = send(defer_ack=defer_ack)
         self.value = b""
         return self.delivery
 
@@ -138,28 +138,28 @@ class Call:
 
         The reply is waited for first, as it comes last: so the acknowledgement wakes nobody.
         """
-        delivery = self.hand_over(send, patient=True)
+        delivery = self.hand_over(send, defer_ack=True)
         delivery.add_done_callback(partial(_pass_failure_on, reply))
         try:
             record = await reply
         finally:
-            self.replies.cluster.settle(delivery)
+            self.replies.cluster.deliver_ack(delivery)
         await self.acknowledged()
         return record
 
     async def acknowledged(self) -> None:
         """Wait until Kafka has the request, if one was produced."""
         if self.delivery is not None:
-            self.replies.cluster.settle(self.delivery)  # who sent it may be patient
+            self.replies.cluster.deliver_ack(self.delivery)  # who sent it may be patient
             await await_shared(self.delivery)
 
-    def _send(self, failed: asyncio.Future[Delivery] | None, *, patient: bool = False) -> asyncio.Future[Delivery]:
+    def _send(self, failed: asyncio.Future[Delivery] | None, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
         """Produce, unless Kafka has, or may yet acknowledge, what an earlier request of this id has produced."""
         cluster, acks = self.replies.cluster, self.exchange.match.route.acks
-        sent = None if failed is None else late(failed)
+        sent = None if failed is None else unacknowledged_record(failed)
         if sent is not None and not isinstance(sent.outcome, ProduceError):
-            return cluster.rejoin(acks, sent, patient=patient)
-        return cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
+            return cluster.wait_again(acks, sent, defer_ack=defer_ack)
+        return cluster.send(acks, self.topic, self.key, self.value, self._headers(), defer_ack=defer_ack)
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route
@@ -200,7 +200,7 @@ async def _accept(call: Call, worker: Worker, settings: Settings, responder: Res
             if replayed is None:
                 call.hand_over(send)
             await call.acknowledged()
-    await _respond_accepted(call.exchange, settings, responder, applied(NOTHING, respond_async=True))
+    await _respond_accepted(call.exchange, settings, responder, applied(NO_PREFERENCES, respond_async=True))
 
 
 async def _answer(call: Call, patience: Waiting, settings: Settings, responder: Responder, preferences: Preferences) -> None:
@@ -281,7 +281,7 @@ async def _await_reply(replies: Replies, correlation: str, patience: Waiting, *,
 def _preferences(request: Request, settings: Settings) -> Preferences:
     """Return what the client prefers, as far as it is going to be honoured."""
     if request.field(b"prefer") is None:
-        return NOTHING
+        return NO_PREFERENCES
     asked = parse_prefer(request.lines(b"prefer"))
     longest = max(int(settings.max_wait_seconds), 1)  # 0 would be no wait at all
     return asked if asked.wait is None or asked.wait <= longest else replace(asked, wait=longest)

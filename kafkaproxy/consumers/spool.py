@@ -84,7 +84,7 @@ class Merging:
         while True:
             state = await self._search.state()
             self._merged = merged = await self._written(state)
-            if self._search.cluster.holds(state):
+            if self._search.cluster.is_unchanged(state):
                 return merged
             merged.body.close()
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kafkaproxy.conf import csrf_field
 from kafkaproxy.core.env import MissingVariable, resolve_env
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models.version import ConfigVersion, Stamp
@@ -234,15 +234,15 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
         name=spec.name,
         capability=table.Capability(spec.capability),
         cluster=cluster,
-        topic=Template.parse(spec.topic, Place.TOPIC),
+        topic=Template.parse(spec.topic, TemplatePlace.TOPIC),
         conditions=tuple(table.Condition(method=_method(each.method), path=_pattern(each.path)) for each in spec.conditions),
         guarded=_requirements(spec.guarded),
-        key=None if spec.key is None else Template.parse(spec.key, Place.KEY),
+        key=None if spec.key is None else Template.parse(spec.key, TemplatePlace.KEY),
         acks=Acks(spec.acks),
-        overrides=_templates(spec.overrides, Place.OVERRIDE),
-        reply_to=Template.parse(spec.reply_to, Place.REPLY_TO) if spec.reply_to else None,
+        overrides=_templates(spec.overrides, TemplatePlace.OVERRIDE),
+        reply_to=Template.parse(spec.reply_to, TemplatePlace.REPLY_TO) if spec.reply_to else None,
         correlation_header=spec.correlation_header,
-        async_fields=_templates(spec.async_fields, Place.ASYNC),
+        async_fields=_templates(spec.async_fields, TemplatePlace.ASYNC),
         async_location=poll_template(spec) if spec.async_fields else None,
         timeout=float(spec.timeout),
         merge=spec.merge,
@@ -265,11 +265,11 @@ def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
 
 
 def _filter(spec: FilterSpec) -> table.Filter:
-    key = None if spec.key is None else Template.parse(spec.key, Place.FILTER)
-    return table.Filter(key=key, headers=_templates(spec.headers.items(), Place.FILTER))
+    key = None if spec.key is None else Template.parse(spec.key, TemplatePlace.FILTER)
+    return table.Filter(key=key, headers=_templates(spec.headers.items(), TemplatePlace.FILTER))
 
 
-def _templates(texts: Iterable[tuple[str, str]], place: Place) -> tuple[tuple[str, Template], ...]:
+def _templates(texts: Iterable[tuple[str, str]], place: TemplatePlace) -> tuple[tuple[str, Template], ...]:
     return tuple((name, Template.parse(value, place)) for name, value in texts)
 
 

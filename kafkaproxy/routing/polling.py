@@ -8,7 +8,7 @@ from typing import Final
 
 from kafkaproxy.core.covering import covers
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import CorrelationId, Expression, Parameter, Place, Template
+from kafkaproxy.core.expressions import CorrelationId, Expression, Parameter, Template, TemplatePlace
 from kafkaproxy.core.paths import Param, PathTemplate, quote_literal
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 
@@ -32,8 +32,8 @@ def poll_template(route: RouteSpec) -> PathTemplate | None:
     defines every parameter of reply-to and of the async fields: a poll renders these, and nothing else of the route.
     Raise ``TemplateError`` for a malformed text.
     """
-    fields = [(name, Template.parse(mask_env(value), Place.ASYNC)) for name, value in route.async_fields]
-    needed = Template.parse(mask_env(route.reply_to), Place.REPLY_TO).param_names
+    fields = [(name, Template.parse(mask_env(value), TemplatePlace.ASYNC)) for name, value in route.async_fields]
+    needed = Template.parse(mask_env(route.reply_to), TemplatePlace.REPLY_TO).param_names
     needed = needed.union(*(value.param_names for _, value in fields))
     location = location_template(fields)
     named = list(_named_polls(route.conditions)) if fields else []
@@ -77,7 +77,7 @@ def _path_part(part: str | Expression) -> str | Param:
             return part
         case Parameter(name):
             return Param(name)
-        case _:  # an async field holds nothing else (Place.ASYNC)
+        case _:  # an async field holds nothing else (TemplatePlace.ASYNC)
             return Param(CORRELATION_ID)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
@@ -29,14 +29,14 @@ class _Use:
 
     field: str
     text: str
-    place: Place
+    place: TemplatePlace
     index: int | None = None
     part: str = ""
 
     @property
     def polled(self) -> bool:
         """Whether a poll renders it: a poll produces nothing, it only looks for the reply."""
-        return self.place in (Place.REPLY_TO, Place.ASYNC)
+        return self.place in (TemplatePlace.REPLY_TO, TemplatePlace.ASYNC)
 
     def issue(self, message: str, code: str, severity: Severity = Severity.ERROR) -> Issue:
         return Issue(field=self.field, index=self.index, part=self.part, message=message, code=code, severity=severity)
@@ -63,20 +63,20 @@ def validate_route(route: RouteSpec, *, guards: Collection[str] | None = None) -
 
 
 def _uses(route: RouteSpec) -> Iterator[_Use]:
-    yield _Use(field="topic", text=route.topic, place=Place.TOPIC)
+    yield _Use(field="topic", text=route.topic, place=TemplatePlace.TOPIC)
     if route.key is not None:
-        yield _Use(field="key", text=route.key, place=Place.KEY)
+        yield _Use(field="key", text=route.key, place=TemplatePlace.KEY)
     if route.reply_to:
-        yield _Use(field="reply_to", text=route.reply_to, place=Place.REPLY_TO)
+        yield _Use(field="reply_to", text=route.reply_to, place=TemplatePlace.REPLY_TO)
     for index, (_name, value) in enumerate(route.overrides):
-        yield _Use(field="overrides", text=value, place=Place.OVERRIDE, index=index, part="value")
+        yield _Use(field="overrides", text=value, place=TemplatePlace.OVERRIDE, index=index, part="value")
     for index, (_name, value) in enumerate(route.async_fields):
-        yield _Use(field="async_fields", text=value, place=Place.ASYNC, index=index, part="value")
+        yield _Use(field="async_fields", text=value, place=TemplatePlace.ASYNC, index=index, part="value")
     for index, each in enumerate(route.filters):
         if each.key is not None:
-            yield _Use(field="filters", text=each.key, place=Place.FILTER, index=index, part="key")
+            yield _Use(field="filters", text=each.key, place=TemplatePlace.FILTER, index=index, part="key")
         for value in each.headers.values():
-            yield _Use(field="filters", text=value, place=Place.FILTER, index=index, part="headers")
+            yield _Use(field="filters", text=value, place=TemplatePlace.FILTER, index=index, part="headers")
 
 
 def _parse_templates(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:

@@ -14,7 +14,7 @@ from itertools import islice
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.capabilities import Capability, served_methods
-from kafkaproxy.core.covering import Coverers, apart, covers
+from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.routing.issues import Issue, Severity
@@ -52,7 +52,7 @@ def shadowed_routes(routes: Sequence[RouteSpec]) -> list[Issue]:
     ``subject`` is the route's name. Leave disabled routes out.
     """
     issues: list[Issue] = []
-    earlier: Coverers[Claim] = Coverers()
+    earlier: CoverIndex[Claim] = CoverIndex()
     for route in routes:
         own = list(claims(route))
         issues.extend(_hidden_condition(claim, each) for claim in own for each in _hiding_claim(claim, earlier))
@@ -61,7 +61,7 @@ def shadowed_routes(routes: Sequence[RouteSpec]) -> list[Issue]:
     return issues
 
 
-def _hiding_claim(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
+def _hiding_claim(claim: Claim, earlier: CoverIndex[Claim]) -> Iterator[Claim]:
     """Return the first claim that hides another one, if there is one."""
     return islice((each for each in earlier.find(claim.template) if each.hides(claim)), 1)
 
@@ -69,7 +69,7 @@ def _hiding_claim(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
 def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
     """Return a warning for each entry of a gateway, in order, that an earlier one hides. Leave disabled entries out."""
     issues: list[Issue] = []
-    earlier: Coverers[Gate] = Coverers()
+    earlier: CoverIndex[Gate] = CoverIndex()
     for entry in entries:
         try:
             gate = Gate.parse(entry)
@@ -243,7 +243,7 @@ class _Reach:
 def shadowed_by_gateways(gateways: Sequence[GatewaySpec]) -> list[HiddenRoute]:
     """Return each condition, of gateways in order, that an earlier gateway hides."""
     hidden: list[HiddenRoute] = []
-    earlier: Coverers[_Reach] = Coverers()
+    earlier: CoverIndex[_Reach] = CoverIndex()
     for gateway in gateways:
         own = list(_reaches(gateway))
         hidden.extend(each for reach in own for each in _hiding_reach(reach, earlier))
@@ -252,7 +252,7 @@ def shadowed_by_gateways(gateways: Sequence[GatewaySpec]) -> list[HiddenRoute]:
     return hidden
 
 
-def _hiding_reach(reach: _Reach, earlier: Coverers[_Reach]) -> Iterator[HiddenRoute]:
+def _hiding_reach(reach: _Reach, earlier: CoverIndex[_Reach]) -> Iterator[HiddenRoute]:
     by = next((each for each in earlier.find(reach.claim.template) if each.hides(reach)), None)
     if by is not None:
         yield HiddenRoute(reach.gateway, reach.gate.entry.name, by.gateway, _issue(reach.claim, by))
@@ -283,7 +283,7 @@ def _narrowed(levels: Levels, claim: Claim) -> Levels:
 def _both(alternative: Alternative, claim: Claim) -> Iterator[Alternative]:
     """Yield what matches both, one for each method; of two paths that cross, the entry's stands for both."""
     path = claim.template if covers(alternative.path, claim.template) else alternative.path
-    if not apart(alternative.path, claim.template):
+    if not are_disjoint(alternative.path, claim.template):
         for method in sorted(claim.methods):
             if alternative.method in (None, method):
                 yield replace(alternative, path=path, method=method)
@@ -299,9 +299,9 @@ def _is_past(rival: Gate, reach: _Reach) -> bool:
 def _are_apart(one: Alternative, other: Alternative) -> bool:
     return (
         (None not in (one.method, other.method) and one.method != other.method)
-        or apart(one.path, other.path)
-        or apart(one.scheme, other.scheme)
-        or apart(one.authority, other.authority)
+        or are_disjoint(one.path, other.path)
+        or are_disjoint(one.scheme, other.scheme)
+        or are_disjoint(one.authority, other.authority)
     )
 
 

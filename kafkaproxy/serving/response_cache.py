@@ -47,7 +47,7 @@ class _Kept:
         """Whether this answers a request with that ``if-none-match``."""
         if tag is not None and tag != self._etag:
             return False
-        return self.cluster.stamps.get(self.topic) is self.stamp and self.cluster.is_fresh
+        return self.cluster.cache_generations.get(self.topic) is self.stamp and self.cluster.is_fresh
 
     async def respond(self, scope: Scope, send: Send) -> None:
         """Send 200, or 304 to who has it."""

@@ -130,7 +130,7 @@ class Runtime:
 
     def _hurry(self) -> None:
         """Let no request wait for long: the process stops."""
-        self.worker.hurry(get_settings().stop_seconds / 3)
+        self.worker.shorten_waits(get_settings().stop_seconds / 3)
 
     async def astop(self) -> None:
         """End the streams, then stop, without blocking the event loop."""

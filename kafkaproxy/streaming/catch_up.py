@@ -18,7 +18,7 @@ from kafkaproxy.streaming.pages import Page
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.filters import passes
-from kafkaproxy.worker.notify.hub import in_turn
+from kafkaproxy.worker.notify.hub import round_robin
 from kafkaproxy.worker.store.reader import Progress
 from kafkaproxy.worker.types import Record
 
@@ -71,7 +71,7 @@ class Cursor:
         """
         if self._epoch is not tail.epoch:
             return self._begin_anew(tail)
-        for partition in in_turn(tail.positions, self._last):
+        for partition in round_robin(tail.positions, self._last):
             target = tail.positions[partition]
             if self._position.get(partition, -1) < target:
                 frames = await self._read_partition(tail, partition, target)
@@ -130,7 +130,7 @@ class Cursor:
         earliest = await self._cluster.offsets.ask(self._topic, partition + 1, "earliest")
         gap = self._pass_lost(partition, earliest[partition])
         if gap is None:  # the log ends before: until the writer knows that, or it has grown again, nothing can be read
-            self._cluster.look_again()
+            self._cluster.poll_metadata()
             await asyncio.sleep(_AGAIN_SECONDS)
         return gap or b""
 

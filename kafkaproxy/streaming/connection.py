@@ -297,7 +297,7 @@ class OpenStream:
         self._arm()
 
     def _tick(self) -> None:
-        self._cluster.keep(self._topic.name, Role.STREAM)
+        self._cluster.renew_interest(self._topic.name, Role.STREAM)
         if not self._writing:
             self._is_beat = self._is_heartbeat_due()
             if self._is_beat or (self._authorization is not None and self._authorization.seconds_left() <= 0):

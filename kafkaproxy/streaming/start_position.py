@@ -79,7 +79,7 @@ async def resolve_start(
     while (bounds := await _bounds(cluster, state, last)) is None:
         if time.monotonic() > deadline:
             raise TopicUnavailable(Unavailable.NOT_READ_YET)
-        cluster.look_again()
+        cluster.poll_metadata()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(cluster.hub().states_changed(), _AGAIN_SECONDS)
         state = await cluster.ready(name, Role.STREAM, seconds)
@@ -106,7 +106,7 @@ async def _bounds(cluster: ClusterWorker, state: TopicState, last: Offsets | Non
     """
     known = cluster.store.progress(state.key)  # before Kafka is asked: it cannot know less of the same log
     try:
-        log = await cluster.offsets.log(state.name, state.partitions)
+        log = await cluster.offsets.bounds(state.name, state.partitions)
     except TopicUnavailable as error:
         return _stored(known, last, error) if error.reason is Unavailable.UNREACHABLE else None
     is_known = all(row.next_offset <= log.latest.get(each, 0) for each, row in known.items())

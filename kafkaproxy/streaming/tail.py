@@ -18,7 +18,7 @@ from kafkaproxy.streaming.pages import Pages
 from kafkaproxy.streaming.ring_budget import RingBudget
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.filters import FilterIndex
-from kafkaproxy.worker.notify.hub import in_turn
+from kafkaproxy.worker.notify.hub import round_robin
 from kafkaproxy.worker.store.reader import Progress, Store, TopicState
 from kafkaproxy.worker.types import Record
 
@@ -76,7 +76,7 @@ class StreamTail:
             del self._rings[ring.selection]
             self._index.remove(ring.selection[0], ring)
 
-    def look_again(self) -> None:
+    def mark_changed(self) -> None:
         """Let those who wait without a place look again: the store has changed, though the end need not have moved."""
         release(self.waiters)
 
@@ -85,7 +85,7 @@ class StreamTail:
         self._begin(topic_id, positions)
         self._send_back()
 
-    def change(self, state: TopicState | None, store: Store) -> bool:
+    def change_topic(self, state: TopicState | None, store: Store) -> bool:
         """Take in another state of the topic; return False if its streams end.
 
         They do if it is read no longer: nothing will come, and a client that comes back is told why. They begin anew if it is
@@ -115,7 +115,7 @@ class StreamTail:
         behind = moved = False
         touched: set[BroadcastRing] = set()
         known = store.progress(self.topic_id)
-        for partition in in_turn(known, self._last):
+        for partition in round_robin(known, self._last):
             progress = known[partition]
             if moved and time.perf_counter() > deadline:
                 behind = True

@@ -321,7 +321,7 @@ async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_
 
     assert [record.key for record in kcat_consume(name)] == ["boss"]
     (worker,) = proxy.runtime.worker.clusters().values()
-    assert set(worker._hubs) <= {asyncio.get_running_loop()}
+    assert set(worker._hubs.by_loop) <= {asyncio.get_running_loop()}
 
 
 def test_a_parameter_has_to_be_filled_in(send: Send, serving: Any) -> None:

@@ -1,4 +1,4 @@
-"""CORS as a calculation. The conformance tests have the rows of the reference, ``tests/browser/test_cors.py`` a browser."""
+"""CORS as a pure function. The conformance tests have the rows of the reference, ``tests/browser/test_cors.py`` a browser."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_origins_are_compared_in_one_spelling(written: str, normal: str | None) 
 
 
 class TestActualRequests:
-    """What a response gets, and who is refused."""
+    """The fields of responses, and refused origins."""
 
     @pytest.mark.parametrize(
         ("policy", "origin", "allowed"),

@@ -14,7 +14,7 @@ from tests.unit.unretrieved import no_unretrieved_error
 
 
 async def left(work: Any) -> None:
-    """Begin to wait, and leave."""
+    """Begin to wait and cancel the wait."""
     waiting = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     waiting.cancel()
@@ -57,7 +57,7 @@ async def test_every_caller_gets_the_outcome() -> None:
         await await_shared(failed)
 
 
-async def test_what_is_abandoned_may_fail() -> None:
+async def test_an_abandoned_future_may_fail() -> None:
     async def fails_when_cancelled() -> None:
         try:
             await asyncio.Event().wait()

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.names import (
     is_header_name,
     is_method,
@@ -74,7 +74,7 @@ def _accepts(validator: Any, text: str) -> bool:
 @given(LITERALS, LITERALS)
 @example("a" * 200, "b" * 50)
 def test_a_template_is_judged_by_its_fixed_parts(before: str, after: str) -> None:
-    template = Template.parse(f"{before}${{params.x}}{after}", Place.TOPIC)
+    template = Template.parse(f"{before}${{params.x}}{after}", TemplatePlace.TOPIC)
     assert may_name_topic(template) == (len(before + after) <= 249 and set(before + after) <= IN_TOPICS)
 
 

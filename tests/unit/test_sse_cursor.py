@@ -39,7 +39,7 @@ class FakeCluster:
     async def ask(self, _topic: str, partitions: int, _spec: str) -> dict[int, int]:
         return dict.fromkeys(range(partitions), self.earliest)
 
-    def look_again(self) -> None:
+    def poll_metadata(self) -> None:
         self.looks += 1
 
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ROUTE_PREFETCH, draft_entry, draft_route
 from kafkaproxy.core.env import env_names
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
 from kafkaproxy.routing.issues import Issue, Severity
@@ -95,7 +95,7 @@ def _texts(cluster: Cluster) -> set[str]:
 def _pattern(text: str) -> re.Pattern[str]:
     """Return what the template can become; an environment variable may become anything."""
     try:
-        parts = Template.parse(text, Place.TOPIC).parts
+        parts = Template.parse(text, TemplatePlace.TOPIC).parts
     except TemplateError:
         parts = (text,)
     if env_names(text):

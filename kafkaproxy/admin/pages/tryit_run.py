@@ -279,7 +279,7 @@ async def _read_back(running: Runtime, sent: Sent) -> None:
     try:
         async with asyncio.timeout(_GRACE * 2):
             cluster = running.worker.cluster(sent.cluster)
-            cluster.settle(sent.future)
+            cluster.deliver_ack(sent.future)
             sent.delivery = at = await await_shared(sent.future)
             if at.offset >= 0:
                 found = await cluster.history.read(at.topic, at.partition, at.offset, at.offset + 1)

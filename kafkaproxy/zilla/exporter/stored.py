@@ -7,8 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place as TemplatePlace
-from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Gateway, Route
 from kafkaproxy.specs.from_rows import configuration_spec, read_rows

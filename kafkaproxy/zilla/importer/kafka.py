@@ -9,8 +9,7 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.core.expressions import Place as TemplatePlace
-from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.bindings.graph import BUILT_INS, Binding, Exit
 from kafkaproxy.zilla.importer.context import Cache, Context

@@ -9,8 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place as TemplatePlace
-from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.names import may_name_topic
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.specs.places import Place
