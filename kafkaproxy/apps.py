@@ -18,7 +18,8 @@ class KafkaProxyConfig(AppConfig):
 
     def ready(self) -> None:
         """Register system checks and the signals that follow configuration changes."""
-        from kafkaproxy import checks, signals
+        from kafkaproxy import checks
+        from kafkaproxy.routing import announce
 
         checks.register_all()
-        signals.connect()
+        announce.connect()

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from kafkaproxy.admin.base import ConfigAdmin, changed_objects
 from kafkaproxy.models import Entry, Gateway, Route
-from kafkaproxy.signals import touch
+from kafkaproxy.routing.announce import touch
 
 __all__ = ["SwitchAdmin", "duplicate", "free_name"]
 

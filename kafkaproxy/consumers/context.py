@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from kafkaproxy.core.expressions import Context, Template
 from kafkaproxy.core.paths import BadPath, decode_params
-from kafkaproxy.http.problems import Problem
+from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.worker.cluster import ClusterWorker
 
-__all__ = ["Exchange", "render_topic"]
+__all__ = ["Exchange", "Matched", "ResponseCache", "render_topic"]
 
 _MAX_IDEMPOTENCY_KEY: Final = 256
 
 
+class ResponseCache(Protocol):
+    """Keeps answers of fetch routes for later requests of the same method and path."""
+
+    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
+        """Keep the answer to ``exchange``, which was read after ``stamp`` was taken from ``cluster``."""
+        ...
+
+
+Matched = tuple[Request, Match, Mapping[str, RolePrincipal], ResponseCache | None]
+"""What the scope of a matched request carries under ``kafkaproxy``: the arguments of :class:`Exchange`."""
+
+
 class Exchange:
-    """A matched request: its route, its context, and whether the client brought an idempotency key."""
+    """A matched request: its route, its context, and whether the client brought an idempotency key.
 
-    __slots__ = ("context", "has_key", "match", "request")
+    ``cache`` is None where another client's request of the same method and path may get another answer.
+    """
 
-    def __init__(self, request: Request, match: Match, principals: Mapping[str, RolePrincipal]) -> None:
+    __slots__ = ("cache", "context", "has_key", "match", "request")
+
+    def __init__(
+        self,
+        request: Request,
+        match: Match,
+        principals: Mapping[str, RolePrincipal],
+        cache: ResponseCache | None = None,
+    ) -> None:
         self.request = request
         self.match = match
+        self.cache = cache
         given = request.field(match.gateway.idempotency_header)
         self.has_key = given is not None
         try:

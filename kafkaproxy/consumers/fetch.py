@@ -45,9 +45,9 @@ async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responde
     search = Search(exchange, worker, settings)
     stamp = search.cluster.stamp(search.topic)
     state, record = await search.look()
-    if exchange.request.hot is not None and search.is_keyed and record is not None and record.value:
+    if exchange.cache is not None and search.is_keyed and record is not None and record.value:
         fields = _representation_fields(exchange, state, record)
-        exchange.request.hot.keep(exchange, search.cluster, search.topic, stamp, fields, record.value)
+        exchange.cache.keep(exchange, search.cluster, search.topic, stamp, fields, record.value)
     if preferences.wait and not _is_new(state, record, validator):
         waiting = Waiting(exchange.request, worker, settings, preferences.wait)
         state, record = await _wait(waiting, search, validator)

@@ -22,8 +22,8 @@ from kafkaproxy.consumers.produce import record_key, rendered_overrides
 from kafkaproxy.consumers.responses import applied
 from kafkaproxy.consumers.waiting import Waiting, require_place, waiting
 from kafkaproxy.core.correlation import correlation_id, is_owned, owner_digest
+from kafkaproxy.core.futures import await_shared
 from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
-from kafkaproxy.futures import await_shared
 from kafkaproxy.http.problems import Fields, Problem, from_unavailable, retry_after
 from kafkaproxy.http.request import Request, Responder
 from kafkaproxy.worker.cluster import ClusterWorker

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import get_settings
-from kafkaproxy.consumers.context import Exchange
+from kafkaproxy.consumers.context import Exchange, Matched
 from kafkaproxy.consumers.fetch import fetch
 from kafkaproxy.consumers.merge import fetch_merged
 from kafkaproxy.consumers.produce import oneway
 from kafkaproxy.consumers.reply import poll, request_reply
-from kafkaproxy.http.request import ClientGone, Receive, Request, Responder, Scope, Send
-from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.http.request import ClientGone, Receive, Responder, Scope, Send
+from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Capability
 from kafkaproxy.worker.worker import Worker
 
@@ -36,14 +36,14 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
 
         They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
         """
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
-        request, match, principals = matched
+        matched: Matched = scope.pop("kafkaproxy")
+        request, match, principals, cache = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
         users = self._worker.users(match.route.cluster)
         users.add(request)
         try:
-            await _handler(match)(Exchange(request, match, principals), self._worker, settings, responder)
+            await _handler(match)(Exchange(request, match, principals, cache), self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:

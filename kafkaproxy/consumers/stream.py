@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
 
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import Settings, get_settings
-from kafkaproxy.consumers.context import Exchange, render_topic
+from kafkaproxy.consumers.context import Exchange, Matched, render_topic
 from kafkaproxy.consumers.fetch import render_filters
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.http.problems import Fields, Problem, retry_after
-from kafkaproxy.http.request import ClientGone, Receive, Request, Responder, Scope, Send
-from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.http.request import ClientGone, Receive, Responder, Scope, Send
 from kafkaproxy.streaming.authorization import depended_on
 from kafkaproxy.streaming.broadcast import Framing
 from kafkaproxy.streaming.connection import OpenStream
@@ -38,8 +36,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
         They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
         """
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
-        request, match, principals = matched
+        matched: Matched = scope.pop("kafkaproxy")
+        request, match, principals, _cache = matched
         settings = get_settings()
         with closing(request), self._streams.place(settings.max_streams) as has_place:
             try:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from kafkaproxy.http.disconnect import CancelOnDisconnect, ClientGone, Receive, until_disconnect
 from kafkaproxy.http.problems import Fields, Problem, as_problem
-
-if TYPE_CHECKING:
-    from kafkaproxy.serving.response_cache import HotFetches
 
 __all__ = ["ClientGone", "Receive", "Request", "Responder", "Scope", "Send"]
 
@@ -24,7 +21,7 @@ _PORTS: Final = {"http": ":80", "https": ":443"}
 class Request:
     """A request: its line and fields as they came, its body once it was read."""
 
-    __slots__ = ("_disconnect", "_first", "_path", "fields", "hot", "method", "query", "receive", "scheme", "scope")
+    __slots__ = ("_disconnect", "_first", "_path", "fields", "method", "query", "receive", "scheme", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -34,8 +31,6 @@ class Request:
         self._path: str | None = None
         self.query: bytes = scope.get("query_string") or b""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
-        self.hot: HotFetches | None = None
-        """Where the answer may be kept, if the next request of this line gets the same."""
         self._first: dict[bytes, bytes] | None = None
         self._disconnect: asyncio.Future[None] | None = None
 

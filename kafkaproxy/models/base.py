@@ -42,7 +42,7 @@ class ConfigModel(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save in a transaction, so that no process sees the change without its version (``kafkaproxy.signals``)."""
+        """Save in a transaction, so that no process sees the change without its version (``kafkaproxy.routing.announce``)."""
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using, savepoint=False):
             super().save(*args, **kwargs)

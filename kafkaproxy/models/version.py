@@ -46,19 +46,14 @@ class ConfigVersion(models.Model):
         return Stamp(0, None) if found is None else Stamp(*found)
 
     @classmethod
-    def bump(cls, change: uuid.UUID | None = None, *, using: str | None = None) -> None:
-        """Raise the version in the current transaction, once for each ``change``.
-
-        The same change twice raises it once, unless a savepoint took the first time back.
-        """
-        change = change or uuid.uuid4()
+    def bump(cls, *, using: str | None = None) -> None:
+        """Raise the version in the current transaction, and give it a new identity."""
         rows = cls.objects.using(using).filter(pk=1)
-        if _raise(rows, change) or rows.exists():
-            return
-        _row, created = cls.objects.using(using).get_or_create(pk=1, defaults={"version": 1, "change": change})
-        if not created:  # another transaction made the row first
-            _raise(rows, change)
+        if not _raise(rows):
+            _row, created = cls.objects.using(using).get_or_create(pk=1, defaults={"version": 1})
+            if not created:  # another transaction made the row first
+                _raise(rows)
 
 
-def _raise(rows: models.QuerySet[ConfigVersion], change: uuid.UUID) -> int:
-    return rows.exclude(change=change).update(version=models.F("version") + 1, change=change)
+def _raise(rows: models.QuerySet[ConfigVersion]) -> int:
+    return rows.update(version=models.F("version") + 1, change=uuid.uuid4())

@@ -19,6 +19,7 @@ from kafkaproxy.routing.table import Capability, Gateway
 from kafkaproxy.serving.fast_path import lane
 
 if TYPE_CHECKING:
+    from kafkaproxy.consumers.context import ResponseCache
     from kafkaproxy.serving.response_cache import Plan
     from kafkaproxy.serving.runtime import Runtime, Table
 
@@ -70,10 +71,11 @@ def run(
         send = _adorned(table, match.gateway, principals, request, send)
     except Problem as refused:
         return Responder(send, head=request.method == "HEAD").problem(refused, match.route.name)
+    cache: ResponseCache | None = None
     if keep and match.route.capability is Capability.FETCH:
         standing = table.cors[match.gateway.name].standing(request)
-        request.hot = table.hot if standing is None else table.hot.adding(standing)
-    request.scope["kafkaproxy"] = (request, match, principals)
+        cache = table.hot if standing is None else table.hot.adding(standing)
+    request.scope["kafkaproxy"] = (request, match, principals, cache)
     return running.consumer(match)(request.scope, request.receive, send)
 
 

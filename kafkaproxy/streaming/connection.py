@@ -12,8 +12,8 @@ from typing import Any, Final
 from kafkaproxy.conf import Settings
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import make_event_id
+from kafkaproxy.core.futures import abandon
 from kafkaproxy.core.sse import COMMENT, challenge_frame, gap_frame, id_frame, retry_frame
-from kafkaproxy.futures import abandon
 from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.http.problems import Fields
 from kafkaproxy.http.request import Request, Send

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, NamedTuple
 
-from kafkaproxy.futures import await_shared
+from kafkaproxy.core.futures import await_shared
 
 __all__ = ["Page", "Pages"]
 

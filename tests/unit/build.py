@@ -22,7 +22,7 @@ from kafkaproxy.models import (
     RouteGuard,
     Topic,
 )
-from kafkaproxy.signals import touch
+from kafkaproxy.routing.announce import touch
 
 __all__ = ["add_route", "everything", "gateway", "many_routes"]
 

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models import Cluster, Condition, Entry, Gateway, Guard, Override, Route, RouteGuard, Topic
 from kafkaproxy.routing import compile as compiling
+from kafkaproxy.routing.announce import touch
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, load_configuration, read_unchanged
 from kafkaproxy.routing.table import (
     AccessControl,
@@ -20,7 +21,6 @@ from kafkaproxy.routing.table import (
     EntryCondition,
     GuardRequirement,
 )
-from kafkaproxy.signals import touch
 from kafkaproxy.specs.from_rows import configuration_spec, read_rows
 from kafkaproxy.worker.types import EMBEDDED, Acks, Role, TopicSettings
 from tests.unit.build import add_route, everything, gateway, many_routes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.futures import abandon, await_shared
+from kafkaproxy.core.futures import abandon, await_shared
 from kafkaproxy.http.request import Request
 from kafkaproxy.streaming.pages import Page, Pages
 from tests.unit.unretrieved import no_unretrieved_error

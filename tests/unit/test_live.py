@@ -16,9 +16,10 @@ from django.test.utils import override_settings
 
 from kafkaproxy.models import Cluster, Condition, ConfigVersion, Gateway, Route
 from kafkaproxy.routing import live as live_module
+from kafkaproxy.routing.announce import touch
 from kafkaproxy.routing.live import LiveConfiguration, live
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.signals import configuration_changed, touch
+from kafkaproxy.signals import configuration_changed
 from tests.unit.build import add_route, gateway
 from tests.unit.other_process import run
 
@@ -124,13 +125,29 @@ class TestThisProcess:
             take_back(lambda: add_route(entry, "b", "/b"))
         assert names(serving) == ["a"]
 
-    def test_many_changes_in_one_transaction_are_one_version(self) -> None:
+    def test_many_changes_in_one_transaction_are_asked_for_once(
+        self, serving: LiveConfiguration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         entry = gateway()
-        before = ConfigVersion.current()
+        asked: list[bool] = []
+        refresh = serving.refresh
+        monkeypatch.setattr(serving, "refresh", lambda: asked.append(True) or refresh())
         with transaction.atomic():
             for name in "abc":
                 add_route(entry, name, f"/{name}")
-        assert ConfigVersion.current() == before + 1
+        assert asked == [True]
+        add_route(entry, "d", "/d")
+        assert names(serving) == ["a", "b", "c", "d"]
+
+    def test_a_change_after_a_commit_whose_callbacks_failed_is_seen(self, serving: LiveConfiguration) -> None:
+        entry = gateway()
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            transaction.on_commit(lambda: 1 / 0)  # Django calls none of those that were registered after it
+            add_route(entry, "a", "/a")
+        before = ConfigVersion.current()
+        add_route(entry, "b", "/b")
+        assert ConfigVersion.current() > before
+        assert names(serving) == ["a", "b"]
 
     def test_deleting_by_query_is_seen(self, serving: LiveConfiguration) -> None:
         add_route(gateway(), "a", "/a")

@@ -14,9 +14,9 @@ from django.db import OperationalError, connection
 from kafkaproxy.models import ConfigVersion, Gateway, Route
 from kafkaproxy.models.version import Stamp
 from kafkaproxy.routing import following
+from kafkaproxy.routing.announce import touch
 from kafkaproxy.routing.live import LiveConfiguration
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.signals import touch
 from tests.unit.build import add_route, gateway
 from tests.unit.test_live import wait_for
 

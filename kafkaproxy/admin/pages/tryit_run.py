@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
-from kafkaproxy.futures import await_shared
+from kafkaproxy.core.futures import await_shared
 from kafkaproxy.guards.base import Guards
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard

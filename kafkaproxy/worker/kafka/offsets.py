@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from kafkaproxy.futures import await_shared
+from kafkaproxy.core.futures import await_shared
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
 __all__ = ["Log", "LogOffsets", "Spec"]
