@@ -35,13 +35,13 @@ _TOPIC_RULE: Final = _("A topic name has 1 to 249 letters, digits, '.', '_' and 
 
 @deconstructible
 class TemplateValidator:
-    """Check a template for the place (a :class:`Place` name) where it stands."""
+    """Validate a template for its place: the name of a :class:`Place` member."""
 
     def __init__(self, place: str) -> None:
         self.place = place
 
     def __call__(self, value: str) -> None:
-        """Raise ``ValidationError`` for a malformed template or an expression that cannot stand here."""
+        """Raise ``ValidationError`` for a malformed template, or an expression that is not allowed in this place."""
         try:
             template = Template.parse(mask_env(value), Place[self.place])
         except TemplateError as error:
@@ -57,7 +57,7 @@ class TemplateValidator:
 
 
 def topic_problem(template: Template, place: Place) -> str:
-    """Return why a template that names a topic can become the name of none; empty: it can, or it names no topic."""
+    """Return why a template can never render to a valid topic name; empty if it can, or if its place names no topic."""
     if place not in (Place.TOPIC, Place.REPLY_TO) or may_name_topic(template):
         return ""
     wrong = unusable_in_topic("".join(part for part in template.parts if isinstance(part, str)))
@@ -67,13 +67,13 @@ def topic_problem(template: Template, place: Place) -> str:
 
 
 def validate_name(value: str) -> None:
-    """Names as Zilla has them: a letter, then letters, digits, '.', '_' and '-'."""
+    """Validate a name by Zilla's rule: a letter, then letters, digits, '.', '_' and '-'."""
     if not is_name(value):
         raise ValidationError(_("Use a letter, then letters, digits, '.', '_' or '-'."), code="name")
 
 
 def validate_condition_path(value: str) -> None:
-    """A path template that starts with '/'."""
+    """Validate the path template of a condition: it starts with '/' and has neither query nor fragment."""
     if value and not value.startswith("/"):
         raise ValidationError(_("A path starts with '/'."), code="path")
     if "?" in value or "#" in value:
@@ -82,7 +82,7 @@ def validate_condition_path(value: str) -> None:
 
 
 def validate_pattern(value: str) -> None:
-    """A pattern of a condition: literals, ``*`` and ``{name}``."""
+    """Validate the pattern of a condition: literals, ``*`` and ``{name}``."""
     try:
         PathTemplate.parse(mask_env(value))
     except TemplateError as error:
@@ -90,7 +90,7 @@ def validate_pattern(value: str) -> None:
 
 
 def validate_method(value: str) -> None:
-    """An HTTP method token, or ``*``."""
+    """Validate an HTTP method: a token, or ``*``."""
     if value and value != "*" and not is_method(value):
         raise ValidationError(
             _("Write one method, such as GET, or * for any; a condition for each where there are several."), code="method"
@@ -100,19 +100,19 @@ def validate_method(value: str) -> None:
 
 
 def validate_topic_name(value: str) -> None:
-    """A literal topic name as Kafka allows it."""
+    """Validate a literal topic name by Kafka's rule."""
     if not is_topic_name(mask_env(value)):
         raise ValidationError(_TOPIC_RULE, code="topic")
 
 
 def validate_field_name(value: str) -> None:
-    """A field (header) name: an RFC 9110 token, colons allowed."""
+    """Validate a field (header) name: an RFC 9110 token, colons allowed."""
     if not is_header_name(value):
         raise ValidationError(_("%(name)r is not a valid field name."), code="field", params={"name": value})
 
 
 def validate_field_map(value: Any) -> None:
-    """A mapping of field name to text."""
+    """Validate a mapping of field name to text."""
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise ValidationError(_("Write one 'name: value' a line."), code="fields")
     for name in value:
@@ -120,6 +120,6 @@ def validate_field_map(value: Any) -> None:
 
 
 def validate_string_list(value: Any) -> None:
-    """A list of texts, or None."""
+    """Validate a list of texts, or None."""
     if value is not None and not (isinstance(value, list) and all(isinstance(item, str) and item for item in value)):
         raise ValidationError(_("Write one value a line."), code="list")

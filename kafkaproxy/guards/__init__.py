@@ -1,1 +1,4 @@
-"""Guards: one small class a kind. See :mod:`kafkaproxy.guards.base` for how another app adds one."""
+"""Guards: one class per kind (``jwt``, ``simplejwt``, ``session``), credentials, and continuous authorization of streams.
+
+Imports ``http``, ``routing`` and ``core``. :mod:`kafkaproxy.guards.base` says how another app adds a kind.
+"""

@@ -1,4 +1,4 @@
-"""What a guard is, and how kinds are found.
+"""The interface of guards, the registry of kinds, and the guards of a configuration.
 
 Another app adds a kind by registering a factory in its ``AppConfig.ready()``::
 
@@ -6,7 +6,7 @@ Another app adds a kind by registering a factory in its ``AppConfig.ready()``::
 
     register("mtls", MutualTlsGuard)
 
-A factory that has a ``check`` is asked about the options whenever a guard is saved.
+If the factory has a method ``check``, it is called with the options whenever a guard is saved.
 """
 
 from __future__ import annotations
@@ -19,56 +19,56 @@ from django.core.exceptions import ValidationError
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from kafkaproxy.guards.credentials import NOWHERE, Places
+from kafkaproxy.guards.credentials import NO_LOCATIONS, CredentialLocations
 from kafkaproxy.guards.options import OptionError, suggest
 from kafkaproxy.guards.principals import Principals, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import RolePrincipal
 from kafkaproxy.routing.table import Gateway, GuardConfig
 
-__all__ = ["Guard", "Guards", "check_guard", "kinds", "register"]
+__all__ = ["ConfiguredGuards", "GuardBackend", "check_guard", "kinds", "register"]
 
 log = logging.getLogger("kafkaproxy.guards")
 
 
-class Guard(Protocol):
+class GuardBackend(Protocol):
     """Authenticates requests. One instance serves all requests until its configuration changes."""
 
     fields: tuple[str, ...] | None
-    """The request fields that it reads by itself; None: those of the credential's place."""
+    """The request fields that it reads by itself; None for those of the credential's location."""
     scheme: str | None
-    """What ``www-authenticate`` asks for; None: the scheme of the credential's place."""
+    """The scheme for ``www-authenticate``; None for that of the credential's location."""
 
     async def authenticate(self, request: Request, credential: str | None) -> RolePrincipal | Refusal:
-        """Return who the client is, or why nobody knows. Never raise for what a client sent.
+        """Return the client's principal, or why there is none. Must not raise for anything that a client can send.
 
-        ``credential`` is what the gateway's templates found; an empty one is never valid.
+        ``credential``: what the gateway's templates found; None without one. An empty credential is never valid.
         """
         ...
 
 
-Factory = Callable[[GuardConfig], Guard]
+Factory = Callable[[GuardConfig], GuardBackend]
 
 _kinds: dict[str, Factory | str] = {
     "jwt": "kafkaproxy.guards.jwt.JwtGuard",
     "session": "kafkaproxy.guards.session.SessionGuard",
     "simplejwt": "kafkaproxy.guards.simplejwt.SimpleJwtGuard",
 }
-"""The kinds; ours are imported when one is used."""
+"""Kind → factory, or its import path: our own kinds are imported with their first use."""
 
 
 def register(kind: str, factory: Factory) -> None:
-    """Make a kind known: ``factory`` takes the configuration; it raises ``ValueError`` for options it cannot use."""
+    """Register a kind. ``factory`` takes the guard's configuration, and raises ``ValueError`` for options it cannot use."""
     _kinds[kind] = factory
 
 
 def kinds() -> list[str]:
-    """Return the kinds that are known."""
+    """Return the registered kinds, sorted."""
     return sorted(_kinds)
 
 
 def check_guard(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise ``ValidationError`` for a kind that nobody knows, or for options that it cannot use."""
+    """Raise ``ValidationError`` for a kind that is not registered, or for options that it cannot use."""
     factory = _factory(kind)
     if factory is None:
         message = _("%(kind)s is not a kind of guard.") % {"kind": kind}
@@ -89,35 +89,36 @@ def _factory(kind: str) -> Factory | None:
 _BEARER_SCHEME: Final = "Bearer"
 
 
-class Guards:
+class ConfiguredGuards:
     """The guards of a configuration, by name.
 
-    A guard whose configuration did not change is taken over from the ``last`` ones, with the keys and the verified credentials
-    that it holds.
+    A guard whose configuration did not change is taken from ``last``, with its keys and its credential cache.
     """
 
     def __init__(
-        self, configs: Mapping[str, GuardConfig], gateways: Iterable[Gateway] = (), last: Guards | None = None
+        self, configs: Mapping[str, GuardConfig], gateways: Iterable[Gateway] = (), last: ConfiguredGuards | None = None
     ) -> None:
-        self._made: dict[str, tuple[GuardConfig, Guard]] = {}
+        self._made: dict[str, tuple[GuardConfig, GuardBackend]] = {}
         for name, config in configs.items():
             known = None if last is None else last._made.get(name)  # noqa: SLF001 - of one class
             guard = known[1] if known is not None and known[0] == config else _make(config)
             if guard is not None:
                 self._made[name] = config, guard
-        self._places = {
-            (each.name, each.credentials.guard): Places(each.credentials) for each in gateways if each.credentials is not None
+        self._locations = {
+            (each.name, each.credentials.guard): CredentialLocations(each.credentials)
+            for each in gateways
+            if each.credentials is not None
         }
 
     async def authenticate(self, names: Iterable[str], request: Request, gateway: Gateway) -> Principals:
-        """Ask the named guards, with the credential that stands where the gateway says."""
+        """Authenticate the request by each named guard. The gateway says where the credential stands."""
         found: dict[str, RolePrincipal] = {}
         refusals: dict[str, Refusal] = {}
         for name in names:
             answer = await self._ask(name, request, gateway)
             if isinstance(answer, Refusal):
                 refusals[name] = answer
-            elif answer is not None:  # a kind of another app may say nothing at all
+            elif answer is not None:  # a kind of another app may break the interface and return None
                 found[name] = answer
         return Principals(found, refusals)
 
@@ -126,23 +127,23 @@ class Guards:
         if made is None:  # a guard that cannot be evaluated refuses: what it protects must not become public
             return Refusal.MISSING
         try:
-            return await made[1].authenticate(request, self._place(name, gateway).find(request))
+            return await made[1].authenticate(request, self._location(name, gateway).find(request))
         except Exception:
             log.exception("guard_failed guard=%s", name)
             return Refusal.UNAVAILABLE
 
     def varies_on(self, names: Iterable[str], gateway: Gateway) -> list[str]:
-        """Return the request fields that the answers of these guards depend on."""
+        """Return the names of the request fields that the outcome of these guards depends on, for ``vary``."""
         fields: dict[str, None] = {}
         for name in sorted(names):
             made = self._made.get(name)
             if made is not None:
                 own = made[1].fields
-                fields |= dict.fromkeys(self._place(name, gateway).fields if own is None else own)
+                fields |= dict.fromkeys(self._location(name, gateway).fields if own is None else own)
         return list(fields)
 
     def challenges(self, names: Iterable[str], gateway: Gateway, *, invalid: bool) -> list[tuple[bytes, bytes]]:
-        """Return ``www-authenticate`` for the guards that refused (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
+        """Return the ``www-authenticate`` fields of the guards that refused (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
         schemes = {scheme for name in names if (scheme := self._scheme(name, gateway))} or {_BEARER_SCHEME}
         error = ', error="invalid_token"' if invalid else ""
         return [
@@ -152,13 +153,13 @@ class Guards:
 
     def _scheme(self, name: str, gateway: Gateway) -> str | None:
         made = self._made.get(name)
-        return None if made is None else made[1].scheme or self._place(name, gateway).scheme
+        return None if made is None else made[1].scheme or self._location(name, gateway).scheme
 
-    def _place(self, name: str, gateway: Gateway) -> Places:
-        return self._places.get((gateway.name, name), NOWHERE)
+    def _location(self, name: str, gateway: Gateway) -> CredentialLocations:
+        return self._locations.get((gateway.name, name), NO_LOCATIONS)
 
 
-def _make(config: GuardConfig) -> Guard | None:
+def _make(config: GuardConfig) -> GuardBackend | None:
     factory = _factory(config.kind)
     if factory is None:
         log.error("guard_kind_unknown guard=%s kind=%s", config.name, config.kind)

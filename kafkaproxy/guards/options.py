@@ -1,4 +1,4 @@
-"""Options of guards: read by a table of what is known, so that a typing error is an error and names what was meant."""
+"""Options of guards: read by a table of known options, so that a misspelt name is an error with a suggestion."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 __all__ += ["seconds", "text", "text_map", "texts"]
 
 REQUIRED: Final = object()
-"""The default of an option that has to be written."""
+"""The default of an option that has to be given."""
 
 
 class OptionError(ValueError):
-    """Options that the kind cannot use; ``problems`` says what to write instead."""
+    """Options that the kind cannot use. Each of ``problems`` says what to write instead."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -38,14 +38,14 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How an option is read: ``parse`` raises ``ValueError`` with what to write instead."""
+    """An option. ``parse`` returns its value, or raises ``ValueError`` that says what to write instead."""
 
     parse: Callable[[Any], Any]
     default: Any = None
 
 
 def read_options(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
-    """Return the options with their defaults; raise :class:`OptionError` with every problem."""
+    """Return the parsed options and the defaults of the others; raise :class:`OptionError` with every problem."""
     values, problems = _read(given, known)
     if problems:
         raise OptionError(problems)
@@ -53,7 +53,7 @@ def read_options(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[
 
 
 def check_options(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
-    """Check options as they are written: what names an environment variable is left out, it is known only where it is used."""
+    """Return the parsed options without those that name an environment variable: its value is unknown here."""
     values, problems = _read(
         {name: value for name, value in given.items() if not mentions_env(value) or name not in known},
         {name: option for name, option in known.items() if name not in given or not mentions_env(given[name])},
@@ -65,7 +65,7 @@ def check_options(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict
 
 
 def mentions_env(value: Any) -> bool:
-    """Whether a text inside names an environment variable."""
+    """True if a text in ``value`` names an environment variable."""
     match value:
         case str():
             return bool(env_names(value))
@@ -78,7 +78,7 @@ def mentions_env(value: Any) -> bool:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return what was probably meant, and all there is."""
+    """Return a message with the most similar known name and all known names."""
     names = sorted(known)
     close = nearest(name, names)
     listed = _("Known are %(names)s.") % {"names": ", ".join(names)}
@@ -108,40 +108,40 @@ def _value(given: Mapping[str, Any], name: str, option: Option) -> Any:
 
 
 def text(value: Any) -> str:
-    """A text that is not empty."""
+    """Parse a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(_("Write a text."))
     return value
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """A text, or a list of them."""
+    """Parse a text, or a list of texts."""
     if isinstance(value, list) and value:
         return tuple(map(text, value))
     return (text(value),)
 
 
 def nullable(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """``null`` too, which says: not checked."""
+    """Return a parser that accepts ``null`` too, which means: not checked."""
     return lambda value: None if value is None else parse(value)
 
 
 def text_map(value: Any) -> dict[str, str]:
-    """An object of texts."""
+    """Parse an object of texts."""
     if not isinstance(value, dict):
         raise ValueError(_('Write an object of names and claims: {"email": "email"}.'))
     return {name: text(each) for name, each in value.items()}
 
 
 def flag(value: Any) -> bool:
-    """True or false."""
+    """Parse true or false."""
     if not isinstance(value, bool):
         raise ValueError(_("Write true or false."))
     return value
 
 
 def seconds(least: float, most: float) -> Callable[[Any], float]:
-    """A number of seconds within limits."""
+    """Return a parser for a number of seconds from ``least`` to ``most``."""
 
     def parse(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:

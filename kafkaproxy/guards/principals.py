@@ -1,4 +1,4 @@
-"""Who a client is, as far as the guards that were asked can say."""
+"""Principals: the clients that guards have authenticated, and why other guards have refused."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ __all__ = ["ANONYMOUS", "ClientPrincipal", "Principals", "Refusal"]
 
 
 class Refusal(Enum):
-    """Why a guard does not name a client."""
+    """Why a guard returns no principal."""
 
     MISSING = "missing"
-    """There is no credential."""
+    """The request has no credential."""
     INVALID = "invalid"
-    """There is one, and it is not valid (any more)."""
+    """The credential is not valid, or not any more."""
     FORBIDDEN = "forbidden"
-    """The client is known, and this request could be somebody else's doing: the CSRF check failed."""
+    """The client is known, but the CSRF check failed: another site may have caused the request."""
     UNAVAILABLE = "unavailable"
-    """Nobody can tell at the moment: there are no keys to verify with."""
+    """The credential cannot be checked now, for example because there are no keys to verify it with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPrincipal:
-    """A client with a valid credential. Times are seconds since the epoch; None: never."""
+    """A client with a valid credential. Times are seconds since the epoch; None means never."""
 
     identity: str
-    """Empty where the credential names none."""
+    """Empty if the credential names none."""
     roles: frozenset[str] = frozenset()
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     expires_at: float | None = None
     """When the credential stops being valid: a stream ends then."""
     challenge_at: float | None = None
-    """When a stream asks for a fresh credential."""
+    """When a stream sends a challenge for a fresh credential."""
     renew: Callable[[], Awaitable[ClientPrincipal | None]] | None = field(default=None, repr=False, compare=False)
-    """Asks again, without the client, whether the credential is still valid; None where only the client can bring a new one."""
+    """Checks the credential again without the client; None if only the client can send a fresh one."""
 
     def holds(self, roles: Collection[str]) -> bool:
-        """Whether the principal has every one of ``roles``."""
+        """True if the principal has all of ``roles``."""
         return self.roles.issuperset(roles)
 
 
 class Principals(Mapping[str, RolePrincipal]):
-    """The principals by guard, why the other guards name none, and who was looked up: what an answer depends on."""
+    """The principals by guard; the refusals of the other guards; and which guards were looked up, for ``vary``."""
 
     __slots__ = ("_found", "asked", "refusals")
 
@@ -55,7 +55,7 @@ class Principals(Mapping[str, RolePrincipal]):
         self._found = found
         self.refusals = refusals
         self.asked: set[str] = set()
-        """The guards that mattered so far."""
+        """The guards whose principal was looked up: the response depends on them."""
 
     def __getitem__(self, guard: str) -> RolePrincipal:
         self.asked.add(guard)
@@ -72,4 +72,4 @@ class Principals(Mapping[str, RolePrincipal]):
 
 
 ANONYMOUS: Final = Principals({}, {})
-"""Where no guard was asked."""
+"""The principals of a request that no guard was asked about."""

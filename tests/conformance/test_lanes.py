@@ -38,7 +38,7 @@ def routes(topic: str) -> list[Route]:
 def lanes(proxy: Proxy) -> set[str]:
     table = proxy.runtime.table
     assert table is not None
-    return {path.decode() for (_, path), plan in table.plans._kept.items() if plan.lane is not None}
+    return {path.decode() for (_, path), handler in table.prepared._handlers.items() if handler.fast_path is not None}
 
 
 async def ask(proxy: Proxy, method: str, path: str, fields: Mapping[str, str], *pieces: Piece) -> Exchange:
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, str, dict[str, str], list[Piece], int]] = {
     "a foreign origin": ("POST", "/bare", {"origin": "https://b.example"}, [(BODY, False)], 403),
 }
 WITHOUT = {"a record of its own key"}
-"""What has no lane."""
+"""What has no fast path."""
 
 
 @pytest.mark.parametrize(

@@ -141,16 +141,16 @@ async def test_records_are_framed_once_for_all_who_see_the_same(
 
     def counting(record: Any, position: str, framing: Any) -> bytes:
         framed.append((record.value or b"").decode())
-        return frame_of(record, position, framing)
+        return frame_record(record, position, framing)
 
-    frame_of = tail_module.frame_of
+    frame_record = tail_module.frame_record
     proxy = begin()
     async with AsyncExitStack() as stack:
         paths = ["/s", "/of/k1", "/of/k2", "/of/none", "/keyed"] * 10
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         for s in streams:
             await s.more()
-        monkeypatch.setattr(tail_module, "frame_of", counting)
+        monkeypatch.setattr(tail_module, "frame_record", counting)
         kafka.produce(name, "one", key="k1", partition=0)
         kafka.produce(name, "two", key="k2", partition=0)
         for s, path in zip(streams, paths, strict=True):

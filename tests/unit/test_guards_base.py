@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from kafkaproxy.guards import base
-from kafkaproxy.guards.base import Guards, check_guard, kinds, register
+from kafkaproxy.guards.base import ConfiguredGuards, check_guard, kinds, register
 from kafkaproxy.guards.options import OptionError
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.http.request import Request
@@ -60,12 +60,12 @@ def config(name: str = "g", **given: Any) -> dict[str, GuardConfig]:
     return {name: GuardConfig(name=name, kind="fixed", options=given)}
 
 
-async def answer(guards: Guards, *names: str, **fields: str) -> Principals:
+async def answer(guards: ConfiguredGuards, *names: str, **fields: str) -> Principals:
     return await guards.authenticate(names or ("g",), request(**fields), gateway(credentials=PLACES))
 
 
-def guards(configs: dict[str, GuardConfig], last: Guards | None = None) -> Guards:
-    return Guards(configs, [gateway(credentials=PLACES)], last)
+def guards(configs: dict[str, GuardConfig], last: ConfiguredGuards | None = None) -> ConfiguredGuards:
+    return ConfiguredGuards(configs, [gateway(credentials=PLACES)], last)
 
 
 async def test_another_app_adds_a_kind() -> None:

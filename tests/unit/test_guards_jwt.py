@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kafkaproxy.guards.credential_cache import CredentialCache
 from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import KeysUnavailable, VerificationKey, read_key
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.routing.table import GuardConfig
 from tests.tokens import AUDIENCE, ISSUER, NOW, claims, jwk, options, sign, token
 
@@ -232,12 +232,12 @@ class TestWhatIsKept:
         for credential in ("x", "a.b.c", "..", token()[:-2] + "=="):
             assert await ask(guard, credential) is Refusal.INVALID
         assert keys.asked == 0
-        assert len(guard._verified) == 0
+        assert len(guard._cache) == 0
 
     def test_the_cache_is_bounded_and_holds_no_credential(self) -> None:
-        cache: CredentialCache[int] = CredentialCache(most=3)
+        cache: CredentialCache[int] = CredentialCache(max_entries=3)
         for number in range(10):
-            cache.keep(f"credential-{number}", number, NOW + 1)
+            cache.put(f"credential-{number}", number, NOW + 1)
         assert len(cache) == 3
         assert [cache.get(f"credential-{number}", NOW) for number in (6, 7, 8, 9)] == [None, 7, 8, 9]
         assert cache.get("credential-9", NOW + 1) is None

@@ -10,7 +10,7 @@ import pytest
 
 from kafkaproxy.streaming import catch_up as cursor_module
 from kafkaproxy.streaming.broadcast import Framing
-from kafkaproxy.streaming.catch_up import Cursor
+from kafkaproxy.streaming.catch_up import CatchUpReader
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import StoreWriter
@@ -46,7 +46,7 @@ class FakeCluster:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store that has let go of the first hundred records."""
-    monkeypatch.setattr(cursor_module, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(cursor_module, "_RETRY_SECONDS", 0)
     opened = Store(tmp_path, 64 << 20)
     writer = StoreWriter(opened, frozenset())
     writer.begin(b"session1", "localhost:9092")
@@ -55,9 +55,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     opened.close()
 
 
-def begin(cluster: Any) -> tuple[Cursor, StreamTail]:
+def begin(cluster: Any) -> tuple[CatchUpReader, StreamTail]:
     tail = StreamTail(STATE.key, cluster.store.next_offsets(STATE.key))
-    cursor = Cursor(cluster, "t", STATE.key, {0: 50}, ((), Framing(keyed=False, as_base64=False)))
+    cursor = CatchUpReader(cluster, "t", STATE.key, {0: 50}, ((), Framing(keyed=False, as_base64=False)))
     cursor.enter(tail)
     return cursor, tail
 
