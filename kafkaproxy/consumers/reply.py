@@ -85,7 +85,7 @@ class ReplyTopic:
         return self.cluster.hub().reply(self.topic, correlation.encode(), early=early)
 
 
-class ServiceRequest:
+class ServiceCall:
     """One request to a service: its record and its correlation id."""
 
     def __init__(self, exchange: Exchange, worker: Worker, settings: Settings, body: bytes) -> None:
@@ -116,8 +116,8 @@ class ServiceRequest:
     @property
     def is_delivered(self) -> bool:
         """True if Kafka has acknowledged the request."""
-        done = self.delivery
-        return done is not None and done.done() and not done.cancelled() and done.exception() is None
+        delivery = self.delivery
+        return delivery is not None and delivery.done() and not delivery.cancelled() and delivery.exception() is None
 
     async def replay(self) -> Record | None:
         """Return the reply to an earlier request of this id. Without an idempotency key there was none."""
@@ -141,7 +141,7 @@ class ServiceRequest:
         Awaits the reply first: it usually comes last, so the acknowledgement does not wake this task.
         """
         delivery = self.produce(send, patient=True)
-        delivery.add_done_callback(partial(_pass_failure_on, reply))
+        delivery.add_done_callback(partial(_fail_reply, reply))
         try:
             record = await reply
         finally:
@@ -165,12 +165,12 @@ class ServiceRequest:
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route
-        special = [(gateway.reply_to_header, self.reply_topic.topic), *self.overrides]
+        proxy_headers = [(gateway.reply_to_header, self.reply_topic.topic), *self.overrides]
         correlation = route.correlation_header or gateway.correlation_header
-        taken = {name.lower() for name, _ in special} | {correlation.lower()}
+        reserved = {name.lower() for name, _ in proxy_headers} | {correlation.lower()}
         fields = forwarded_headers(self.exchange.request, gateway, self.if_match)
-        headers: list[tuple[str, bytes]] = [field for field in fields if field[0] not in taken]
-        headers += [(name, value.encode()) for name, value in special]
+        headers: list[tuple[str, bytes]] = [field for field in fields if field[0] not in reserved]
+        headers += [(name, value.encode()) for name, value in proxy_headers]
         headers.append((correlation, self.id.encode()))
         return tuple(headers)
 
@@ -181,7 +181,7 @@ async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, 
     is_async = bool(exchange.match.route.async_fields and preferences.respond_async and not preferences.wait)
     if exchange.has_idempotency_key or not is_async:
         require_free_wait(worker, settings)  # before the body is read, as it would stay in memory while the request waits
-    call = ServiceRequest(exchange, worker, settings, await exchange.request.body(settings.max_body_bytes))
+    call = ServiceCall(exchange, worker, settings, await exchange.request.body(settings.max_body_bytes))
     if is_async:
         await _respond_async(call, worker, settings, responder)
     else:
@@ -189,7 +189,7 @@ async def request_reply(exchange: Exchange, worker: Worker, settings: Settings, 
         await _respond_sync(call, wait, settings, responder, preferences)
 
 
-async def _respond_async(call: ServiceRequest, worker: Worker, settings: Settings, responder: Responder) -> None:
+async def _respond_async(call: ServiceCall, worker: Worker, settings: Settings, responder: Responder) -> None:
     """Respond 202 when Kafka has acknowledged the request, or has its reply already."""
     # A request that neither looks for an earlier reply nor waits for the topic only waits for the acknowledgement, as a oneway
     # request does: it is not counted as waiting.
@@ -206,7 +206,7 @@ async def _respond_async(call: ServiceRequest, worker: Worker, settings: Setting
 
 
 async def _respond_sync(
-    call: ServiceRequest, wait: BoundedWait, settings: Settings, responder: Responder, preferences: Preferences
+    call: ServiceCall, wait: BoundedWait, settings: Settings, responder: Responder, preferences: Preferences
 ) -> None:
     """Respond with the reply. After the time, an async route responds 202 to ``prefer: wait`` (D11), else 504 (D8)."""
 
@@ -223,11 +223,11 @@ async def _respond_sync(
                     return await call.produce_and_wait(send, reply)
         except TimeoutError:
             if call.delivery is None or not (call.exchange.match.route.async_fields and preferences.wait):
-                raise _no_answer(call, wait.seconds, settings) from None
+                raise _no_reply(call, wait.seconds, settings) from None
         except TopicUnavailable as error:
             if call.delivery is None:
                 raise
-            raise _no_more_answers(call, error, settings) from None
+            raise _reply_topic_unavailable(call, error, settings) from None
         await call.acknowledged()
         return None
 
@@ -239,7 +239,7 @@ async def _respond_sync(
         await respond_with_reply(record, call.exchange, responder, preference_applied(preferences))
 
 
-def _pass_failure_on(reply: asyncio.Future[Record], delivery: asyncio.Future[Delivery]) -> None:
+def _fail_reply(reply: asyncio.Future[Record], delivery: asyncio.Future[Delivery]) -> None:
     """End the wait for the reply with the producer's error: Kafka does not have the request, so no reply will come."""
     if not delivery.cancelled() and (error := delivery.exception()) is not None and not reply.done():
         reply.set_exception(error)
@@ -315,20 +315,20 @@ def _quoted(value: str) -> str:
     return quote(value, safe="!$&'()*+,=:@-._~")
 
 
-def _no_answer(call: ServiceRequest, seconds: float, settings: Settings) -> Problem:
+def _no_reply(call: ServiceCall, seconds: float, settings: Settings) -> Problem:
     if call.delivery is None:  # nothing was produced, so it is no gateway timeout
         detail = f"The reply topic could not be read within {seconds:g} seconds. Nothing was passed on: try again."
         return Problem(503, "topic-not-read-yet", detail, [retry_after(settings.retry_after_seconds)])
     return Problem(504, "no-reply", f"No reply within {seconds:g} seconds. {_delivery_outcome(call)}")
 
 
-def _no_more_answers(call: ServiceRequest, error: TopicUnavailable, settings: Settings) -> Problem:
+def _reply_topic_unavailable(call: ServiceCall, error: TopicUnavailable, settings: Settings) -> Problem:
     """Return the problem for a reply topic that became unavailable after the request was produced."""
     problem = from_unavailable(error, settings.retry_after_seconds)
     return Problem(problem.status, problem.code, f"{problem.detail} {_delivery_outcome(call)}", problem.fields)
 
 
-def _delivery_outcome(call: ServiceRequest) -> str:
+def _delivery_outcome(call: ServiceCall) -> str:
     happened = "The request was delivered" if call.is_delivered else "Kafka may or may not have the request"
     again = (
         "Repeat it with the same idempotency key."

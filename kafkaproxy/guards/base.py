@@ -98,12 +98,12 @@ class ConfiguredGuards:
     def __init__(
         self, configs: Mapping[str, GuardConfig], gateways: Iterable[Gateway] = (), last: ConfiguredGuards | None = None
     ) -> None:
-        self._made: dict[str, tuple[GuardConfig, GuardBackend]] = {}
+        self._guards: dict[str, tuple[GuardConfig, GuardBackend]] = {}
         for name, config in configs.items():
-            known = None if last is None else last._made.get(name)  # noqa: SLF001 - of one class
-            guard = known[1] if known is not None and known[0] == config else _make(config)
+            previous = None if last is None else last._guards.get(name)  # noqa: SLF001 - of one class
+            guard = previous[1] if previous is not None and previous[0] == config else _build(config)
             if guard is not None:
-                self._made[name] = config, guard
+                self._guards[name] = config, guard
         self._locations = {
             (each.name, each.credentials.guard): CredentialLocations(each.credentials)
             for each in gateways
@@ -123,11 +123,11 @@ class ConfiguredGuards:
         return Principals(found, refusals)
 
     async def _ask(self, name: str, request: Request, gateway: Gateway) -> RolePrincipal | Refusal | None:
-        made = self._made.get(name)
-        if made is None:  # a guard that cannot be evaluated refuses: what it protects must not become public
+        configured = self._guards.get(name)
+        if configured is None:  # a guard that cannot be evaluated refuses: what it protects must not become public
             return Refusal.MISSING
         try:
-            return await made[1].authenticate(request, self._location(name, gateway).find(request))
+            return await configured[1].authenticate(request, self._location(name, gateway).find(request))
         except Exception:
             log.exception("guard_failed guard=%s", name)
             return Refusal.UNAVAILABLE
@@ -136,9 +136,9 @@ class ConfiguredGuards:
         """Return the names of the request fields that the outcome of these guards depends on, for ``vary``."""
         fields: dict[str, None] = {}
         for name in sorted(names):
-            made = self._made.get(name)
-            if made is not None:
-                own = made[1].fields
+            configured = self._guards.get(name)
+            if configured is not None:
+                own = configured[1].fields
                 fields |= dict.fromkeys(self._location(name, gateway).fields if own is None else own)
         return list(fields)
 
@@ -152,14 +152,14 @@ class ConfiguredGuards:
         ]
 
     def _scheme(self, name: str, gateway: Gateway) -> str | None:
-        made = self._made.get(name)
-        return None if made is None else made[1].scheme or self._location(name, gateway).scheme
+        configured = self._guards.get(name)
+        return None if configured is None else configured[1].scheme or self._location(name, gateway).scheme
 
     def _location(self, name: str, gateway: Gateway) -> CredentialLocations:
         return self._locations.get((gateway.name, name), NO_LOCATIONS)
 
 
-def _make(config: GuardConfig) -> GuardBackend | None:
+def _build(config: GuardConfig) -> GuardBackend | None:
     factory = _factory(config.kind)
     if factory is None:
         log.error("guard_kind_unknown guard=%s kind=%s", config.name, config.kind)

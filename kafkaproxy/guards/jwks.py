@@ -172,19 +172,19 @@ def download(url: str, timeout: float, *, allow_http: bool) -> bytes:
 
     The timeout of a socket is one for each read; a timer closes the socket after ``timeout`` seconds in total.
     """
-    held = _DownloadSocket()
-    timer = threading.Timer(timeout, held.close)
+    holder = _SocketHolder()
+    timer = threading.Timer(timeout, holder.close)
     timer.daemon = True
     timer.start()
     try:
-        with _opener(url, held, allow_http=allow_http).open(_request(url), timeout=timeout) as response:
+        with _opener(url, holder, allow_http=allow_http).open(_request(url), timeout=timeout) as response:
             body: bytes = response.read(MAX_BYTES + 1)
             missing: int | None = response.length
     except http.client.HTTPException as error:
         raise URLError(type(error).__name__) from None
     finally:
         timer.cancel()
-    if held.was_closed:  # the body ended because the timer closed the socket
+    if holder.was_closed:  # the body ended because the timer closed the socket
         raise TimeoutError
     if len(body) > MAX_BYTES:
         raise ValueError("too large")
@@ -198,12 +198,12 @@ def _request(url: str) -> urllib.request.Request:
     return urllib.request.Request(url, headers=headers)  # noqa: S310 - check_location has allowed the URL
 
 
-def _opener(url: str, held: _DownloadSocket, *, allow_http: bool) -> urllib.request.OpenerDirector:
+def _opener(url: str, holder: _SocketHolder, *, allow_http: bool) -> urllib.request.OpenerDirector:
     """Return an opener for http and https only: no files, no FTP, no cookies, no passwords."""
     opener = urllib.request.OpenerDirector()
     handlers: list[urllib.request.BaseHandler] = [
-        _Http(held),
-        _Https(held),
+        _Http(holder),
+        _Https(holder),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(allow_http=allow_http),
@@ -215,7 +215,7 @@ def _opener(url: str, held: _DownloadSocket, *, allow_http: bool) -> urllib.requ
     return opener
 
 
-class _DownloadSocket:
+class _SocketHolder:
     """The socket of a download, which another thread may close."""
 
     def __init__(self) -> None:
@@ -237,43 +237,43 @@ class _DownloadSocket:
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    held: _DownloadSocket
+    holder: _SocketHolder
 
     def connect(self) -> None:
         super().connect()
-        self.held.hold(self.sock)
+        self.holder.hold(self.sock)
 
 
 class _HttpsConnection(http.client.HTTPSConnection):
-    held: _DownloadSocket
+    holder: _SocketHolder
 
     def connect(self) -> None:
         super().connect()
-        self.held.hold(self.sock)
+        self.holder.hold(self.sock)
 
 
-def _connection(kind: type[_HttpConnection | _HttpsConnection], held: _DownloadSocket, host: str, **options: Any) -> Any:
+def _connection(kind: type[_HttpConnection | _HttpsConnection], holder: _SocketHolder, host: str, **options: Any) -> Any:
     connection = kind(host, **options)
-    connection.held = held
+    connection.holder = holder
     return connection
 
 
 class _Http(urllib.request.HTTPHandler):
-    def __init__(self, held: _DownloadSocket) -> None:
+    def __init__(self, holder: _SocketHolder) -> None:
         super().__init__()
-        self._held = held
+        self._holder = holder
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_connection, _HttpConnection, self._held), req)
+        return self.do_open(functools.partial(_connection, _HttpConnection, self._holder), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, held: _DownloadSocket) -> None:
+    def __init__(self, holder: _SocketHolder) -> None:
         super().__init__()
-        self._held = held
+        self._holder = holder
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_connection, _HttpsConnection, self._held), req)
+        return self.do_open(functools.partial(_connection, _HttpsConnection, self._holder), req)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

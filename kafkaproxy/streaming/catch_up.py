@@ -86,9 +86,7 @@ class CatchUpReader:
             return None
         if (gap := self._skip_lost(partition, progress.log_start)) is not None:
             return gap
-        if (
-            self._position[partition] >= progress.next_offset
-        ):  # the partition is being read anew, and has not reached this offset yet
+        if self._position[partition] >= progress.next_offset:  # the store reads it anew, and has not come this far yet
             return None
         key = (self.selection, partition, target, self.position)
         page = tail.pages.get(key)
@@ -131,9 +129,8 @@ class CatchUpReader:
         """Skip records that Kafka has removed, when the store does not know its new log start yet; return the gap frame."""
         earliest = await self._cluster.offsets.ask(self._topic, partition + 1, "earliest")
         gap = self._skip_lost(partition, earliest[partition])
-        if (
-            gap is None
-        ):  # the log was truncated to before this position: wait until the store's writer notices, or the log has grown
+        if gap is None:
+            # The log was truncated to before this position: wait until the store's writer notices, or the log has grown.
             self._cluster.look_again()
             await asyncio.sleep(_RETRY_SECONDS)
         return gap or b""

@@ -86,13 +86,13 @@ def test_its_options_are_checked_by_itself() -> None:
     ("said", "refusal"),
     [(RuntimeError("bug"), Refusal.UNAVAILABLE), (Refusal.MISSING, Refusal.MISSING), (Refusal.FORBIDDEN, Refusal.FORBIDDEN)],
 )
-async def test_a_guard_that_names_nobody_or_fails_lets_nobody_in(said: Any, refusal: Refusal) -> None:
+async def test_a_guard_that_refuses_or_fails_gives_no_principal(said: Any, refusal: Refusal) -> None:
     found = await answer(guards(config(answer=said)))
     assert len(found) == 0
     assert found.refusals == {"g": refusal}
 
 
-async def test_a_guard_that_says_nothing_at_all_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_guard_that_returns_none_gives_no_principal(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(*_: Any) -> None:
         return None
 
@@ -100,7 +100,7 @@ async def test_a_guard_that_says_nothing_at_all_lets_nobody_in(monkeypatch: pyte
     assert len(await answer(guards(config()))) == 0
 
 
-async def test_a_guard_that_cannot_be_made_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_guard_that_cannot_be_built_gives_no_principal(caplog: pytest.LogCaptureFixture) -> None:
     configs = config("broken", broken=True) | {"odd": GuardConfig(name="odd", kind="odd", options={})}
     found = await answer(guards(configs), "broken", "odd", "missing", authorization="Bearer bob")
     assert len(found) == 0
@@ -112,8 +112,8 @@ async def test_a_guard_that_cannot_be_made_lets_nobody_in(caplog: pytest.LogCapt
 def test_what_did_not_change_is_taken_over() -> None:
     first = guards(config("a", answer=1) | config("b", answer=1))
     second = guards(config("a", answer=1) | config("b", answer=2), first)
-    assert second._made["a"][1] is first._made["a"][1]
-    assert second._made["b"][1] is not first._made["b"][1]
+    assert second._guards["a"][1] is first._guards["a"][1]
+    assert second._guards["b"][1] is not first._guards["b"][1]
     assert Fixed.made == 3
 
 
@@ -135,7 +135,7 @@ def test_what_a_refusal_asks_for() -> None:
     assert known.challenges(["missing"], one, invalid=False) == [(b"www-authenticate", b'Bearer realm="gateway"')]
 
 
-def test_principals_remember_who_was_looked_up() -> None:
+def test_principals_remember_which_guards_were_looked_up() -> None:
     who = ClientPrincipal(identity="a")
     found = Principals({"g": who, "h": who}, {})
     assert "g" in found

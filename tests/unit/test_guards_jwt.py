@@ -193,7 +193,7 @@ class TestClaims:
         await named(token(iss="anybody", aud="anything"), issuer=None, audience=None)
 
 
-class TestWhatIsKept:
+class TestCredentialCache:
     """A token is verified once, for as long as its key is there."""
 
     async def test_a_verified_token_is_not_verified_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,13 +220,13 @@ class TestWhatIsKept:
         keys.keys = {}
         assert await ask(guard, credential) is Refusal.INVALID
 
-    async def test_without_keys_nobody_can_tell(self) -> None:
+    async def test_without_keys_a_credential_cannot_be_checked(self) -> None:
         keys = Counting(jwk("ES256"))
         keys.down = True
         assert await ask(make(source=keys), token()) is Refusal.UNAVAILABLE
         assert await ask(make(source=keys), "not a token") is Refusal.INVALID
 
-    async def test_an_invalid_token_is_not_kept_and_a_malformed_one_asks_for_no_key(self) -> None:
+    async def test_an_invalid_token_is_not_cached_and_a_malformed_one_needs_no_key(self) -> None:
         keys = Counting(jwk("ES256"))
         guard = make(source=keys)
         for credential in ("x", "a.b.c", "..", token()[:-2] + "=="):

@@ -1,4 +1,4 @@
-"""A cursor on its way to the live end, where neither the store nor Kafka has what comes next."""
+"""Catching up with the live end when neither the store nor Kafka has the next record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.streaming import catch_up as cursor_module
+from kafkaproxy.streaming import catch_up
 from kafkaproxy.streaming.broadcast import Framing
 from kafkaproxy.streaming.catch_up import CatchUpReader
 from kafkaproxy.streaming.tail import StreamTail
@@ -45,8 +45,8 @@ class FakeCluster:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A store that has let go of the first hundred records."""
-    monkeypatch.setattr(cursor_module, "_RETRY_SECONDS", 0)
+    """A store that has dropped the first hundred records."""
+    monkeypatch.setattr(catch_up, "_RETRY_SECONDS", 0)
     opened = Store(tmp_path, 64 << 20)
     writer = StoreWriter(opened, frozenset())
     writer.begin(b"session1", "localhost:9092")

@@ -1,4 +1,4 @@
-"""The live end of a topic: who is found for a record, what a ring holds, and what happens when the store lets go too early."""
+"""The live end of a topic: which filters match a record, broadcast rings, cached pages, and records dropped too early."""
 
 from __future__ import annotations
 
@@ -76,31 +76,31 @@ def ring(count: int, size: int = 10) -> BroadcastRing:
 
 
 def walk(group: BroadcastRing, sequence: int) -> tuple[bytes, int, str] | None:
-    """Everything from a sequence number on, in as many pieces as it takes."""
+    """Everything from a sequence number on, in as many batches as it takes."""
     frames, position = b"", ""
     while sequence < group.end:
-        piece = group.read(sequence)
-        if piece is None:
+        batch = group.read(sequence)
+        if batch is None:
             return None
-        frames, sequence, position = frames + piece.frames, piece.next, piece.position
+        frames, sequence, position = frames + batch.frames, batch.next, batch.position
     return frames, sequence, position
 
 
 @pytest.mark.parametrize("begin", [0, 1, 7, 98, 99])
-def test_a_member_gets_what_is_new_and_the_position_after_it(begin: int) -> None:
+def test_a_stream_gets_the_new_frames_and_the_position_after_them(begin: int) -> None:
     assert walk(ring(100), begin) == (b"".join(b"%010d" % number for number in range(begin, 100)), 100, "99")
 
 
-def test_a_piece_is_bounded_and_a_frame_is_never_cut() -> None:
+def test_a_batch_is_bounded_and_a_frame_is_never_cut() -> None:
     group = ring(10, 50_000)
-    piece = group.read(0)
-    assert piece is not None
-    assert (len(piece.frames), piece.next, piece.position) == (100_000, 2, "1")
+    batch = group.read(0)
+    assert batch is not None
+    assert (len(batch.frames), batch.next, batch.position) == (100_000, 2, "1")
     large = ring(1, broadcast._BATCH_BYTES * 2)
     assert walk(large, 0) == (b"%0*d" % (broadcast._BATCH_BYTES * 2, 0), 1, "0")
 
 
-def test_members_who_ask_for_the_same_get_the_same_bytes() -> None:
+def test_streams_that_read_the_same_range_get_the_same_bytes() -> None:
     group = ring(10)
     one, other = group.read(3), group.read(3)
     assert one is other
@@ -109,7 +109,7 @@ def test_members_who_ask_for_the_same_get_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(broadcast._MAX_FRAMES + 1, 10), (5, broadcast._MAX_BYTES // 4)])
-def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -> None:
+def test_a_full_ring_drops_its_older_half_and_says_so(count: int, size: int) -> None:
     group = ring(count, size)
     assert group.read(0) is None
     assert group.end == count
@@ -119,10 +119,10 @@ def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -
     assert group._bytes == sum(map(len, group._frames))
 
 
-async def test_what_every_member_has_sent_is_let_go_of() -> None:
+async def test_frames_that_every_stream_has_sent_are_dropped() -> None:
     group = ring(5)
     group.drop_sent()
-    assert len(group._frames) == 5  # its only member is not waiting: it may have something to send yet
+    assert len(group._frames) == 5  # its only stream is not waiting: it may have frames to send
     waiter = asyncio.get_running_loop().create_future()
     group.waiters.add(waiter)
     group.drop_sent()
@@ -141,7 +141,7 @@ def rings_of(limit: int, count: int) -> tuple[RingBudget, list[BroadcastRing]]:
     rings = RingBudget(limit)
     groups = [BroadcastRing(((RecordFilter(b"%d" % number, ()),), PLAIN), rings) for number in range(count)]
     for group in groups:
-        group.subscriptions = 1  # which sends nothing
+        group.subscriptions = 1  # a stream that sends nothing
     return rings, groups
 
 
@@ -183,7 +183,7 @@ def test_what_many_rings_get_counts_once() -> None:
 # Cached pages
 
 
-async def test_pages_are_read_once_for_all_who_ask_together() -> None:
+async def test_concurrent_reads_of_a_page_are_one_read() -> None:
     pages, reads = PageCache(), 0
 
     async def read() -> FramePage:
@@ -201,7 +201,7 @@ async def test_pages_are_read_once_for_all_who_ask_together() -> None:
     assert pages.get("key") == FramePage(b"x", 1, "p")
 
 
-async def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_who_comes_then_reads_anew() -> None:
+async def test_a_read_without_waiting_streams_is_cancelled_and_the_next_stream_reads_anew() -> None:
     pages, ends = PageCache(), []
 
     async def read() -> FramePage:
@@ -274,7 +274,7 @@ def data_of(group: BroadcastRing, sequence: int = 0) -> list[str]:
     return [event.data for event in parse_events(walked[0])]
 
 
-def test_groups_get_what_their_filters_pass_with_the_whole_position(store: Store, writer: StoreWriter) -> None:
+def test_rings_get_the_frames_that_their_filters_pass_with_the_whole_position(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
     everything, odd = tail.subscribe(((), PLAIN)), tail.subscribe(((RecordFilter(b"k1", ()),), PLAIN))
     write(writer, 1, 0, 1)
@@ -287,7 +287,9 @@ def test_groups_get_what_their_filters_pass_with_the_whole_position(store: Store
     assert progress.decode(tail.position) == tail.positions == {0: 3, 1: 2}
 
 
-def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_stream_at_the_live_end_nothing_is_read(
+    store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
     write(writer, 0, *range(1000))
     monkeypatch.setattr(store, "read", None)
@@ -295,7 +297,7 @@ def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreW
     assert tail.positions == {0: 1000, 1: 0}
 
 
-def test_members_who_do_not_read_hold_no_more_than_the_limit_however_they_filter(store: Store, writer: StoreWriter) -> None:
+def test_rings_of_streams_that_do_not_read_stay_within_the_budget(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
     tail._budget = RingBudget(2_000)
     groups = [tail.subscribe(((RecordFilter(key, ()),), PLAIN)) for key in (b"k0", b"k1", b"none")]

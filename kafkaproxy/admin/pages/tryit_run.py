@@ -118,7 +118,7 @@ class _Guards(ConfiguredGuards):
     """The guards of a table. Session guards take the client for the user that was chosen."""
 
     def __init__(self, guards: ConfiguredGuards, told: Mapping[str, ClientPrincipal], seen: dict[str, Principals]) -> None:
-        self._made = guards._made  # noqa: SLF001 - of one family
+        self._guards = guards._guards  # noqa: SLF001 - of one family
         self._locations = guards._locations  # noqa: SLF001
         self._told = told
         self._seen = seen
@@ -293,5 +293,5 @@ async def _read_back(running: Runtime, sent: Sent) -> None:
 
 def session_guards(table: Table) -> dict[str, SessionGuard]:
     """Return the guards that take Django's session, by name."""
-    made = table.guards._made  # noqa: SLF001 - as its family above
-    return {name: guard for name, (_config, guard) in made.items() if isinstance(guard, SessionGuard)}
+    configured = table.guards._guards  # noqa: SLF001 - as its family above
+    return {name: guard for name, (_config, guard) in configured.items() if isinstance(guard, SessionGuard)}
