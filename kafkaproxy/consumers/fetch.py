@@ -49,8 +49,8 @@ async def fetch(exchange: Exchange, worker: Worker, settings: Settings, responde
         fields = _representation_fields(exchange, state, record)
         exchange.cache.put(exchange, search.cluster, search.topic, generation, fields, record.value)
     if preferences.wait and not _is_new(state, record, validator):
-        waiting = BoundedWait(exchange.request, worker, settings, preferences.wait)
-        state, record = await _wait(waiting, search, validator)
+        wait = BoundedWait(exchange.request, worker, settings, preferences.wait)
+        state, record = await _wait_until_new(wait, search, validator)
     await _answer(exchange, responder, state, record, validator, preferences)
 
 
@@ -137,7 +137,9 @@ def _is_new(state: TopicState, record: Record | None, validator: Validator | Non
     return not validator.matches(_etag(state, record))
 
 
-async def _wait(waiting: BoundedWait, search: RecordSearch, validator: Validator | None) -> tuple[TopicState, Record | None]:
+async def _wait_until_new(
+    wait: BoundedWait, search: RecordSearch, validator: Validator | None
+) -> tuple[TopicState, Record | None]:
     """Wait until the record is new to the client; after the time return the record as it is."""
 
     async def until_new() -> tuple[TopicState, Record | None]:
@@ -150,7 +152,7 @@ async def _wait(waiting: BoundedWait, search: RecordSearch, validator: Validator
                 await changed.wait()
 
     try:
-        return await waiting.run(until_new())
+        return await wait.run(until_new())
     except TimeoutError:
         return await search.newest()
 

@@ -101,7 +101,7 @@ class InvalidToken(Exception):
         self.reason = reason
 
 
-class Keys(Protocol):
+class KeySource(Protocol):
     """A source of keys."""
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
@@ -110,7 +110,7 @@ class Keys(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _VerifiedToken:
     """A verified token. It is valid only while the key that verified it is still in the key source."""
 
     kid: str | None
@@ -124,13 +124,13 @@ class JwtGuard:
     fields: tuple[str, ...] | None = None
     scheme: str | None = None
 
-    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time, keys: Keys | None = None) -> None:
+    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time, keys: KeySource | None = None) -> None:
         options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
         self._keys = keys or _key_source(config.name, options)
         self._verifier = Verifier(options)
-        self._cache: CredentialCache[_Known] = CredentialCache()
+        self._cache: CredentialCache[_VerifiedToken] = CredentialCache()
 
     @staticmethod
     def check(options: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class JwtGuard:
         if credential is None:
             return Refusal.MISSING
         try:
-            return await self._known(credential) or await self._verify(credential)
+            return await self._from_cache(credential) or await self._verify(credential)
         except InvalidToken as error:
             log.info("credential_refused guard=%s reason=%s", self._name, error.reason)
             return Refusal.INVALID
@@ -153,12 +153,12 @@ class JwtGuard:
             log.warning("credential_undecided guard=%s reason=no_keys", self._name)
             return Refusal.UNAVAILABLE
 
-    async def _known(self, token: str) -> ClientPrincipal | None:
-        known = self._cache.get(token, self._clock())
-        if known is None:
+    async def _from_cache(self, token: str) -> ClientPrincipal | None:
+        verified = self._cache.get(token, self._clock())
+        if verified is None:
             return None
-        if await self._keys.find(known.kid, known.key.algorithm) == known.key:
-            return known.principal
+        if await self._keys.find(verified.kid, verified.key.algorithm) == verified.key:
+            return verified.principal
         self._cache.remove(token)
         return None
 
@@ -170,7 +170,7 @@ class JwtGuard:
         now = self._clock()
         principal = self._verifier.verify(token, key, now)
         until = now + _LONGEST_CACHED if principal.expires_at is None else principal.expires_at
-        self._cache.put(token, _Known(kid, key, principal), until)
+        self._cache.put(token, _VerifiedToken(kid, key, principal), until)
         return principal
 
 
@@ -257,7 +257,7 @@ def _decoded(part: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def _key_source(name: str, options: Mapping[str, Any]) -> Keys:
+def _key_source(name: str, options: Mapping[str, Any]) -> KeySource:
     if isinstance(options["keys"], list):
         return InlineKeys(KeySet(_inline_keys(name, options)))
     location = check_location(_location(options), allow_http=options["allow_http"])

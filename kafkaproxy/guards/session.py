@@ -114,13 +114,13 @@ class SessionGuard:
         loaded = self._cache.get(key, self._clock())
         if loaded is None:
             loaded = await database_sync_to_async(self._read)(key)
-            now, kept = self._clock(), self._options["cache"]
+            now, cache_seconds = self._clock(), self._options["cache"]
             if loaded.principal is not None:
                 # Not the end of the session: the time at which a stream checks it again.
-                again = now + max(kept, _SHORTEST_RECHECK)
-                principal = replace(loaded.principal, expires_at=again, renew=functools.partial(self._renew, key))
+                recheck_at = now + max(cache_seconds, _SHORTEST_RECHECK)
+                principal = replace(loaded.principal, expires_at=recheck_at, renew=functools.partial(self._renew, key))
                 loaded = replace(loaded, principal=principal)
-            self._cache.put(key, loaded, now + kept)
+            self._cache.put(key, loaded, now + cache_seconds)
         return loaded
 
     async def _renew(self, key: str) -> ClientPrincipal | None:
@@ -151,15 +151,15 @@ class SessionGuard:
         )
 
     def _passes_csrf(self, request: Request, loaded: _LoadedSession) -> bool:
-        """Ask Django's own middleware: cookie or session secret, field, origin and referer."""
+        """Run the check of Django's CSRF middleware: cookie or session secret, token field, origin and referer."""
         # HTTP/2 may split cookies into several lines (RFC 9113 section 8.2.3), which Django would join with commas.
         headers = [*(each for each in request.fields if each[0] != b"cookie"), (b"cookie", _cookies(request).encode("latin-1"))]
-        seen = ASGIRequest({**request.scope, "query_string": b"", "headers": headers}, io.BytesIO())
-        seen.POST = QueryDict()  # the body is a record, not a form: the token has to be in a field
+        django_request = ASGIRequest({**request.scope, "query_string": b"", "headers": headers}, io.BytesIO())
+        django_request.POST = QueryDict()  # the body is a record, not a form: the token has to be in a field
         secret = loaded.csrf_secret
-        seen.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
-        self._csrf.process_request(seen)
-        return self._csrf.process_view(seen, cast(Any, None), (), {}) is None
+        django_request.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
+        self._csrf.process_request(django_request)
+        return self._csrf.process_view(django_request, cast(Any, None), (), {}) is None
 
 
 class _CsrfCheck(CsrfViewMiddleware):

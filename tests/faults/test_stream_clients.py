@@ -174,7 +174,8 @@ async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
         paths = ["/of/k1", "/of/k2", "/kind/odd"] * 50
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         await asyncio.gather(*(s.more() for s in streams))
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        tail = following.follower
         await until(lambda: sum(len(ring.waiters) for ring in tail._rings.values()) == len(paths))
         monkeypatch.setattr(RecordFilter, "matches", counting)
         kinds = [("kind", "odd")], [("kind", "even")]
@@ -216,7 +217,8 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
     async with asgi_stream(proxy.app, "/s") as one, asgi_stream(proxy.app, "/s") as other:
         await one.more()
         await other.more()
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._streams.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        tail = following.follower
         await until(lambda: len(tail._rings) == 1)
         (ring,) = tail._rings.values()
         for number in range(200):
@@ -274,4 +276,4 @@ async def test_a_client_that_leaves_while_its_stream_is_opened_leaves_nothing_be
             pass
     await until(lambda: len(proxy.runtime.streams) == 0)
     hub = proxy.runtime.worker.cluster("default").hub()
-    assert hub._streams == {}
+    assert hub._following == {}
