@@ -38,7 +38,7 @@ class GuardForm(SecretsForm):
 
 @admin.register(Guard)
 class GuardAdmin(SecretsAdminMixin, ConfigAdmin):
-    """Guards."""
+    """ConfiguredGuards."""
 
     form = GuardForm
     empty_text = _(

@@ -1,4 +1,4 @@
-"""What a matched request offers to expressions, and what it is allowed to be."""
+"""A matched request: what its expressions can refer to, and the checks of what the client sent."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from kafkaproxy.core.expressions import RenderContext, Template
+from kafkaproxy.core.names import is_topic_name
 from kafkaproxy.core.paths import BadPath, decode_params
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.worker.cluster import ClusterWorker
 
-__all__ = ["Exchange", "Matched", "ResponseCache", "render_topic"]
+__all__ = ["Exchange", "Matched", "ResponseCacheWriter", "render_topic"]
 
 _MAX_IDEMPOTENCY_KEY: Final = 256
 
 
-class ResponseCache(Protocol):
-    """Keeps answers of fetch routes for later requests of the same method and path."""
+class ResponseCacheWriter(Protocol):
+    """Where fetch puts responses for later requests of the same URL."""
 
-    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
-        """Keep the answer to ``exchange``, which was read after ``stamp`` was taken from ``cluster``."""
+    def put(
+        self, exchange: Exchange, cluster: ClusterWorker, topic: str, generation: object, fields: Fields, body: bytes
+    ) -> None:
+        """Cache the response to ``exchange``. ``generation`` was taken from ``cluster`` before the record was read."""
         ...
 
 
-Matched = tuple[Request, Match, Mapping[str, RolePrincipal], ResponseCache | None]
-"""What the scope of a matched request carries under ``kafkaproxy``: the arguments of :class:`Exchange`."""
+Matched = tuple[Request, Match, Mapping[str, RolePrincipal], ResponseCacheWriter | None]
+"""The value of ``kafkaproxy`` in the scope of a matched request: the arguments of :class:`Exchange`."""
 
 
 class Exchange:
-    """A matched request: its route, its context, and whether the client brought an idempotency key.
+    """A matched request: its route, the context of its expressions, and whether the client sent an idempotency key.
 
-    ``cache`` is None where another client's request of the same method and path may get another answer.
+    ``cache`` is None if another request of the same method and path may get another response.
     """
 
-    __slots__ = ("cache", "context", "has_key", "match", "request")
+    __slots__ = ("cache", "context", "has_idempotency_key", "match", "request")
 
     def __init__(
         self,
         request: Request,
         match: Match,
         principals: Mapping[str, RolePrincipal],
-        cache: ResponseCache | None = None,
+        cache: ResponseCacheWriter | None = None,
     ) -> None:
         self.request = request
         self.match = match
         self.cache = cache
         given = request.field(match.gateway.idempotency_header)
-        self.has_key = given is not None
+        self.has_idempotency_key = given is not None
         try:
             params = decode_params(match.params) if match.params else {}
         except BadPath as error:
@@ -57,7 +60,7 @@ class Exchange:
 
     @property
     def identities(self) -> list[tuple[str, str]]:
-        """The guards that the entry and the route require or read, with the identity that each found; by name."""
+        """Name and identity for each guard that the entry or the route requires or reads, sorted by name."""
         principals = self.context.guarded
         if not principals:
             return []
@@ -66,7 +69,7 @@ class Exchange:
 
 
 def _checked_key(given: bytes | None) -> str | None:
-    """Return the client's key; None where it brought none, so that one is made when somebody looks at it."""
+    """Return the client's idempotency key; None without one: the context makes one when an expression reads it."""
     if given is None:
         return None
     if not given or len(given) > _MAX_IDEMPOTENCY_KEY:
@@ -76,12 +79,10 @@ def _checked_key(given: bytes | None) -> str | None:
 
 
 def render_topic(template: Template, context: RenderContext) -> str:
-    """Fill a topic name in; refuse what Kafka (org.apache.kafka.common.internals.Topic) would, before anybody asks it."""
+    """Render a topic name; raise a 404 :class:`Problem` for a name that Kafka does not allow."""
     if template.literal is not None:
         return template.literal
     name = template.render(context)
-    if not (
-        0 < len(name) <= 249 and name not in (".", "..") and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
-    ):
+    if not is_topic_name(name):
         raise Problem(404, "no-such-topic", "No topic can have the name that this request leads to.")
     return name

@@ -1,4 +1,4 @@
-"""Guards: which identity and which roles a client has."""
+"""ConfiguredGuards: which identity and which roles a client has."""
 
 from __future__ import annotations
 

@@ -296,8 +296,8 @@ def test_a_trial_leaves_nothing_for_real_requests(
     table = proxy.runtime.table
     assert table is not None
     scope = {"method": "GET", "raw_path": b"/items/1", "scheme": "https", "headers": [(b"host", b"example.com")]}
-    assert table.hot.find(scope) is None
-    assert table.plans.find(scope) is None
+    assert table.response_cache.find(scope) is None
+    assert table.prepared.find(scope) is None
 
 
 async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_the_database(

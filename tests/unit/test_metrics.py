@@ -130,7 +130,7 @@ async def test_cached_responses_are_counted_too(
         assert table is not None
         scope = {"method": "GET", "raw_path": b"/1", "scheme": "https", "headers": [(b"host", b"example.com:9090")]}
         asked = 0
-        while table.hot.find(scope) is None:  # a response is cached only when the topic has not changed for a moment
+        while table.response_cache.find(scope) is None:  # not before the topic was still for a moment
             answer = await proxy.request("GET", "/1")
             asked += 1
             assert asked < 1000

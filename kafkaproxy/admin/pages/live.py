@@ -80,7 +80,7 @@ def _give_connections_back() -> None:
 
 
 async def _events(running: Runtime) -> AsyncIterator[bytes]:
-    running.streams.watch()
+    running.streams.watch_signals()
     until = time.monotonic() + _LONGEST
     yield b"retry: 1000\n\n"
     while time.monotonic() < until and not running.streams.draining:

@@ -19,7 +19,7 @@ from kafkaproxy.consumers.context import Exchange, render_topic
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.core.futures import await_shared
-from kafkaproxy.guards.base import Guards
+from kafkaproxy.guards.base import ConfiguredGuards
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.http.problems import Problem
@@ -27,7 +27,8 @@ from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
 from kafkaproxy.routing.table import Capability, Gateway
 from kafkaproxy.serving.dispatch import serve
-from kafkaproxy.serving.response_cache import HotFetches, Plans
+from kafkaproxy.serving.fast_path import PreparedHandlers
+from kafkaproxy.serving.response_cache import ResponseCache
 from kafkaproxy.serving.runtime import Runtime, Table
 from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import WorkerError
@@ -113,12 +114,12 @@ class Trial:
     sent: list[Sent] = field(default_factory=list)
 
 
-class _Guards(Guards):
+class _Guards(ConfiguredGuards):
     """The guards of a table. Session guards take the client for the user that was chosen."""
 
-    def __init__(self, guards: Guards, told: Mapping[str, ClientPrincipal], seen: dict[str, Principals]) -> None:
-        self._made = guards._made  # noqa: SLF001 - of one family
-        self._places = guards._places  # noqa: SLF001
+    def __init__(self, guards: ConfiguredGuards, told: Mapping[str, ClientPrincipal], seen: dict[str, Principals]) -> None:
+        self._guards = guards._guards  # noqa: SLF001 - of one family
+        self._locations = guards._locations  # noqa: SLF001
         self._told = told
         self._seen = seen
 
@@ -134,13 +135,13 @@ class _Guards(Guards):
 class _Table(Table):
     """A table as it is, with its own guards; its caches are empty and thrown away."""
 
-    def __init__(self, table: Table, guards: Guards) -> None:
+    def __init__(self, table: Table, guards: ConfiguredGuards) -> None:
         self.configuration = table.configuration
         self.matcher = table.matcher
         self.cors = table.cors
         self.guards = guards
-        self.hot = HotFetches()
-        self.plans = Plans()
+        self.response_cache = ResponseCache()
+        self.prepared = PreparedHandlers()
 
 
 class _Cluster:
@@ -292,5 +293,5 @@ async def _read_back(running: Runtime, sent: Sent) -> None:
 
 def session_guards(table: Table) -> dict[str, SessionGuard]:
     """Return the guards that take Django's session, by name."""
-    made = table.guards._made  # noqa: SLF001 - as its family above
-    return {name: guard for name, (_config, guard) in made.items() if isinstance(guard, SessionGuard)}
+    configured = table.guards._guards  # noqa: SLF001 - as its family above
+    return {name: guard for name, (_config, guard) in configured.items() if isinstance(guard, SessionGuard)}
