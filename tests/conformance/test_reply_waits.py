@@ -199,14 +199,14 @@ async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_fou
     location = await location_from(start(route), KEY)
     [record] = kcat_consume(names[0])
     begins, go_on = threading.Event(), threading.Event()
-    read = Reading.read
+    read = Reading.read_partitions
 
     def held_up(reading: Reading, *arguments: Any) -> None:
         begins.set()
         go_on.wait(30)
         read(reading, *arguments)
 
-    monkeypatch.setattr(Reading, "read", held_up)
+    monkeypatch.setattr(Reading, "read_partitions", held_up)
     fresh = start(route, folder="fresh")
     asking = [ask(fresh, KEY), ask(fresh, path=location), ask(fresh, ("prefer", "wait=20"), path=location)]
     await until(lambda: begins.is_set() and fresh.runtime.worker.waiting == 3)

@@ -174,7 +174,8 @@ async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
         paths = ["/of/k1", "/of/k2", "/kind/odd"] * 50
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         await asyncio.gather(*(s.more() for s in streams))
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
+        (shared,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
+        tail = shared.follower
         await until(lambda: sum(len(ring.waiters) for ring in tail._rings.values()) == len(paths))
         monkeypatch.setattr(RecordFilter, "matches", counting)
         kinds = [("kind", "odd")], [("kind", "even")]
@@ -216,7 +217,8 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
     async with asgi_stream(proxy.app, "/s") as one, asgi_stream(proxy.app, "/s") as other:
         await one.more()
         await other.more()
-        (tail,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
+        (shared,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
+        tail = shared.follower
         await until(lambda: len(tail._rings) == 1)
         (ring,) = tail._rings.values()
         for number in range(200):
