@@ -24,6 +24,7 @@ from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.consumers import stream as stream_module  # noqa: E402
 from kafkaproxy.routing.table import AccessControl  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
+from kafkaproxy.streaming import start_position  # noqa: E402
 from tests.proxy import configuration, gateway, stream  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["STREAM_STORE"]))
