@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from kafkaproxy.core.expressions import Context, Template
 from kafkaproxy.core.paths import BadPath, decode_params
+from kafkaproxy.guards.principals import Principals
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.routing.table import Gateway
+from kafkaproxy.worker.types import Delivery
 
-__all__ = ["Exchange", "render_topic"]
+__all__ = ["Exchange", "Observer", "render_topic"]
 
 _MAX_IDEMPOTENCY_KEY: Final = 256
+
+
+class Observer(Protocol):
+    """Is told what becomes of one request while it is served. Nothing of such a request is kept for later ones."""
+
+    impersonated: Mapping[str, RolePrincipal]
+    """By guard, the principal that counts instead of the guard's own answer."""
+
+    def authenticated(self, gateway: Gateway, principals: Principals) -> None:
+        """Take what the guards of a gateway said; called for each gateway that is tried."""
+        ...
+
+    def matched(self, match: Match) -> None:
+        """Take the route whose consumer is about to serve the request."""
+        ...
+
+    def produced(self, cluster: str, topic: str, delivery: asyncio.Future[Delivery]) -> None:
+        """Take a record that was handed to the producer of ``cluster``; the acknowledgement is shared: use ``await_shared``."""
+        ...
 
 
 class Exchange:
     """A matched request: its route, its context, and whether the client brought an idempotency key."""
 
-    __slots__ = ("context", "has_key", "match", "request")
+    __slots__ = ("context", "has_key", "match", "observer", "request")
 
-    def __init__(self, request: Request, match: Match, principals: Mapping[str, RolePrincipal]) -> None:
+    def __init__(
+        self, request: Request, match: Match, principals: Mapping[str, RolePrincipal], observer: Observer | None = None
+    ) -> None:
         self.request = request
         self.match = match
+        self.observer = observer
         given = request.field(match.gateway.idempotency_header)
         self.has_key = given is not None
         try:

@@ -159,7 +159,10 @@ class Call:
         sent = None if failed is None else late(failed)
         if sent is not None and not isinstance(sent.outcome, ProduceError):
             return cluster.rejoin(acks, sent, patient=patient)
-        return cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
+        delivery = cluster.send(acks, self.topic, self.key, self.value, self._headers(), patient=patient)
+        if self.exchange.observer is not None:
+            self.exchange.observer.produced(self.exchange.match.route.cluster, self.topic, delivery)
+        return delivery
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import get_settings
-from kafkaproxy.consumers.context import Exchange
+from kafkaproxy.consumers.context import Exchange, Observer
 from kafkaproxy.consumers.fetch import fetch
 from kafkaproxy.consumers.merge import fetch_merged
 from kafkaproxy.consumers.produce import oneway
@@ -36,14 +36,14 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
 
         They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
         """
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
-        request, match, principals = matched
+        matched: tuple[Request, Match, Mapping[str, RolePrincipal], Observer | None] = scope.pop("kafkaproxy")
+        request, match, principals, observer = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
         users = self._worker.users(match.route.cluster)
         users.add(request)
         try:
-            await _handler(match)(Exchange(request, match, principals), self._worker, settings, responder)
+            await _handler(match)(Exchange(request, match, principals, observer), self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:

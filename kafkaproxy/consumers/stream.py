@@ -8,7 +8,7 @@ from contextlib import closing
 from channels.consumer import AsyncConsumer
 
 from kafkaproxy.conf import Settings, get_settings
-from kafkaproxy.consumers.context import Exchange, render_topic
+from kafkaproxy.consumers.context import Exchange, Observer, render_topic
 from kafkaproxy.consumers.fetch import render_filters
 from kafkaproxy.core.sse import retry_frame
 from kafkaproxy.guards.sessions import AuthorizationSessions
@@ -38,12 +38,12 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
         They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
         """
-        matched: tuple[Request, Match, Mapping[str, RolePrincipal]] = scope.pop("kafkaproxy")
-        request, match, principals = matched
+        matched: tuple[Request, Match, Mapping[str, RolePrincipal], Observer | None] = scope.pop("kafkaproxy")
+        request, match, principals, observer = matched
         settings = get_settings()
         with closing(request), self._streams.place(settings.max_streams) as has_place:
             try:
-                exchange = Exchange(request, match, principals)
+                exchange = Exchange(request, match, principals, observer)
                 if self._streams.draining:
                     await self._turn_away(send)
                     return

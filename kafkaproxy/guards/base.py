@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.utils.module_loading import import_string
@@ -87,6 +87,7 @@ def _factory(kind: str) -> Factory | None:
 
 
 _BEARER_SCHEME: Final = "Bearer"
+GuardT = TypeVar("GuardT")
 
 
 class Guards:
@@ -109,12 +110,17 @@ class Guards:
             (each.name, each.credentials.guard): Places(each.credentials) for each in gateways if each.credentials is not None
         }
 
-    async def authenticate(self, names: Iterable[str], request: Request, gateway: Gateway) -> Principals:
-        """Ask the named guards, with the credential that stands where the gateway says."""
+    async def authenticate(
+        self, names: Iterable[str], request: Request, gateway: Gateway, impersonated: Mapping[str, RolePrincipal] | None = None
+    ) -> Principals:
+        """Ask the named guards, with the credential that stands where the gateway says.
+
+        A guard that is in ``impersonated`` is not asked: the principal there counts.
+        """
         found: dict[str, RolePrincipal] = {}
         refusals: dict[str, Refusal] = {}
         for name in names:
-            answer = await self._ask(name, request, gateway)
+            answer = (impersonated.get(name) if impersonated else None) or await self._ask(name, request, gateway)
             if isinstance(answer, Refusal):
                 refusals[name] = answer
             elif answer is not None:  # a kind of another app may say nothing at all
@@ -130,6 +136,10 @@ class Guards:
         except Exception:
             log.exception("guard_failed guard=%s", name)
             return Refusal.UNAVAILABLE
+
+    def instances(self, kind: type[GuardT]) -> dict[str, GuardT]:
+        """Return the guards that are instances of a class, by name."""
+        return {name: guard for name, (_config, guard) in self._made.items() if isinstance(guard, kind)}
 
     def varies_on(self, names: Iterable[str], gateway: Gateway) -> list[str]:
         """Return the request fields that the answers of these guards depend on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
 from kafkaproxy.conf import csrf_field, get_settings
+from kafkaproxy.consumers.context import Observer
 from kafkaproxy.core.cors import with_vary
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
 from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
@@ -25,18 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["follow", "serve"]
 
 
-async def serve(running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
-    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site."""
+async def serve(
+    running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send, observer: Observer | None = None
+) -> bool:
+    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site.
+
+    With an ``observer`` nothing is kept for later requests of the same line.
+    """
     if is_preflight(request):
         return await _preflight(table, candidates, request, send)
     if is_challenge_answer(request) and (streams := _streams(candidates)) and table.matcher.guards(streams):
-        return await _answer(running, table, streams, request, send)
-    outcome, principals = await table.decide(candidates, request)
+        return await _answer(running, table, streams, request, send, observer)
+    outcome, principals = await table.decide(candidates, request, observer=observer)
     if isinstance(outcome, Match):
-        keep = table.matcher.is_plain(candidates)
-        if table.matcher.is_simple(candidates) and request.method != "OPTIONS":
+        keep = observer is None and table.matcher.is_plain(candidates)
+        if keep and table.matcher.is_simple(candidates) and request.method != "OPTIONS":
             table.plans.keep(request.scope, outcome)
-        await run(running, table, outcome, principals, request, send, keep=keep)
+        await run(running, table, outcome, principals, request, send, keep=keep, observer=observer)
     elif outcome is not None:
         await _refuse(table, outcome, principals, request, send)
     return outcome is not None
@@ -59,7 +65,15 @@ def _run_again(running: Runtime, table: Table, match: Match, scope: Scope, recei
 
 
 def run(
-    running: Runtime, table: Table, match: Match, principals: Principals, request: Request, send: Send, *, keep: bool
+    running: Runtime,
+    table: Table,
+    match: Match,
+    principals: Principals,
+    request: Request,
+    send: Send,
+    *,
+    keep: bool,
+    observer: Observer | None = None,
 ) -> Awaitable[None]:
     """Let a consumer serve the match. ``keep``: the next request of this line gets the same.
 
@@ -73,7 +87,9 @@ def run(
     if keep and match.route.capability is Capability.FETCH:
         standing = table.cors[match.gateway.name].standing(request)
         request.hot = table.hot if standing is None else table.hot.adding(standing)
-    request.scope["kafkaproxy"] = (request, match, principals)
+    if observer is not None:
+        observer.matched(match)
+    request.scope["kafkaproxy"] = (request, match, principals, observer)
     return running.consumer(match)(request.scope, request.receive, send)
 
 
@@ -117,9 +133,11 @@ def _streams(candidates: list[Found]) -> list[Found]:
     return [found for found in candidates if found[0].route.capability is Capability.STREAM]
 
 
-async def _answer(running: Runtime, table: Table, streams: list[Found], request: Request, send: Send) -> bool:
+async def _answer(
+    running: Runtime, table: Table, streams: list[Found], request: Request, send: Send, observer: Observer | None
+) -> bool:
     """Take the answer to a challenge, if the client could open the stream with what it brings."""
-    outcome, principals = await table.decide(streams, request, _Opening(request))
+    outcome, principals = await table.decide(streams, request, _Opening(request), observer)
     if isinstance(outcome, Match):
         try:
             send = _adorned(table, outcome.gateway, principals, request, send)

@@ -23,9 +23,10 @@ from kafkaproxy.admin.pages.base import page_context
 from kafkaproxy.admin.pages.topic_records import show, show_record
 from kafkaproxy.admin.pages.topics import is_sensitive
 from kafkaproxy.admin.pages.tryit_form import TrialForm
-from kafkaproxy.admin.pages.tryit_run import Asked, Sent, Trial, run_trial, session_guards
-from kafkaproxy.admin.pages.tryit_steps import Explainer
+from kafkaproxy.admin.pages.tryit_run import Asked, Sent, Trial, run_trial
+from kafkaproxy.admin.pages.tryit_steps import steps
 from kafkaproxy.core.capabilities import Capability, served_methods
+from kafkaproxy.guards.session import SessionGuard
 from kafkaproxy.models import Route
 from kafkaproxy.serving.runtime import runtime
 from kafkaproxy.specs.types import ConditionSpec
@@ -63,7 +64,7 @@ class TryItMixin(ModelAdmin):
     def _try(self, request: HttpRequest, form: TrialForm) -> dict[str, Any]:
         running = runtime()
         table = running.start()
-        guards = session_guards(table) if form.chosen_user is not None else {}
+        guards = table.guards.instances(SessionGuard) if form.chosen_user is not None else {}
         principals = {name: guard.principal(form.chosen_user) for name, guard in guards.items()}
         asked = form.asked(principals)
         try:
@@ -118,9 +119,9 @@ def _shown(trial: Trial, served: Route | None) -> dict[str, Any]:
     hidden = [topic for topic in trial.topics if is_sensitive(cluster, topic)]
     body = show(trial.body or None, pretty=True)
     body.left_out += trial.body_size - len(trial.body)
-    steps = Explainer(trial.table.matcher, trial.request, trial.seen).explain()
+    told = steps(trial.table.matcher, trial.request, trial.seen)
     sent = [_sent(each) for each in trial.sent]
-    return {"trial": trial, "served": served, "hidden": hidden, "body": body, "steps": steps, "sent": sent}
+    return {"trial": trial, "served": served, "hidden": hidden, "body": body, "steps": told, "sent": sent}
 
 
 def _sent(sent: Sent) -> dict[str, Any]:
