@@ -28,7 +28,7 @@ class EntryForm(LinkedForm):
     row_names = ENTRY_ROWS
 
 
-class ConditionInline(RowsInline):
+class EntryConditionInline(RowsInline):
     """When the entry is taken."""
 
     model = EntryCondition
@@ -37,7 +37,7 @@ class ConditionInline(RowsInline):
     line_checks = {"headers": validate_pattern}
 
 
-class GuardInline(RowsInline):
+class EntryGuardInline(RowsInline):
     """The guards that have to pass."""
 
     model = EntryGuard
@@ -52,7 +52,7 @@ class EntryAdmin(CheckedAdmin):
 
     form = EntryForm
     empty_text = _("Entries are the outer rules of a gateway. Add a gateway first: it gets an entry that takes every request.")
-    inlines = [ConditionInline, GuardInline]
+    inlines = [EntryConditionInline, EntryGuardInline]
     list_display = ["name", "matches", "gateway", "position", "enabled", "route_count"]
     list_editable = ["position", "enabled"]
     list_filter = ["enabled", "gateway", "guarded__guard"]

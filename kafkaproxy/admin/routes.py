@@ -60,7 +60,7 @@ class FilterForm(ModelForm):
             self.errors.pop("__all__", None)
 
 
-class ConditionInline(RowsInline):
+class RouteConditionInline(RowsInline):
     """When the route serves."""
 
     model = Condition
@@ -93,7 +93,7 @@ class FilterInline(RowsInline):
     line_checks = {"headers": TemplateValidator("FILTER")}
 
 
-class GuardInline(RowsInline):
+class RouteGuardInline(RowsInline):
     """The guards that have to pass."""
 
     model = RouteGuard
@@ -112,7 +112,7 @@ class RouteAdmin(TryItMixin, CheckedAdmin):
         "A route says what requests of a path do with a topic: they become records, read records, or open a stream of them. "
         "Add a gateway first: a route belongs to one of its entries."
     )
-    inlines = [ConditionInline, OverrideInline, AsyncFieldInline, FilterInline, GuardInline]
+    inlines = [RouteConditionInline, OverrideInline, AsyncFieldInline, FilterInline, RouteGuardInline]
     list_display = ["name", "does", "entry", "position", "enabled"]
     list_editable = ["position", "enabled"]
     list_filter = ["enabled", "capability", "entry__gateway", "guarded__guard"]

@@ -9,10 +9,10 @@ from enum import Enum, auto
 from kafkaproxy.routing.matching import Match, Matcher, Part, Refused, RequestLine, RolePrincipal, Trace, differences
 from kafkaproxy.routing.table import Entry, Gateway, GuardRequirement, Route
 
-__all__ = ["EntryExplanation", "GatewayExplanation", "RouteExplanation", "Verdict", "explain"]
+__all__ = ["EntryExplanation", "GatewayExplanation", "Reason", "RouteExplanation", "explain"]
 
 
-class Verdict(Enum):
+class Reason(Enum):
     """What became of a gateway, an entry or a route."""
 
     TAKEN = auto()
@@ -34,7 +34,7 @@ class RouteExplanation:
     """A route of the entry that was chosen."""
 
     route: Route
-    verdict: Verdict
+    verdict: Reason
     methods: frozenset[str] = frozenset()
     """OTHER_METHOD: the methods that it serves for the path."""
     guards: tuple[GuardRequirement, ...] = ()
@@ -46,7 +46,7 @@ class EntryExplanation:
     """An entry of a gateway that was looked into; its routes where it was chosen."""
 
     entry: Entry
-    verdict: Verdict
+    verdict: Reason
     parts: tuple[Part, ...] = ()
     """DIFFERS: the parts of the request that do not match."""
     guards: tuple[GuardRequirement, ...] = ()
@@ -59,7 +59,7 @@ class GatewayExplanation:
     """A gateway; its entries where it was looked into."""
 
     gateway: Gateway
-    verdict: Verdict
+    verdict: Reason
     entries: tuple[EntryExplanation, ...] = ()
 
 
@@ -76,14 +76,14 @@ def explain(
     for gateway in matcher.configuration.gateways:
         candidates = leading.get(gateway.name)
         if decided or candidates is None:
-            told.append(GatewayExplanation(gateway, Verdict.NOT_TRIED if decided else Verdict.OTHER_PATH))
+            told.append(GatewayExplanation(gateway, Reason.NOT_TRIED if decided else Reason.OTHER_PATH))
             continue
         trace = Trace()
         outcome = matcher.resolve(candidates, request, principals.get(gateway.name, {}), trace)
         decided = isinstance(outcome, (Match, Refused))
         served = outcome.route if isinstance(outcome, Match) else None
         with_path = {each.order[2] for each, _ in candidates if each.order[1] == trace.chosen}
-        told.append(GatewayExplanation(gateway, Verdict.TAKEN, tuple(_entries(gateway, request, trace, with_path, served))))
+        told.append(GatewayExplanation(gateway, Reason.TAKEN, tuple(_entries(gateway, request, trace, with_path, served))))
     return told
 
 
@@ -92,27 +92,27 @@ def _entries(
 ) -> Iterator[EntryExplanation]:
     for number, entry in enumerate(gateway.entries):
         if number == trace.chosen:
-            yield EntryExplanation(entry, Verdict.TAKEN, routes=tuple(_routes(entry, trace, with_path, served)))
+            yield EntryExplanation(entry, Reason.TAKEN, routes=tuple(_routes(entry, trace, with_path, served)))
         elif trace.chosen is not None and number > trace.chosen:
-            yield EntryExplanation(entry, Verdict.NOT_TRIED)
+            yield EntryExplanation(entry, Reason.NOT_TRIED)
         elif (refusing := trace.refused_entries.get(number)) is not None:
-            yield EntryExplanation(entry, Verdict.REFUSED, guards=_unmet(entry.guarded, refusing))
+            yield EntryExplanation(entry, Reason.REFUSED, guards=_unmet(entry.guarded, refusing))
         else:
-            yield EntryExplanation(entry, Verdict.DIFFERS, parts=tuple(differences(entry, request)))
+            yield EntryExplanation(entry, Reason.DIFFERS, parts=tuple(differences(entry, request)))
 
 
 def _routes(entry: Entry, trace: Trace, with_path: set[int], served: Route | None) -> Iterator[RouteExplanation]:
     for number, route in enumerate(entry.routes):
         if number not in with_path:
-            yield RouteExplanation(route, Verdict.OTHER_PATH)
+            yield RouteExplanation(route, Reason.OTHER_PATH)
         elif route is served:
-            yield RouteExplanation(route, Verdict.TAKEN)
+            yield RouteExplanation(route, Reason.TAKEN)
         elif (refusing := trace.refused_routes.get(number)) is not None:
-            yield RouteExplanation(route, Verdict.REFUSED, guards=_unmet(route.guarded, refusing))
+            yield RouteExplanation(route, Reason.REFUSED, guards=_unmet(route.guarded, refusing))
         elif (methods := trace.methods.get(number)) is not None:
-            yield RouteExplanation(route, Verdict.OTHER_METHOD, methods=methods)
+            yield RouteExplanation(route, Reason.OTHER_METHOD, methods=methods)
         else:
-            yield RouteExplanation(route, Verdict.NOT_TRIED)
+            yield RouteExplanation(route, Reason.NOT_TRIED)
 
 
 def _unmet(guarded: tuple[GuardRequirement, ...], refusing: list[str]) -> tuple[GuardRequirement, ...]:

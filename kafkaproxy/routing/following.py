@@ -31,7 +31,7 @@ class Following:
         self.looked = threading.Event()
         """Set when a look has ended."""
         self._stopping = threading.Event()
-        self._reader = _Reader(self)
+        self._reader = _LookThread(self)
         self._watch = threading.Thread(target=self._replace_stuck, name="kafkaproxy-configuration-watch", daemon=True)
 
     def start(self) -> None:
@@ -47,16 +47,16 @@ class Following:
                 thread.join(_STOP_SECONDS)
 
     def _replace_stuck(self) -> None:
-        stuck: list[_Reader] = []
+        stuck: list[_LookThread] = []
         while not self._stopping.wait(_WATCH_SECONDS):
             stuck = [each for each in stuck if each.is_alive()]
             if self._reader.seconds() > min(_STUCK_SECONDS * 2 ** len(stuck), _LONGEST_STUCK_SECONDS):
                 stuck.append(self._reader)
                 self._reader.is_replaced = True
-                self._reader = _Reader(self)
+                self._reader = _LookThread(self)
                 self._reader.start()
 
-    def repeat(self, reader: _Reader) -> None:
+    def repeat(self, reader: _LookThread) -> None:
         """Look again and again in a thread of its own, which has its own connection."""
         try:
             while not (reader.is_replaced or self._stopping.is_set()):
@@ -69,7 +69,7 @@ class Following:
             connections.close_all()
 
 
-class _Reader(threading.Thread):
+class _LookThread(threading.Thread):
     def __init__(self, following: Following) -> None:
         super().__init__(name="kafkaproxy-configuration", daemon=True)
         self._following = following

@@ -32,3 +32,5 @@ class Issue:
     part: str = ""
     subject: str = ""
     """The name of the route or entry."""
+    where: str = ""
+    """The row that has it, as ``gateway / entry / route``; empty while the caller knows it."""

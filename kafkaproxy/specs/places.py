@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NOWHERE", "Line", "Place"]
+__all__ = ["NOWHERE", "FilePlace", "Line"]
 
 
 class Line(int):
@@ -21,7 +21,7 @@ class Line(int):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class FilePlace:
     """A line of a file; line 0 is the file as a whole. A line that knows its own file is believed."""
 
     file: str
@@ -37,5 +37,5 @@ class Place:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-NOWHERE: Final = Place("", 0)
+NOWHERE: Final = FilePlace("", 0)
 """The place of what was read from rows."""

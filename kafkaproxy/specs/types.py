@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from kafkaproxy.specs.places import NOWHERE, Place
+from kafkaproxy.specs.places import NOWHERE, FilePlace
 
 __all__ = [
     "AccessControlSpec",
@@ -89,11 +89,11 @@ class RouteSpec:
     start: str = "earliest"
     start_timestamp: dt.datetime | None = None
     encoding: str = "text"
-    place: Place = field(default=NOWHERE, compare=False)
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
+    places: Mapping[str, FilePlace] = field(default_factory=dict, compare=False)
     """Where each field was written, as far as that is known."""
 
-    def at(self, name: str) -> Place:
+    def at(self, name: str) -> FilePlace:
         """Return where a field was written, or the route."""
         return self.places.get(name, self.place)
 
@@ -140,7 +140,7 @@ class EntrySpec:
     conditions: tuple[EntryConditionSpec, ...] = ()
     guarded: Guarded = field(default_factory=dict)
     routes: tuple[RouteSpec, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
     def resolved(self, resolve: Resolve) -> EntrySpec:
         """Return the entry with every pattern and role resolved; its routes stay as they are."""
@@ -190,7 +190,7 @@ class GatewaySpec:
     credentials_cookies: Mapping[str, str] = field(default_factory=dict)
     credentials_headers: Mapping[str, str] = field(default_factory=dict)
     credentials_query: Mapping[str, str] = field(default_factory=dict)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
     def cluster_of(self, route: RouteSpec) -> str:
         """Return the name of the cluster that a route of this gateway uses."""
@@ -204,7 +204,7 @@ class GuardSpec:
     name: str
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,7 @@ class ClusterSpec:
     ssl_key_password: str = field(default="", repr=False)
     ssl_verify_hostname: bool = True
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +237,7 @@ class TopicSpec:
     cleanup_policy: str = "broker"
     store_bytes: int | None = None
     sensitive: bool = False
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,8 @@ def test_an_edited_specification_is_planned_or_refused_and_opens_nothing(text: s
     plan, report = plan_text("\n".join(lines) + "\n", "zilla.yaml", Options(environ={"BROKERS": "b:1"}))
     assert (plan == Plan()) is report.is_refused()
     for finding in report.of(Verdict.REFUSED):
-        assert 0 <= finding.place.line <= len(lines) + 1
-        assert finding.place.file == "zilla.yaml"
+        assert 0 <= finding.where.line <= len(lines) + 1
+        assert finding.where.file == "zilla.yaml"
     for entry in (entry for gateway in plan.gateways for entry in gateway.entries):
         assert all(entry.guarded or route.guarded for route in entry.routes if _was_guarded(route))
 

@@ -32,12 +32,12 @@ from kafkaproxy.validators import validate_name
 from kafkaproxy.zilla.importer.describe import describe
 from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report, Verdict
-from kafkaproxy.zilla.sync.apply import Refused, apply_plan, preview
+from kafkaproxy.zilla.report import ImportReport, Verdict
+from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, digest
 from kafkaproxy.zilla.yaml.read import MAX_BYTES
 
-__all__ = ["ImportForm", "ImportMixin", "Outcome", "apply_seen", "prepare"]
+__all__ = ["ImportForm", "ImportMixin", "ImportPreview", "apply_seen", "prepare"]
 
 PERMISSION: Final = "kafkaproxy.import_gateway"
 
@@ -68,7 +68,7 @@ class ImportMixin(ModelAdmin):
         page = "changelist" if self.has_view_or_change_permission(request) else "import"
         return reverse(f"admin:kafkaproxy_gateway_{page}")
 
-    def _apply(self, request: HttpRequest, form: ImportForm, outcome: Outcome) -> bool:
+    def _apply(self, request: HttpRequest, form: ImportForm, outcome: ImportPreview) -> bool:
         """Apply; return whether it was done, and say why where not."""
         if outcome.changes is None:
             return False
@@ -81,7 +81,7 @@ class ImportMixin(ModelAdmin):
             return False
         try:
             count = apply_seen(outcome, request.user, overwrite=overwrite)
-        except Refused as error:
+        except ImportRefused as error:
             messages.error(request, str(error))
             return False
         done = ngettext("Imported: %(count)d change.", "Imported: %(count)d changes.", count)
@@ -89,13 +89,13 @@ class ImportMixin(ModelAdmin):
         return True
 
 
-def _outcome(form: ImportForm) -> Outcome:
+def _outcome(form: ImportForm) -> ImportPreview:
     data = form.cleaned_data
     cluster = data["cluster"]
     return prepare(data["text"], data["file_name"], data["gateway"], cluster.name if cluster is not None else "")
 
 
-def _again(form: ImportForm, outcome: Outcome) -> ImportForm:
+def _again(form: ImportForm, outcome: ImportPreview) -> ImportForm:
     """Return the form with the text that was looked at, ready to be edited or applied."""
     data: dict[str, Any] = {name: form.cleaned_data[name] for name in ("text", "gateway", "cluster", "file_name")}
     return ImportForm(initial=data | {"seen": outcome.seen})
@@ -183,11 +183,11 @@ class _SetVariables(Mapping[str, str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ImportPreview:
     """What an import would do."""
 
     plan: Plan
-    report: Report
+    report: ImportReport
     changes: Changes | None
     """None where anything was refused."""
     refusals: tuple[str, ...]
@@ -228,7 +228,7 @@ class Outcome:
         return [(title, changes) for title, changes in found if changes]
 
 
-def prepare(text: str, file: str, gateway: str, cluster: str) -> Outcome:
+def prepare(text: str, file: str, gateway: str, cluster: str) -> ImportPreview:
     """Return what importing the text would do. Nothing is written, and no file is read."""
     plan, report = plan_text(text, file, Options(gateway=gateway, cluster=cluster, environ=_SetVariables()))
     refusals = [str(each) for each in report.of(Verdict.REFUSED)]
@@ -236,9 +236,9 @@ def prepare(text: str, file: str, gateway: str, cluster: str) -> Outcome:
     if not refusals:
         try:
             changes = preview(plan)
-        except Refused as error:
+        except ImportRefused as error:
             refusals.append(str(error))
-    return Outcome(plan, report, changes, tuple(refusals), _digest(text, changes))
+    return ImportPreview(plan, report, changes, tuple(refusals), _digest(text, changes))
 
 
 def _digest(text: str, changes: Changes | None) -> str:
@@ -246,12 +246,12 @@ def _digest(text: str, changes: Changes | None) -> str:
     return digest([text, [[str(each), each.conflict, each.fields, each.old] for each in found]])
 
 
-def apply_seen(outcome: Outcome, user: Any, *, overwrite: bool) -> int:
-    """Make the changes and note each in the history; return how many. Raise ``Refused`` where that is not what was seen."""
+def apply_seen(outcome: ImportPreview, user: Any, *, overwrite: bool) -> int:
+    """Make the changes and note each in the history; return how many. Raise ``ImportRefused`` if others were shown."""
     with transaction.atomic():
         found = preview(outcome.plan)
         if outcome.changes is None or found.changes != outcome.changes.changes:
-            raise Refused(_("Somebody changed the configuration meanwhile: look at the changes again."))
+            raise ImportRefused(_("Somebody changed the configuration meanwhile: look at the changes again."))
         noted = [each for each in found.visible if each.action in _FLAGS]
         gone = {(each.kind, each.key): find_row(each.kind, each.key) for each in noted if each.action is Action.DELETE}
         doomed = {key: (row, row.pk, str(row)) for key, row in gone.items() if row is not None}

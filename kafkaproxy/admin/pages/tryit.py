@@ -23,7 +23,7 @@ from kafkaproxy.admin.pages.base import page_context
 from kafkaproxy.admin.pages.topic_records import show, show_record
 from kafkaproxy.admin.pages.topics import is_sensitive
 from kafkaproxy.admin.pages.tryit_form import TrialForm
-from kafkaproxy.admin.pages.tryit_run import Asked, Sent, Trial, run_trial
+from kafkaproxy.admin.pages.tryit_run import Asked, ProducedRecord, Trial, run_trial
 from kafkaproxy.admin.pages.tryit_steps import steps
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.guards.session import SessionGuard
@@ -124,7 +124,7 @@ def _shown(trial: Trial, served: Route | None) -> dict[str, Any]:
     return {"trial": trial, "served": served, "hidden": hidden, "body": body, "steps": told, "sent": sent}
 
 
-def _sent(sent: Sent) -> dict[str, Any]:
+def _sent(sent: ProducedRecord) -> dict[str, Any]:
     hidden = is_sensitive(sent.cluster, sent.topic)
     record = None if hidden or sent.record is None else show_record(sent.topic, sent.record)
     return {"sent": sent, "record": record, "hidden": hidden}

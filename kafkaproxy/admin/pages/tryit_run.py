@@ -26,7 +26,7 @@ from kafkaproxy.serving.runtime import Runtime, Table
 from kafkaproxy.worker.errors import WorkerError
 from kafkaproxy.worker.types import Delivery, Record
 
-__all__ = ["Asked", "Sent", "Trial", "run_trial"]
+__all__ = ["Asked", "ProducedRecord", "Trial", "run_trial"]
 
 log = logging.getLogger("kafkaproxy.admin")
 
@@ -74,7 +74,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Sent:
+class ProducedRecord:
     """A record that was handed over, where Kafka put it, and what is there; or why that is not known."""
 
     cluster: str
@@ -106,7 +106,7 @@ class Trial:
     """The topics that the matched route leads to."""
     seen: dict[str, Principals] = field(default_factory=dict)
     """By gateway, the principals that its guards found."""
-    sent: list[Sent] = field(default_factory=list)
+    sent: list[ProducedRecord] = field(default_factory=list)
 
     def authenticated(self, gateway: Gateway, principals: Principals) -> None:
         """Keep what the guards of a gateway said."""
@@ -118,7 +118,7 @@ class Trial:
 
     def produced(self, cluster: str, topic: str, delivery: asyncio.Future[Delivery]) -> None:
         """Keep a record that was handed over."""
-        self.sent.append(Sent(cluster, topic, delivery))
+        self.sent.append(ProducedRecord(cluster, topic, delivery))
 
     async def send(self, message: Any) -> None:
         """Take a message of the answer, as ASGI's ``send``."""
@@ -191,7 +191,7 @@ def _topics(request: Request, match: Match, principals: Principals) -> list[str]
         return []
 
 
-async def _read_back(running: Runtime, sent: Sent) -> None:
+async def _read_back(running: Runtime, sent: ProducedRecord) -> None:
     """Fetch the record from where Kafka says it is."""
     try:
         async with asyncio.timeout(_GRACE * 2):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
-from kafkaproxy.routing.explain import EntryExplanation, GatewayExplanation, RouteExplanation, Verdict, explain
+from kafkaproxy.routing.explain import EntryExplanation, GatewayExplanation, Reason, RouteExplanation, explain
 from kafkaproxy.routing.matching import Matcher, Part, RequestLine
 from kafkaproxy.routing.table import GuardRequirement
 
@@ -54,29 +54,29 @@ def steps(matcher: Matcher, request: RequestLine, seen: Mapping[str, Principals]
     decided = ""
     for each in explain(matcher, request, seen):
         told.append(_gateway(each, decided, seen.get(each.gateway.name, ANONYMOUS)))
-        if each.verdict is Verdict.TAKEN:
+        if each.verdict is Reason.TAKEN:
             decided = each.gateway.name  # the last one that was looked into
     return told
 
 
 def _gateway(told: GatewayExplanation, decided: str, principals: Principals) -> GatewaySteps:
     name = told.gateway.name
-    if told.verdict is Verdict.NOT_TRIED:
+    if told.verdict is Reason.NOT_TRIED:
         return GatewaySteps(name, _("not looked into: %(name)s has decided") % {"name": decided})
-    if told.verdict is Verdict.OTHER_PATH:
+    if told.verdict is Reason.OTHER_PATH:
         return GatewaySteps(name, _("none of its routes has this path"))
-    chosen = next((each.entry.name for each in told.entries if each.verdict is Verdict.TAKEN), "")
+    chosen = next((each.entry.name for each in told.entries if each.verdict is Reason.TAKEN), "")
     return GatewaySteps(name, entries=[_entry(each, chosen, principals) for each in told.entries])
 
 
 def _entry(told: EntryExplanation, chosen: str, principals: Principals) -> EntrySteps:
-    if told.verdict is Verdict.TAKEN:
+    if told.verdict is Reason.TAKEN:
         taken = EntrySteps(told.entry.name, True, _("its conditions match and its guards pass"))
         taken.routes, taken.others = _routes(told.routes, principals)
         return taken
-    if told.verdict is Verdict.NOT_TRIED:
+    if told.verdict is Reason.NOT_TRIED:
         reason = _("not tried: %(name)s was chosen") % {"name": chosen}
-    elif told.verdict is Verdict.REFUSED:
+    elif told.verdict is Reason.REFUSED:
         reason = _guards_reason(told.guards, principals)
     else:
         reason = _("its conditions want another %(parts)s") % {"parts": ", ".join(map(_part, told.parts))}
@@ -100,11 +100,11 @@ def _part(part: Part) -> str:
 def _routes(told: Iterable[RouteExplanation], principals: Principals) -> tuple[list[Step], str]:
     """Return the steps, and a line about the routes that have other paths and are too many to be named."""
     routes = list(told)
-    served = next((each.route.name for each in routes if each.verdict is Verdict.TAKEN), "")
-    elsewhere = [each for each in routes if each.verdict is Verdict.OTHER_PATH]
+    served = next((each.route.name for each in routes if each.verdict is Reason.TAKEN), "")
+    elsewhere = [each for each in routes if each.verdict is Reason.OTHER_PATH]
     left_out = {id(each) for each in elsewhere[_MOST_OTHERS:]}
     named = [
-        Step(each.route.name, each.verdict is Verdict.TAKEN, _route_reason(each, served, principals))
+        Step(each.route.name, each.verdict is Reason.TAKEN, _route_reason(each, served, principals))
         for each in routes
         if id(each) not in left_out
     ]
@@ -116,13 +116,13 @@ def _routes(told: Iterable[RouteExplanation], principals: Principals) -> tuple[l
 
 def _route_reason(told: RouteExplanation, served: str, principals: Principals) -> str:
     match told.verdict:
-        case Verdict.OTHER_PATH:
+        case Reason.OTHER_PATH:
             return _("no condition matches the path")
-        case Verdict.OTHER_METHOD:
+        case Reason.OTHER_METHOD:
             return _("for this path it serves %(methods)s") % {"methods": ", ".join(sorted(told.methods))}
-        case Verdict.REFUSED:
+        case Reason.REFUSED:
             return _guards_reason(told.guards, principals)
-        case Verdict.TAKEN:
+        case Reason.TAKEN:
             return _("serves the request")
         case _:
             return _("not tried: %(name)s serves") % {"name": served}

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.models import Gateway
 from kafkaproxy.zilla.exporter.exporting import DIALECTS, Export, export_gateway
-from kafkaproxy.zilla.exporter.remarks import Severity
 
 __all__ = ["Command"]
 
@@ -44,10 +43,8 @@ class Command(BaseCommand):
         self._write(export.text, options["output"])
 
     def _show(self, export: Export) -> None:
-        for severity in Severity:
-            for each in export.remarks:
-                if each.severity is severity:
-                    self.stderr.write(f"{severity}  {each}")
+        for line in export.report.lines():
+            self.stderr.write(line)
 
     def _write(self, text: str, path: Path | None) -> None:
         if path is None:

@@ -11,11 +11,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.zilla.importer.describe import describe
 from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Finding, Report, Verdict
-from kafkaproxy.zilla.sync.apply import Refused, apply_plan, preview
+from kafkaproxy.zilla.report import Finding, ImportReport, Verdict
+from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Changes
 
 __all__ = ["Command"]
@@ -54,7 +55,7 @@ class Command(BaseCommand):
             raise CommandError(_("Nothing was imported."))
         self._import(plan, dry_run=options["dry_run"], overwrite=options["overwrite"], verbosity=options["verbosity"])
 
-    def _show(self, plan: Plan, report: Report, environ: Mapping[str, str], verbosity: int) -> None:
+    def _show(self, plan: Plan, report: ImportReport, environ: Mapping[str, str], verbosity: int) -> None:
         if verbosity > 0:
             for line in describe(plan):
                 self.stdout.write(line)
@@ -72,10 +73,10 @@ class Command(BaseCommand):
             changes = preview(plan)
             self._show_changes(changes, verbosity)
             if changes.conflicts and not overwrite:
-                raise Refused(_("What was changed by hand would be overwritten: use --overwrite if the file is right."))
+                raise ImportRefused(_("What was changed by hand would be overwritten: use --overwrite if the file is right."))
             if not dry_run:
                 changes = apply_plan(plan, overwrite=overwrite)
-        except Refused as error:
+        except ImportRefused as error:
             raise CommandError(str(error)) from error
         if verbosity > 0:
             self.stdout.write(self.style.SUCCESS(_summary(changes, dry_run=dry_run)))
@@ -95,7 +96,7 @@ def _variables(given: list[str]) -> dict[str, str]:
     return {name: value for name, _equals, value in pairs}
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Finding[FilePlace]) -> str:
     return f"{finding.verdict}  {finding}"
 
 

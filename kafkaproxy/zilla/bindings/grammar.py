@@ -12,7 +12,7 @@ from kafkaproxy.zilla.bindings.shape import (
     ANYTHING,
     Flag,
     Items,
-    Named,
+    NamedItems,
     Number,
     OneOrMore,
     Properties,
@@ -36,20 +36,20 @@ _FILLED: Final = Text(pattern=_ANY_TEXT, example="a value")
 _NAME: Final = Text(pattern=_ANY_TEXT, example="a name", fixed=True)
 _TEXTS: Final = Items(_TEXT)
 _SOME: Final = Items(_FILLED, least=1)
-_ROLES: Final = Named(Items(_FILLED), qualified=True)
-_MAP: Final = Named(_TEXT, free=True)
-_PATTERNS: Final = Named(_FILLED, free=True)
+_ROLES: Final = NamedItems(Items(_FILLED), qualified=True)
+_MAP: Final = NamedItems(_TEXT, free=True)
+_PATTERNS: Final = NamedItems(_FILLED, free=True)
 _PORT: Final = OneOrMore(Text(pattern=re.compile(r"[0-9]+(-[0-9]+)?"), example="7114 or 7000-7010"))
 _PATH: Final = Text(pattern=re.compile(r"/.*", re.DOTALL), example="/items/{id}")
 
 TOP: Final = Properties(
     known={
         "name": _TEXT,
-        "bindings": Named(Named(ANYTHING, free=True)),
-        "guards": Named(
+        "bindings": NamedItems(NamedItems(ANYTHING, free=True)),
+        "guards": NamedItems(
             Properties(known={"type": _NAME, "options": ANYTHING, "kind": ANYTHING, "store": ANYTHING}, needs=("type",))
         ),
-        "vaults": Named(Properties(known={"type": _NAME, "options": ANYTHING}, needs=("type",))),
+        "vaults": NamedItems(Properties(known={"type": _NAME, "options": ANYTHING}, needs=("type",))),
         "catalogs": ANYTHING,
         "stores": ANYTHING,
         "telemetry": ANYTHING,
@@ -76,10 +76,10 @@ JWT_OPTIONS: Final = Properties(
         "audience": _TEXT,
         "roles": _TEXT,
         "identity": _TEXT,
-        "attributes": Named(_TEXT),
+        "attributes": NamedItems(_TEXT),
         "keys": TextOrItems(
             Text(pattern=re.compile(r"https?://.+"), example="https://example.com/.well-known/jwks.json"),
-            Items(Named(ANYTHING, free=True)),
+            Items(NamedItems(ANYTHING, free=True)),
         ),
         "challenge": Number(),
     },
@@ -162,7 +162,9 @@ _HTTP_OPTIONS: Final = Properties(
                 ),
             },
         ),
-        "authorization": Named(Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1, qualified=True),
+        "authorization": NamedItems(
+            Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1, qualified=True
+        ),
         "overrides": _MAP,
         "requests": ANYTHING,
     }
@@ -258,7 +260,11 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
     ),
     ("kafka", "client"): _binding(
         Properties(
-            known={"servers": Items(_TEXT), "sasl": _SASL, "authorization": Named(_KAFKA_CREDENTIALS, most=1, qualified=True)}
+            known={
+                "servers": Items(_TEXT),
+                "sasl": _SASL,
+                "authorization": NamedItems(_KAFKA_CREDENTIALS, most=1, qualified=True),
+            }
         ),
         _KAFKA_WHEN,
     ),

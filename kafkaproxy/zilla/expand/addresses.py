@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
 
 __all__ = ["Address", "addresses"]
@@ -49,7 +49,7 @@ def addresses(composite: Composite, specification: Specification, node: Branch) 
             message = gettext("The server %(server)r has variables, which are not filled in.") % {
                 "server": each.host + (each.path or "")
             }
-            raise Trouble(composite.at(each.line), message, gettext("Write the address under servers of the binding."))
+            raise ExpandError(composite.at(each.line), message, gettext("Write the address under servers of the binding."))
     return found
 
 
@@ -63,7 +63,9 @@ def _declared(specification: Specification) -> Iterator[Address]:
     for _, server in specification.branches(specification.root, "servers"):
         host = server.get("host")
         if not isinstance(host, Leaf):
-            raise Trouble(specification.at(server.line), gettext("The server has no host."), gettext("Write host and port."))
+            raise ExpandError(
+                specification.at(server.line), gettext("The server has no host."), gettext("Write host and port.")
+            )
         path = server.text("pathname").rstrip("/")
         yield Address(server.text("protocol"), host.text, path, host.line, server)
 
@@ -83,7 +85,7 @@ def _named(composite: Composite, node: Branch) -> Iterator[Address]:
         if isinstance(item, Leaf):
             if item.text.startswith("${{"):
                 message = gettext("Whether %(url)r is plain or secure, and its path, is not known here.") % {"url": item.text}
-                raise Trouble(
+                raise ExpandError(
                     composite.at(item.line),
                     message,
                     gettext("Write the protocol as text, such as http://${{env.HOST}}:8080/v1."),
@@ -92,13 +94,13 @@ def _named(composite: Composite, node: Branch) -> Iterator[Address]:
         elif isinstance(item, Branch):
             yield _from_1x(composite, item)
         else:
-            raise Trouble(composite.at(item.line), gettext("This is not a server."), gettext("Write its URL."))
+            raise ExpandError(composite.at(item.line), gettext("This is not a server."), gettext("Write its URL."))
 
 
 def _from_1x(composite: Composite, item: Branch) -> Address:
     if unknown := [key for key, _ in item.pairs if key.text not in ("url", "host", "pathname")]:
         message = gettext("A server has an unknown property %(key)r.") % {"key": unknown[0].text}
-        raise Trouble(composite.at(unknown[0].line), message, gettext("Known here: host, pathname, url."))
+        raise ExpandError(composite.at(unknown[0].line), message, gettext("Known here: host, pathname, url."))
     where = item.get("url") or item.get("host")
     path = item.get("pathname")
     found = _parsed(where) if isinstance(where, Leaf) else Address("", "", None, item.line)
@@ -113,7 +115,9 @@ def _completed(composite: Composite, named: Address, declared: list[Address]) ->
     protocol = named.protocol or (protocols.pop() if len(protocols) == 1 else "")
     if not protocol:
         message = gettext("Nothing says which protocol %(host)r speaks.") % {"host": named.host}
-        raise Trouble(composite.at(named.line), message, gettext("Write it as a URL, such as http://… or kafka-secure://…."))
+        raise ExpandError(
+            composite.at(named.line), message, gettext("Write it as a URL, such as http://… or kafka-secure://….")
+        )
     meant = next((each for each in same if each.protocol in ("", protocol)), None)
     path = named.path
     if path is None:
@@ -133,4 +137,4 @@ def _common_path(composite: Composite, named: Address, protocol: str, declared: 
         "paths": ", ".join(sorted(map(repr, paths))),
         "host": named.host,
     }
-    raise Trouble(composite.at(named.line), message, gettext("Write the path into the URL here; a lone / for none."))
+    raise ExpandError(composite.at(named.line), message, gettext("Write the path into the URL here; a lone / for none."))

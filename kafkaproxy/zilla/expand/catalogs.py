@@ -8,10 +8,10 @@ from typing import Final
 
 from django.utils.translation import gettext, gettext_noop
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.zilla.bindings.shape import has_expression, suggest
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.read import ReadError, read_file, read_text
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, located
@@ -30,13 +30,13 @@ class Catalogs:
     folder: Path | None
     """Where relative paths start; None: nothing may be read."""
     variables: Variables
-    report: Report
+    report: ImportReport
     used: set[str] = field(default_factory=set)
     """The namespaces whose catalogs were read."""
     _read: dict[tuple[str, str], Branch] = field(default_factory=dict)
 
     def specification(self, document: Document, label: Leaf, node: Branch, kind: str) -> Specification:
-        """Return the document that an entry under ``specs`` names; raise ``Trouble`` where it cannot be had."""
+        """Return the document that an entry under ``specs`` names; raise ``ExpandError`` where it cannot be had."""
         place = document.place(label.line)
         catalog, subject = self._reference(document, label, node)
         name = f"{document.name}:{catalog.text}"
@@ -54,7 +54,7 @@ class Catalogs:
         """Return the catalog and the subject. The reference reads only the first of each, so there may be one."""
         catalogs = node.branch("catalog")
         if catalogs is None or len(catalogs.pairs) != 1:
-            raise Trouble(
+            raise ExpandError(
                 document.place(label.line),
                 gettext("%(label)r does not name one catalog.") % {"label": label.text},
                 gettext("Name one under catalog."),
@@ -65,7 +65,7 @@ class Catalogs:
         subject = entry.get("subject") if isinstance(entry, Branch) else None
         if not isinstance(subject, Leaf):
             message = gettext("%(catalog)r is not asked for a subject.") % {"catalog": catalog.text}
-            raise Trouble(document.place(catalog.line), message, gettext("Write the subject of one document."))
+            raise ExpandError(document.place(catalog.line), message, gettext("Write the subject of one document."))
         return catalog, subject
 
     def _entry(self, document: Document, catalog: Leaf, subject: Leaf) -> tuple[str, Branch]:
@@ -80,7 +80,7 @@ class Catalogs:
                 "catalog": catalog.text,
                 "subject": subject.text,
             }
-            raise Trouble(document.place(subject.line), message, suggest(subject.text, known))
+            raise ExpandError(document.place(subject.line), message, suggest(subject.text, known))
         self.used.add(document.name)
         return found.text("type"), entry
 
@@ -90,35 +90,35 @@ class Catalogs:
         if catalogs is None or found is None:
             known = [key.text for key, _ in catalogs.pairs] if catalogs is not None else []
             advice = suggest(name.text, known) if known else gettext("Define it under catalogs.")
-            raise Trouble(document.place(name.line), gettext("There is no catalog %(name)r.") % {"name": name.text}, advice)
+            raise ExpandError(document.place(name.line), gettext("There is no catalog %(name)r.") % {"name": name.text}, advice)
         if found.text("type") not in ("inline", "filesystem"):
             message = gettext("A catalog of type %(catalog_type)r is not read: %(name)r.") % {
                 "catalog_type": found.text("type"),
                 "name": name.text,
             }
             advice = gettext("Save the specification beside the zilla.yaml, and use a catalog of type filesystem; or inline.")
-            raise Trouble(document.place(catalogs.line_of(name.text)), message, advice)
+            raise ExpandError(document.place(catalogs.line_of(name.text)), message, advice)
         return found
 
     def _file(self, document: Document, entry: Branch) -> Branch:
         path = entry.get("path")
         if not isinstance(path, Leaf):
-            raise Trouble(
+            raise ExpandError(
                 document.place(entry.line), gettext("There is no path."), gettext("Write the path of the specification.")
             )
         place = document.place(path.line)
         self.variables.note(path, document.file)
         if self.folder is None:
             message = gettext("The specification %(path)r is in a file, and files are not read here.") % {"path": path.text}
-            raise Trouble(place, message, " ".join((gettext(_INLINE), gettext("Or use manage.py importzilla."))))
+            raise ExpandError(place, message, " ".join((gettext(_INLINE), gettext("Or use manage.py importzilla."))))
         resolved = self.variables.require(path.text, place, "The path of the specification")
         if resolved is None:
-            raise Trouble(place, gettext("The path is not known without its variable."), gettext("Give it with --env."))
+            raise ExpandError(place, gettext("The path is not known without its variable."), gettext("Give it with --env."))
         try:
             content = read_file(self.folder / resolved)
         except ReadError as error:
-            file = Place(resolved, error.line) if error.line else place
-            raise Trouble(
+            file = FilePlace(resolved, error.line) if error.line else place
+            raise ExpandError(
                 file, gettext("%(resolved)s: %(message)s") % {"resolved": resolved, "message": error.message}, error.advice
             ) from error
         return _parsed(content, resolved, 1, 0)
@@ -126,7 +126,7 @@ class Catalogs:
     def _inline(self, document: Document, entry: Branch) -> Branch:
         schema = entry.get("schema")
         if not isinstance(schema, Leaf):
-            raise Trouble(document.place(entry.line), gettext("There is no schema."), gettext(_INLINE))
+            raise ExpandError(document.place(entry.line), gettext("There is no schema."), gettext(_INLINE))
         if schema.literal:
             return _parsed(schema.text, document.file, schema.line + 1, 0)
         return _parsed(schema.text, document.file, schema.line, schema.line)
@@ -141,7 +141,7 @@ def _check_version(document: Document, node: Branch, entry: Branch) -> None:
     wanted = reference.text("version") if isinstance(reference, Branch) else ""
     if isinstance(reference, Branch) and wanted not in (*_LATEST, entry.text("version")) and not has_expression(wanted):
         message = gettext("The catalog has no version %(wanted)r.") % {"wanted": wanted}
-        raise Trouble(document.place(reference.line_of("version")), message, gettext("Write latest."))
+        raise ExpandError(document.place(reference.line_of("version")), message, gettext("Write latest."))
 
 
 def _parsed(content: str, file: str, first_line: int, line: int) -> Branch:
@@ -151,11 +151,11 @@ def _parsed(content: str, file: str, first_line: int, line: int) -> Branch:
     try:
         roots = read_text(content, first_line)
     except ReadError as error:
-        raise Trouble(Place(file, line or error.line), error.message, error.advice) from error
+        raise ExpandError(FilePlace(file, line or error.line), error.message, error.advice) from error
     if len(roots) != 1 or not isinstance(roots[0], Branch):
         message = gettext("This is not one specification.")
-        raise Trouble(
-            Place(file, line or first_line), message, gettext("Give one AsyncAPI or OpenAPI document, as YAML or JSON.")
+        raise ExpandError(
+            FilePlace(file, line or first_line), message, gettext("Give one AsyncAPI or OpenAPI document, as YAML or JSON.")
         )
     root = located(roots[0], file, line)
     assert isinstance(root, Branch)

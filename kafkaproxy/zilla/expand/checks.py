@@ -11,7 +11,7 @@ from django.utils.translation import gettext, gettext_noop
 from kafkaproxy.zilla.expand.clients import topic_checks
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.specification import Specification, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 
 __all__ = ["Checks"]
 
@@ -26,7 +26,7 @@ _CONVERTED: Final = gettext_noop("Records would have to be converted from and to
 class Checks:
     """Says of each document, once, what is not checked."""
 
-    report: Report
+    report: ImportReport
     accepted: bool
     """Whether the import allows schemas that are not checked."""
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.catalogs import Catalogs
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf
 
@@ -93,12 +93,12 @@ class Composite:
         """Its options."""
         return self.node.branch("options") or Branch((), self.node.line)
 
-    def at(self, line: int) -> Place:
+    def at(self, line: int) -> FilePlace:
         """Return a line of its file."""
         return self.document.place(line)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         """Where it stands."""
         return self.at(self.name.line)
 
@@ -125,15 +125,15 @@ class Composite:
         return specs.branch(kind) or Branch((), specs.line) if kind else specs
 
     def specifications(self, catalogs: Catalogs, kind: str, *, nested: bool = False) -> list[Specification]:
-        """Return its specifications, read; raise ``Trouble`` for one that cannot be."""
+        """Return its specifications, read; raise ``ExpandError`` for one that cannot be."""
         found = self.specs(kind) if nested else self.specs()
         pairs = [(label, node) for label, node in found.pairs if isinstance(node, Branch)]
         return [catalogs.specification(self.document, label, node, kind) for label, node in pairs]
 
     def named(self, label: Leaf, specifications: list[Specification]) -> Specification:
-        """Return the specification with a label; raise ``Trouble`` where there is none."""
+        """Return the specification with a label; raise ``ExpandError`` where there is none."""
         for each in specifications:
             if each.label == label.text:
                 return each
         message = gettext("There is no specification %(label)r in %(name)r.") % {"label": label.text, "name": self.name.text}
-        raise Trouble(self.at(label.line), message, suggest(label.text, [each.label for each in specifications]))
+        raise ExpandError(self.at(label.line), message, suggest(label.text, [each.label for each in specifications]))

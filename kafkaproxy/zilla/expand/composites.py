@@ -24,9 +24,9 @@ from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
 from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
 from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
 from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, text
 
@@ -35,7 +35,7 @@ __all__ = ["expand_composites"]
 _KINDS: Final = (*KINDS, ("openapi", CLIENT))
 
 
-def expand_composites(documents: list[Document], catalogs: Catalogs, report: Report, *, schemas: bool) -> list[Document]:
+def expand_composites(documents: list[Document], catalogs: Catalogs, report: ImportReport, *, schemas: bool) -> list[Document]:
     """Return the documents with their composite bindings written out; what cannot be is refused in ``report``.
 
     ``schemas``: refuse specifications whose schemas would have to be checked; otherwise only warn of them.
@@ -71,7 +71,7 @@ class _Expansion:
     names: set[Key]
     """All bindings."""
     catalogs: Catalogs
-    report: Report
+    report: ImportReport
     checks: Checks
     nodes: dict[Key, list[tuple[str, Branch]]] = field(default_factory=dict)
     """What each composite binding has become."""
@@ -136,7 +136,7 @@ class _Expansion:
             proxy = read_proxy(composite, self.catalogs, self.report)
             if proxy.sources and not proxy.pairs and not self.report.is_refused():
                 message = gettext("No operation of %(name)r has one on Kafka.") % {"name": composite.name.text}
-                raise Trouble(composite.place, message, gettext("Give them the same names, or pair them in routes."))
+                raise ExpandError(composite.place, message, gettext("Give them the same names, or pair them in routes."))
             if proxy.pairs:
                 self._proxies[composite.key] = proxy
 
@@ -158,7 +158,7 @@ class _Expansion:
             return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
         composite = self.composites.get(key)
         if composite is None or (composite.type, composite.kind) != ("asyncapi", CLIENT):
-            raise Trouble(
+            raise ExpandError(
                 proxy.at(exit_.line), gettext("%(exit)r is no asyncapi client.") % {"exit": exit_.text}, gettext("Lead to one.")
             )
         if not self._fits(composite):
@@ -170,7 +170,7 @@ class _Expansion:
                 "composite": composite,
                 "subject": specification.origin[1],
             }
-            raise Trouble(proxy.at(exit_.line), message, gettext("Name the same catalog and subject in both."))
+            raise ExpandError(proxy.at(exit_.line), message, gettext("Name the same catalog and subject in both."))
         node = composite.specs().branch(own.label) or Branch((), own.root.line)
         name = composite.name.text if len(known) == 1 else f"{composite.name.text}.{own.label}"
         nodes = list(client_nodes(composite, own, node, name))
@@ -318,13 +318,13 @@ def _check_neighbours(server: Server, proxy: Proxy) -> None:
             "server": server.composite.name.text,
             "proxy": proxy.composite.name.text,
         }
-        raise Trouble(place, message, gettext("Put both into one."))
+        raise ExpandError(place, message, gettext("Put both into one."))
     if all(source.specification.origin != server.specification.origin for source in proxy.sources):
         message = gettext("%(name)r has no specification from the subject %(subject)r.") % {
             "name": proxy.composite.name.text,
             "subject": server.specification.origin[1],
         }
-        raise Trouble(place, message, gettext("Name the same catalog and subject in both."))
+        raise ExpandError(place, message, gettext("Name the same catalog and subject in both."))
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:

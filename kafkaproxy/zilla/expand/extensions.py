@@ -7,17 +7,17 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, Named, Properties, Text
+from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, NamedItems, Properties, Text
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.specification import Trouble
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import ExpandError
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, text
 
 __all__ = ["check_extension", "filters", "key", "overrides"]
 
 _IDENTITY: Final = "{identity}"
-_FILTERS: Final = Items(Properties(known={"key": Text(), "headers": Named(Text(), free=True)}))
-_OVERRIDES: Final = Named(Text(), free=True)
+_FILTERS: Final = Items(Properties(known={"key": Text(), "headers": NamedItems(Text(), free=True)}))
+_OVERRIDES: Final = NamedItems(Text(), free=True)
 _IDLE: Final = ("method", "bindingVersion")
 """Properties that the reference does not read."""
 _SHAPE: Final = Properties(
@@ -25,7 +25,7 @@ _SHAPE: Final = Properties(
 )
 
 
-def check_extension(source: Source, *, produces: bool, report: Report) -> None:
+def check_extension(source: Source, *, produces: bool, report: ImportReport) -> None:
     """Refuse what is unknown in an operation's extension, and name what has no effect."""
     extension = source.extension
     if extension is None:
@@ -87,5 +87,5 @@ def _value(source: Source, value: Leaf, identity: Leaf | None) -> Leaf:
     if identity is None:
         message = gettext("Nobody's identity is meant by {identity}: no guard is known for %(source)s.") % {"source": source}
         advice = gettext("Give the operation a security scheme, and name a guard for it under security of the specification.")
-        raise Trouble(source.specification.at(value.line), message, advice)
+        raise ExpandError(source.specification.at(value.line), message, advice)
     return text(f"${{guarded['{identity.text}'].identity}}", value.line)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.zilla.expand.operations import Source
-from kafkaproxy.zilla.expand.specification import Trouble
+from kafkaproxy.zilla.expand.specification import ExpandError
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row
 
-__all__ = ["Guard", "Guards"]
+__all__ = ["OperationGuard", "SchemeGuards"]
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class OperationGuard:
     """A guard, and the roles that it wants."""
 
     name: Leaf
@@ -33,7 +33,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Guards:
+class SchemeGuards:
     """What one binding says of one specification: which guard stands for which scheme."""
 
     namespace: str
@@ -41,10 +41,10 @@ class Guards:
     credentials: Leaf | None = None
     """The guard whose credentials a server reads: in the 1.x dialect it stands for every scheme."""
 
-    def of(self, source: Source) -> Guard | None:
+    def of(self, source: Source) -> OperationGuard | None:
         """Return the guard of an operation; None where there is none, or where this binding does not say.
 
-        Raise ``Trouble`` for alternatives, for two guards at once, and for schemes of which only some are known.
+        Raise ``ExpandError`` for alternatives, for two guards at once, and for schemes of which only some are known.
         """
         if not source.security:
             return None
@@ -52,14 +52,14 @@ class Guards:
             message = gettext(
                 "%(source)s accepts several alternatives of security; the reference does not serve it at all."
             ) % {"source": source}
-            raise Trouble(_place(source), message, gettext("Leave one alternative."))
+            raise ExpandError(_place(source), message, gettext("Leave one alternative."))
         guards = [self._guard(each.scheme) for each in source.security[0]]
         known = [guard for guard in guards if guard is not None]
         if not known:
             return None
         _check(source, guards, sorted({guard.text for guard in known}))
         roles = {role.text: role for each in source.security[0] for role in each.roles}
-        return Guard(known[0], tuple(roles.values()))
+        return OperationGuard(known[0], tuple(roles.values()))
 
     def _guard(self, scheme: Leaf) -> Leaf | None:
         named = self.schemes.get(scheme.text) if self.schemes is not None else self.credentials
@@ -78,14 +78,14 @@ def _check(source: Source, guards: list[Leaf | None], names: list[str]) -> None:
             "missing": missing,
         }
         advice = gettext("Name a guard for it under security of the specification, or remove it.")
-        raise Trouble(_place(source), message, advice)
+        raise ExpandError(_place(source), message, advice)
     if len(names) > 1:
         message = gettext("%(source)s needs several guards at once (%(names)s); a request has the credentials of one.") % {
             "source": source,
             "names": ", ".join(names),
         }
-        raise Trouble(_place(source), message, gettext("Leave one of its security schemes."))
+        raise ExpandError(_place(source), message, gettext("Leave one of its security schemes."))
 
 
-def _place(source: Source) -> Place:
+def _place(source: Source) -> FilePlace:
     return source.specification.at(source.security[0][0].scheme.line if source.security[0] else source.line)

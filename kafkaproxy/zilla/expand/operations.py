@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
 
 __all__ = [
@@ -132,16 +132,16 @@ OPENAPI: Final = (
 
 
 def check_keys(specification: Specification, node: Branch, known: Iterable[str]) -> None:
-    """Raise ``Trouble`` for a property that means nothing; extensions of others do not matter."""
+    """Raise ``ExpandError`` for a property that means nothing; extensions of others do not matter."""
     names = (*known, *EXTENSIONS)
     for key, value in node.pairs:
         ours = not key.text.startswith("x-") or key.text.startswith("x-zilla")
         if ours and key.text not in names:
             message = gettext("An operation has an unknown property %(key)r.") % {"key": key.text}
-            raise Trouble(specification.at(key.line), message, suggest(key.text, names))
+            raise ExpandError(specification.at(key.line), message, suggest(key.text, names))
         if key.text == "security" and isinstance(value, Leaf):
             message = gettext("security is empty.")
-            raise Trouble(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
+            raise ExpandError(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
 
 
 def tag_names(specification: Specification, node: Branch) -> frozenset[str]:

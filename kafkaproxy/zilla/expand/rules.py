@@ -10,11 +10,11 @@ from typing import Final
 from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.expand.extensions import filters, key, overrides
-from kafkaproxy.zilla.expand.guards import Guard
+from kafkaproxy.zilla.expand.guards import OperationGuard
 from kafkaproxy.zilla.expand.operations import Source, Target
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 
-__all__ = ["Condition", "Rule", "later_path", "make_rule"]
+__all__ = ["Rule", "RuleCondition", "later_path", "make_rule"]
 
 _PARAM: Final = re.compile(r"\{([^{}]*)\}")
 _CORRELATION: Final = "{correlationId}"
@@ -34,7 +34,7 @@ def _ends_fit(first: str, second: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RuleCondition:
     """A method and a path, as a specification writes it."""
 
     method: Leaf
@@ -50,7 +50,7 @@ class Condition:
         """The path as an http server compares it: anything may stand for a parameter."""
         return text(_PARAM.sub("*", self.path.text), self.path.line)
 
-    def meets(self, other: Condition) -> bool:
+    def meets(self, other: RuleCondition) -> bool:
         """Whether a request that an http server lets in by this condition may have the other's method and path."""
         if self.method.text != other.method.text:
             return False
@@ -67,11 +67,11 @@ class Rule:
     """One route."""
 
     source: Source
-    conditions: tuple[Condition, ...]
+    conditions: tuple[RuleCondition, ...]
     with_: Branch
-    guard: Guard | None
+    guard: OperationGuard | None
     exit: Leaf
-    later: Condition | None = None
+    later: RuleCondition | None = None
     """How clients ask for an answer that comes later; such a request is served, whether or not it is among the conditions."""
 
     def node(self) -> Branch:
@@ -86,18 +86,20 @@ class Rule:
         }
         return mapping(line, properties)
 
-    def _condition(self, condition: Condition) -> Branch:
+    def _condition(self, condition: RuleCondition) -> Branch:
         method = None if self.source.is_stream else condition.method
         return mapping(condition.path.line, {"method": method, "path": condition.path})
 
-    def also(self, condition: Condition) -> Rule:
+    def also(self, condition: RuleCondition) -> Rule:
         """Return the rule with one more condition."""
         return replace(self, conditions=(*self.conditions, condition))
 
 
-def make_rule(source: Source, target: Target, guard: Guard | None, identity: Leaf | None, base: str, exit_: Leaf) -> Rule:
+def make_rule(
+    source: Source, target: Target, guard: OperationGuard | None, identity: Leaf | None, base: str, exit_: Leaf
+) -> Rule:
     """Return the route of an operation. ``identity`` is the guard whose identity ``{identity}`` stands for."""
-    condition = Condition(source.method, text(base + source.path.text, source.path.line))
+    condition = RuleCondition(source.method, text(base + source.path.text, source.path.line))
     if source.is_stream:
         properties = _stream(source, target, identity)
     elif target.sends:
@@ -105,7 +107,7 @@ def make_rule(source: Source, target: Target, guard: Guard | None, identity: Lea
     else:
         properties = _fetch(source, target, identity)
     path = later_path(source, target)
-    later = Condition(text("GET", source.line), text(base + path, source.line)) if path else None
+    later = RuleCondition(text("GET", source.line), text(base + path, source.line)) if path else None
     return Rule(source, (condition,), mapping(target.line, properties), guard, exit_, later)
 
 

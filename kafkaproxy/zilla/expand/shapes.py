@@ -10,7 +10,7 @@ from typing import Final
 
 from django.utils.translation import gettext_noop
 
-from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, Named, Properties, Shape, Text
+from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, NamedItems, Properties, Shape, Text
 
 __all__ = ["CLIENT", "KINDS", "PROXY", "SERVER"]
 
@@ -21,13 +21,13 @@ CLIENT: Final = "client"
 _NAME: Final = Text()
 _GUARDED: Final = gettext_noop("Guard by the security of the specification, or guard the whole server in front of Django.")
 _OVERLAY: Final = gettext_noop("Apply the overlay to the specification, and remove it here.")
-_SPECS: Final = Named(
+_SPECS: Final = NamedItems(
     Properties(
         known={
             "server": _NAME,
             "servers": Items(ANYTHING, least=1),
-            "catalog": Named(ANYTHING, most=1),
-            "security": Named(_NAME, free=True),
+            "catalog": NamedItems(ANYTHING, most=1),
+            "security": NamedItems(_NAME, free=True),
             "store": ANYTHING,
         },
         needs=("catalog",),

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 
 from django.utils.translation import gettext, gettext_noop
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
-__all__ = ["Specification", "Trouble", "reported"]
+__all__ = ["ExpandError", "Specification", "reported"]
 
 _BESIDE_A_REF: Final = frozenset({"$ref", "summary", "description"})
 _VERSIONS: Final = {"asyncapi": re.compile(r"3\.[0-9]+\.[0-9]+.*"), "openapi": re.compile(r"3\.[01]\.[0-9]+.*")}
@@ -38,48 +38,50 @@ class Specification:
     """Which guard stands for which security scheme; None where the dialect, or the file, has no such table."""
     origin: tuple[str, str]
     """Catalog and subject: two labels of one document mean the same."""
-    place: Place
+    place: FilePlace
     """Where the binding names it."""
 
-    def at(self, line: int) -> Place:
+    def at(self, line: int) -> FilePlace:
         """Return a line of the document."""
-        return Place(self.place.file, line)
+        return FilePlace(self.place.file, line)
 
     def check_version(self) -> None:
-        """Raise ``Trouble`` for a document of another kind, or of a version that works otherwise."""
+        """Raise ``ExpandError`` for a document of another kind, or of a version that works otherwise."""
         version = self.root.get(self.kind)
         if not isinstance(version, Leaf):
             message = gettext("%(label)r is not an %(kind)s document: it has no property %(kind)r.") % {
                 "label": self.label,
                 "kind": self.kind,
             }
-            raise Trouble(self.at(self.root.line), message, gettext("Name the right subject, or the right kind of binding."))
+            raise ExpandError(
+                self.at(self.root.line), message, gettext("Name the right subject, or the right kind of binding.")
+            )
         if not _VERSIONS[self.kind].fullmatch(version.text):
             message = gettext("%(label)r is an %(kind)s document of version %(version)s.") % {
                 "label": self.label,
                 "kind": self.kind,
                 "version": version.text,
             }
-            raise Trouble(self.at(version.line), message, gettext(_WANTED[self.kind]))
+            raise ExpandError(self.at(version.line), message, gettext(_WANTED[self.kind]))
 
     def follow(self, node: Node | None, seen: frozenset[str] = frozenset()) -> Node | None:
-        """Return what a node stands for, through ``$ref``; raise ``Trouble`` where that leads nowhere."""
+        """Return what a node stands for, through ``$ref``; raise ``ExpandError`` where that leads nowhere."""
         while isinstance(node, Branch) and isinstance(ref := node.get("$ref"), Leaf):
             place = self.at(ref.line)
             if ref.text in seen:
-                raise Trouble(
+                raise ExpandError(
                     place,
                     gettext("%(ref)r leads in a circle.") % {"ref": ref.text},
                     gettext("Let one of the references stand for itself."),
                 )
             if not ref.text.startswith("#/"):
                 message = gettext("%(ref)r is in another document, and is not fetched.") % {"ref": ref.text}
-                raise Trouble(
+                raise ExpandError(
                     place, message, gettext("Put it into this one, for example with 'redocly bundle' or 'asyncapi bundle'.")
                 )
             if others := [key for key, _ in node.pairs if key.text not in _BESIDE_A_REF]:
                 message = gettext("%(key)r stands beside $ref, where it has no effect.") % {"key": others[0].text}
-                raise Trouble(self.at(others[0].line), message, gettext("Put it into what the reference leads to."))
+                raise ExpandError(self.at(others[0].line), message, gettext("Put it into what the reference leads to."))
             seen |= {ref.text}
             node = self._find(ref, seen)
         return node
@@ -100,15 +102,15 @@ class Specification:
                     "ref": ref.text,
                     "name": name,
                 }
-                raise Trouble(self.at(ref.line), message, suggest(name, known))
+                raise ExpandError(self.at(ref.line), message, suggest(name, known))
             node = found
         return node
 
     def branch(self, holder: Branch | None, name: str) -> Branch | None:
-        """Return the mapping ``name``, or what it refers to; raise ``Trouble`` where it is something else."""
+        """Return the mapping ``name``, or what it refers to; raise ``ExpandError`` where it is something else."""
         node = self.follow(holder.get(name)) if holder is not None else None
         if node is not None and not isinstance(node, Branch):
-            raise Trouble(
+            raise ExpandError(
                 self.at(node.line),
                 gettext("%(name)s is not a mapping.") % {"name": name},
                 gettext("Write 'name: value' pairs."),
@@ -123,7 +125,7 @@ class Specification:
             if isinstance(found, Leaf) and key.text.startswith("x-"):
                 continue
             if not isinstance(found, Branch):
-                raise Trouble(
+                raise ExpandError(
                     self.at(key.line),
                     gettext("%(key)r is not a mapping.") % {"key": key.text},
                     gettext("Write 'name: value' pairs."),
@@ -134,13 +136,13 @@ class Specification:
         """Return the mappings of the list ``name``, each as it stands there and as what it stands for."""
         node = self.follow(holder.get(name)) if holder is not None else None
         if node is not None and not isinstance(node, Row):
-            raise Trouble(
+            raise ExpandError(
                 self.at(node.line), gettext("%(name)s is not a list.") % {"name": name}, gettext("Begin each item with '- '.")
             )
         for item in node.items if node is not None else ():
             found = self.follow(item)
             if not isinstance(item, Branch) or not isinstance(found, Branch):
-                raise Trouble(
+                raise ExpandError(
                     self.at(item.line),
                     gettext("%(name)s has something else than mappings.") % {"name": name},
                     gettext("Write 'name: value' pairs."),
@@ -153,10 +155,10 @@ class Specification:
         return self.branch(schemes, name)
 
 
-class Trouble(ValueError):
+class ExpandError(ValueError):
     """Something that cannot be expanded: where it stands, what it is, and the way out."""
 
-    def __init__(self, place: Place, message: str, advice: str) -> None:
+    def __init__(self, place: FilePlace, message: str, advice: str) -> None:
         super().__init__(message)
         self.place = place
         self.message = message
@@ -164,9 +166,9 @@ class Trouble(ValueError):
 
 
 @contextmanager
-def reported(report: Report) -> Iterator[None]:
+def reported(report: ImportReport) -> Iterator[None]:
     """Refuse, in the report, what stops the block."""
     try:
         yield
-    except Trouble as trouble:
-        report.refuse(trouble.place, trouble.message, trouble.advice)
+    except ExpandError as error:
+        report.refuse(error.place, error.message, error.advice)

@@ -19,16 +19,16 @@ from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.rules import validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.specs.to_rows import child_rows, unsaved_row
 from kafkaproxy.specs.types import ConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 
 __all__ = ["check_plan", "warn_of_fallthrough"]
 
 
-def check_plan(plan: Plan, report: Report) -> None:
+def check_plan(plan: Plan, report: ImportReport) -> None:
     """Refuse what the models would refuse, and warn of rules that are never reached."""
     for cluster in plan.clusters:
         if not cluster.existing:
@@ -42,7 +42,7 @@ def check_plan(plan: Plan, report: Report) -> None:
         _check_gateway(gateway, guards, report)
 
 
-def _check_gateway(gateway: GatewaySpec, guards: set[str], report: Report) -> None:
+def _check_gateway(gateway: GatewaySpec, guards: set[str], report: ImportReport) -> None:
     _validate(unsaved_row("gateway", gateway), gateway.place, report)
     if gateway.access_control is not None:
         _validate(unsaved_row("accesscontrol", gateway.access_control), gateway.place, report)
@@ -52,7 +52,7 @@ def _check_gateway(gateway: GatewaySpec, guards: set[str], report: Report) -> No
     warn_of_fallthrough(gateway, report)
 
 
-def _check_entry(entry: EntrySpec, guards: set[str], report: Report) -> None:
+def _check_entry(entry: EntrySpec, guards: set[str], report: ImportReport) -> None:
     _validate(unsaved_row("entry", entry), entry.place, report)
     for _name, row in child_rows("entry", entry):
         _validate(row, entry.place, report)
@@ -65,7 +65,7 @@ def _check_entry(entry: EntrySpec, guards: set[str], report: Report) -> None:
     _add_issues(shadowed_routes(entry.routes), lambda issue: routes[issue.subject].at(issue.field), report)
 
 
-def _validate(row: models.Model, place: Place, report: Report, places: Mapping[str, Place] | None = None) -> None:
+def _validate(row: models.Model, place: FilePlace, report: ImportReport, places: Mapping[str, FilePlace] | None = None) -> None:
     """Run the validators of a row's own fields, without asking the database."""
     meta = row._meta  # noqa: SLF001  # documented: docs.djangoproject.com/en/stable/ref/models/meta/
     relations = [field.name for field in meta.fields if field.is_relation]
@@ -83,18 +83,18 @@ def _messages(error: ValidationError) -> Iterable[tuple[str, list[str]]]:
     return error.message_dict.items() if hasattr(error, "error_dict") else [("", error.messages)]
 
 
-def _add_issues(issues: Iterable[Issue], place: Callable[[Issue], Place], report: Report) -> None:
+def _add_issues(issues: Iterable[Issue], place: Callable[[Issue], FilePlace], report: ImportReport) -> None:
     for issue in issues:
         add = report.refuse if issue.severity is Severity.ERROR else report.warn
         subject = f"{issue.subject}: " if issue.subject else ""
         add(place(issue), f"{subject}{issue.message}")
 
 
-def _place_of(route: RouteSpec) -> Callable[[Issue], Place]:
+def _place_of(route: RouteSpec) -> Callable[[Issue], FilePlace]:
     return lambda issue: route.at(issue.field)
 
 
-def _place_in(entries: Iterable[EntrySpec]) -> Callable[[Issue], Place]:
+def _place_in(entries: Iterable[EntrySpec]) -> Callable[[Issue], FilePlace]:
     places = {entry.name: entry.place for entry in entries}
     return lambda issue: places[issue.subject]
 
@@ -105,7 +105,7 @@ _MOST: Final = 500
 Roles = Mapping[str, tuple[str, ...]]
 
 
-def warn_of_fallthrough(gateway: GatewaySpec, report: Report) -> None:
+def warn_of_fallthrough(gateway: GatewaySpec, report: ImportReport) -> None:
     """Warn of each rule that serves to more people what an earlier one guards."""
     for first, second in combinations(gateway.entries[:_MOST], 2):
         if second.routes and _is_laxer(first.guarded, second.guarded) and _entries_overlap(first, second):

@@ -13,7 +13,7 @@ from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.zilla.bindings.graph import BUILT_INS, Binding, Exit
-from kafkaproxy.zilla.importer.context import Cache, Context
+from kafkaproxy.zilla.importer.context import Cache, ImportContext
 from kafkaproxy.zilla.importer.kafka_client import cluster_of
 from kafkaproxy.zilla.importer.security import guarded, merge_guards
 from kafkaproxy.zilla.plan import ClusterPlan
@@ -33,7 +33,7 @@ class Destination:
     guarded: Mapping[str, tuple[str, ...]]
 
 
-def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> Destination | None:
+def destination(mapping: Binding, exit_: Exit, topic: str, context: ImportContext) -> Destination | None:
     """Follow a mapping route to its cluster; None where that was refused."""
     target = context.graph.target(mapping, exit_)
     if target is None and exit_.target not in BUILT_INS:
@@ -54,7 +54,7 @@ def destination(mapping: Binding, exit_: Exit, topic: str, context: Context) -> 
     return None
 
 
-def _unknown_cluster(mapping: Binding, exit_: Exit, context: Context) -> str:
+def _unknown_cluster(mapping: Binding, exit_: Exit, context: ImportContext) -> str:
     """Return the cluster of a fragment, whose Kafka side was not given."""
     origin = f"{mapping.namespace}:{exit_.target}"
     if origin not in context.clusters:
@@ -77,7 +77,7 @@ def _unknown_cluster(mapping: Binding, exit_: Exit, context: Context) -> str:
     return origin
 
 
-def _known_cluster(client: Binding, chosen: Exit, context: Context) -> str:
+def _known_cluster(client: Binding, chosen: Exit, context: ImportContext) -> str:
     origin = f"{client.namespace}:{client.name}"
     if len({exit_.target for exit_ in client.exits}) > 1:
         origin = f"{origin}>{chosen.target}"
@@ -87,7 +87,7 @@ def _known_cluster(client: Binding, chosen: Exit, context: Context) -> str:
     return origin
 
 
-def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
+def _choose(binding: Binding, topic: str, context: ImportContext) -> Exit | None:
     """Return the route of a kafka binding that a topic takes; None, and refused, where that is none or depends."""
     admitting: list[Exit] = []
     for exit_ in binding.exits:
@@ -123,7 +123,7 @@ def _choose(binding: Binding, topic: str, context: Context) -> Exit | None:
     return admitting[0]
 
 
-def _admits(exit_: Exit, topic: str, binding: Binding, context: Context) -> bool | None:
+def _admits(exit_: Exit, topic: str, binding: Binding, context: ImportContext) -> bool | None:
     """Whether a route lets the topic through; None, and refused, where only a request could tell."""
     if not exit_.when:
         return True
@@ -158,7 +158,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
-def clusters_behind(cache: Binding, topic: str, context: Context) -> Iterator[str]:
+def clusters_behind(cache: Binding, topic: str, context: ImportContext) -> Iterator[str]:
     """Return the cluster that a cache binding reads the topic from."""
     binding: Binding | None = cache
     while binding is not None and binding.type == "kafka":

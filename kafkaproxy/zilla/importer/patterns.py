@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.names import is_method
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 
 __all__ = ["entry_pattern", "is_any_address", "is_checked", "methods"]
@@ -25,7 +25,7 @@ _SPECIAL: Final = re.compile(r"[\\^$|?+()\[\]]")
 _PARAM: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\*)")
 
 
-def is_checked(leaf: Leaf, place: Place, report: Report) -> bool:
+def is_checked(leaf: Leaf, place: FilePlace, report: ImportReport) -> bool:
     """Whether the pattern means the same here; refuse it where it does not."""
     text = mask_env(leaf.text)
     if found := _SPECIAL.search(text):
@@ -57,7 +57,7 @@ def is_any_address(name: str, text: str) -> bool:
     return text.endswith("/0") if name == "cidr" else text == "*"
 
 
-def methods(leaf: Leaf, place: Place, report: Report) -> Iterator[str]:
+def methods(leaf: Leaf, place: FilePlace, report: ImportReport) -> Iterator[str]:
     """Return the methods of a condition; any is the empty text. ``GET|POST`` works in the reference by accident."""
     if leaf.text == "*":
         yield ""

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.names import is_topic_name
 from kafkaproxy.zilla.bindings.graph import Binding
-from kafkaproxy.zilla.importer.context import Cache, Context
+from kafkaproxy.zilla.importer.context import Cache, ImportContext
 from kafkaproxy.zilla.importer.kafka import clusters_behind
 from kafkaproxy.zilla.plan import TopicPlan
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node
@@ -28,7 +28,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*")
 _BYTES: Final = {"model": "bytes"}
 
 
-def read_topics(context: Context) -> None:
+def read_topics(context: ImportContext) -> None:
     """Read the topics of every cache binding that something imported leads through."""
     for cache in context.caches.values():
         context.source = cache.source
@@ -39,7 +39,7 @@ def read_topics(context: Context) -> None:
             _read_offset(cache.binding, topic, context)
 
 
-def _read_offset(cache: Binding, topic: Branch, context: Context) -> None:
+def _read_offset(cache: Binding, topic: Branch, context: ImportContext) -> None:
     name = topic.get("name")
     offset = topic.text("defaultOffset")
     if offset and not (isinstance(name, Leaf) and is_topic_name(mask_env(name.text))):
@@ -53,7 +53,7 @@ def _read_offset(cache: Binding, topic: Branch, context: Context) -> None:
         context.report.ignore(cache.at(topic.line_of("deltaType")), _("deltaType: deltas are never asked for."))
 
 
-def _read_models(cache: Cache, topic: Branch, context: Context) -> None:
+def _read_models(cache: Cache, topic: Branch, context: ImportContext) -> None:
     binding, report = cache.binding, context.report
     for part in (*_MODELS, "transforms"):
         value = topic.get(part)
@@ -95,7 +95,7 @@ def _concerns(name: Node | None, topics: Iterable[str]) -> bool:
     return any(topic.startswith(prefix) or "$" in topic for topic in topics)
 
 
-def _add_topic(cache: Binding, name: Leaf, context: Context, **said: Any) -> None:
+def _add_topic(cache: Binding, name: Leaf, context: ImportContext, **said: Any) -> None:
     for cluster in clusters_behind(cache, name.text, context):
         known = context.topics.get((cluster, name.text)) or TopicPlan(
             source=context.source, cluster=cluster, name=name.text, said=frozenset(), place=cache.at(name.line)

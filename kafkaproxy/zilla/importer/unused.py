@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from kafkaproxy.zilla.bindings.graph import Binding, Graph
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.security import STATIC_GUARDS
 
 __all__ = ["list_bindings", "list_sections"]
@@ -25,7 +25,7 @@ _SECTIONS: Final = {
 }
 
 
-def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
+def list_bindings(context: ImportContext, roots: Iterable[Binding]) -> None:
     """List the bindings that nothing of the plan comes from. ``roots``: what became gateways."""
     graph = context.graph
     on_the_way = graph.upstream() | graph.downstream()
@@ -80,10 +80,10 @@ def _reason(binding: Binding, on_the_way: set[Key]) -> str:
     return _("it is on no way to an http-kafka or sse-kafka binding, nor from one to Kafka.")
 
 
-def list_sections(context: Context) -> None:
+def list_sections(context: ImportContext) -> None:
     """List the guards and sections that nothing imported needs, and options that are another server's."""
     report = context.report
-    known = {each.place for each in context.guards.values()} | {each.place for each in report.findings}
+    known = {each.place for each in context.guards.values()} | {each.where for each in report.findings}
     for (_namespace, name), guard in context.graph.guards.items():
         if guard.type not in STATIC_GUARDS and guard.place not in known:
             report.ignore(guard.place, _("The guard %(name)r: nothing that is imported uses it.") % {"name": name})
@@ -97,7 +97,7 @@ def list_sections(context: Context) -> None:
                 report.ignore(document.place(document.body.line_of(section)), _(message))
 
 
-def _list_options(binding: Binding, context: Context) -> None:
+def _list_options(binding: Binding, context: ImportContext) -> None:
     if "telemetry" in binding.node:
         context.report.ignore(binding.at(binding.node.line_of("telemetry")), _(_SECTIONS["telemetry"]))
     if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:

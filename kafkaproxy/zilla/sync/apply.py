@@ -13,10 +13,10 @@ from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, compare, digest
 from kafkaproxy.zilla.sync.items import Item, missing_clusters
 
-__all__ = ["Refused", "apply_plan", "preview"]
+__all__ = ["ImportRefused", "apply_plan", "preview"]
 
 
-class Refused(Exception):
+class ImportRefused(Exception):
     """The import would overwrite what was done by hand, or needs what is not there. Nothing was written."""
 
 
@@ -31,19 +31,23 @@ class _Record:
 def preview(plan: Plan) -> Changes:
     """Return what :func:`apply_plan` would do."""
     if missing := missing_clusters(plan):
-        raise Refused(_("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)})
+        raise ImportRefused(
+            _("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)}
+        )
     return compare(plan)
 
 
 @transaction.atomic
 def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
-    """Make the database say what the plan says; raise :class:`Refused` where that would undo something done by hand.
+    """Make the database say what the plan says; raise :class:`ImportRefused` where that would undo something done by hand.
 
     With ``overwrite`` the file wins. A plan that the database already fits writes nothing at all.
     """
     changes = preview(plan)
     if changes.conflicts and not overwrite:
-        raise Refused(_("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right."))
+        raise ImportRefused(
+            _("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right.")
+        )
     for change in changes.changes:
         _make(change)
     _remember(changes)

@@ -19,7 +19,17 @@ from django.utils.translation import gettext as _
 from kafkaproxy.models import ImportedObject
 from kafkaproxy.specs.types import TopicSpec
 from kafkaproxy.zilla.plan import SAID, Plan
-from kafkaproxy.zilla.sync.items import KINDS, Fields, Item, Key, Stored, cluster_items, items_of, name_clusters, stored_objects
+from kafkaproxy.zilla.sync.items import (
+    KINDS,
+    Fields,
+    Item,
+    ObjectKey,
+    Stored,
+    cluster_items,
+    items_of,
+    name_clusters,
+    stored_objects,
+)
 
 __all__ = ["Action", "Change", "Changes", "compare", "digest"]
 
@@ -122,14 +132,14 @@ class _Comparison:
     """The database as it is, what is remembered of imports, and what the file has."""
 
     sources: tuple[str, ...]
-    wanted: frozenset[Key]
-    records: Mapping[Key, list[ImportedObject]]
-    stored: Mapping[Key, Stored]
+    wanted: frozenset[ObjectKey]
+    records: Mapping[ObjectKey, list[ImportedObject]]
+    stored: Mapping[ObjectKey, Stored]
 
     @classmethod
     def of(cls, plan: Plan, items: Iterable[Item]) -> _Comparison:
         """Read what has to be compared."""
-        records: dict[Key, list[ImportedObject]] = {}
+        records: dict[ObjectKey, list[ImportedObject]] = {}
         for record in ImportedObject.objects.all():
             records.setdefault((record.kind, record.key), []).append(record)
         wanted = frozenset((item.kind, item.key) for item in items)
@@ -153,7 +163,7 @@ class _Comparison:
 
     def removals(self) -> Iterator[Change]:
         """Return what an earlier import of the same source made and the file no longer has, and what was added by hand."""
-        gone: set[Key] = set()
+        gone: set[ObjectKey] = set()
         for key, known in self.records.items():
             for record in known:
                 if record.source in self.sources and key not in self.wanted:

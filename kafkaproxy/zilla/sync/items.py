@@ -12,19 +12,19 @@ from typing import Any, Final
 
 from kafkaproxy.models import Cluster, Gateway, ImportedObject, Route
 from kafkaproxy.specs.from_rows import cluster_spec, configuration_spec, read_rows
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.specs.to_rows import Spec
 from kafkaproxy.specs.types import ConfigurationSpec
 from kafkaproxy.specs.values import plain
 from kafkaproxy.zilla.plan import SAID, GatewayPlan, Plan
 
-__all__ = ["KINDS", "Fields", "Item", "Key", "Stored"]
+__all__ = ["KINDS", "Fields", "Item", "ObjectKey", "Stored"]
 __all__ += ["cluster_items", "items_of", "missing_clusters", "name_clusters", "stored_objects"]
 
 Fields = dict[str, Any]
 """Field values as JSON has them, so that what is stored, planned and digested compares equal."""
 
-Key = tuple[str, str]
+ObjectKey = tuple[str, str]
 """A kind, and the names by which the object is found, joined with '/', which no name has."""
 
 KINDS: Final = ("cluster", "guard", "topic", "gateway", "entry", "route")
@@ -55,7 +55,7 @@ class Item:
     source: str
     spec: Spec = field(repr=False)
     names: tuple[str, ...]
-    place: Place
+    place: FilePlace
     origin: str = ""
     position: int | None = None
 
@@ -107,7 +107,7 @@ def _gateway(plan: GatewayPlan, clusters: Mapping[str, str]) -> Iterator[Item]:
             )
 
 
-def stored_objects(gateways: Iterable[str]) -> dict[Key, Stored]:
+def stored_objects(gateways: Iterable[str]) -> dict[ObjectKey, Stored]:
     """Read the gateways named, enabled or not, and all that may be shared.
 
     The number of queries does not depend on the number of rows.
@@ -124,7 +124,7 @@ def stored_objects(gateways: Iterable[str]) -> dict[Key, Stored]:
     return found
 
 
-def _shared(spec: ConfigurationSpec) -> Iterator[tuple[Key, Stored]]:
+def _shared(spec: ConfigurationSpec) -> Iterator[tuple[ObjectKey, Stored]]:
     yield from ((("cluster", name), Stored(each)) for name, each in spec.clusters.items())
     yield from ((("guard", name), Stored(each)) for name, each in spec.guards.items())
     yield from ((("topic", f"{each.cluster}/{each.name}"), Stored(each)) for each in spec.topics)
