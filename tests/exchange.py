@@ -59,7 +59,7 @@ class Exchange:
 
     @property
     def done(self) -> bool:
-        """Whether the application is done with the request."""
+        """Return True if the application is done with the request."""
         return self._task.done()
 
     @property

@@ -66,7 +66,7 @@ class Case:
 
     @property
     def is_refused(self) -> bool:
-        """Whether nothing of it is to be imported."""
+        """Return True if nothing of it is to be imported."""
         return bool(self.says["refused"])
 
 

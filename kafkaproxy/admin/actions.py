@@ -1,4 +1,4 @@
-"""Enable, disable and duplicate, for whatever has a place in the order of rules; copies are deep."""
+"""The actions enable, disable and duplicate (a deep copy) of gateways, entries and routes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SwitchAdmin(ConfigAdmin):
             touch()
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Any], *, to: bool) -> int:
-        """Set ``enabled`` where it differs; return how many did."""
+        """Set ``enabled`` where it differs; return how many rows changed."""
         with transaction.atomic():
             rows = list(queryset.exclude(enabled=to))
             queryset.filter(pk__in=[row.pk for row in rows]).update(enabled=to)

@@ -1,4 +1,4 @@
-"""What the admin pages share: fields edited as lines, warnings after a change, the banner of a configuration that is broken."""
+"""What the admin pages share: fields edited as lines, warnings after a change, and the banner about a broken configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RowsInline(LinesMixin, TabularInline):
     extra = 0
 
     def formfield_for_dbfield(self, db_field: models.Field[Any, Any], request: HttpRequest | None, **kwargs: Any) -> Any:
-        """Leave no room for the buttons that edit what a row refers to: a row is narrow."""
+        """Omit the buttons that edit related objects: a row is too narrow for them."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if isinstance(widget := getattr(field, "widget", None), RelatedFieldWidgetWrapper):
             widget.can_add_related = widget.can_change_related = False
@@ -82,7 +82,7 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
 
     list_per_page = 100
     empty_text: Any = ""
-    """What the empty list says: what a row is for."""
+    """What an empty list shows: what a row is for."""
     tool_permissions: Sequence[str] = ()
     """Permissions for pages beside the list: a user with one of them finds the app in the index."""
 
@@ -91,7 +91,7 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
         js = ["kafkaproxy/admin/rows.js"]
 
     def find_warnings(self, changed: Sequence[Any]) -> Iterable[str]:  # noqa: ARG002 - used by the pages that have some
-        """Return what should be said about the objects that a request changed."""
+        """Return warnings about the objects that a request changed."""
         return ()
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
@@ -100,13 +100,13 @@ class ConfigAdmin(LinesMixin, ModelAdmin):
         changed_objects(request).append(form.instance)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Warn once everything is saved: a warning looks at the whole."""
+        """Warn after everything was saved: a warning may be about several rows."""
         response = super().changeform_view(request, *args, **kwargs)
         self._warn(request)
         return response
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        """Add those of the tools."""
+        """Add the permissions of the pages beside the list."""
         tools = {name: request.user.has_perm(f"kafkaproxy.{name}") for name in self.tool_permissions}
         return {**super().get_model_perms(request), **tools}
 

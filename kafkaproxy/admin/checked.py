@@ -1,4 +1,4 @@
-"""Check a page while one types: the same form, the same rules, nothing saved."""
+"""Check a page while the user types: the same form, the same rules, nothing saved."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["CheckedAdmin"]
 
 
 class CheckedAdmin(SwitchAdmin):
-    """A page with a sentence that says what it does, and errors that appear beside the field as one types."""
+    """A page with a sentence that says what the row does, and errors that appear beside the field while the user types."""
 
     class Media:
         js = ["kafkaproxy/admin/checked.js"]
 
     def find_sentence(self, form: LinkedForm) -> str:
-        """Say in words what was entered."""
+        """Return what was entered, in words."""
         raise NotImplementedError
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that the page sends itself to."""
+        """Add the URL that the page posts its form to."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_check"
         view = self.admin_site.admin_view(self.check_view)
         urls = [path("check/", view, name=f"{name}_new"), path("<path:object_id>/check/", view, name=name)]
@@ -66,7 +66,7 @@ class CheckedAdmin(SwitchAdmin):
     def _posted_form(self, request: HttpRequest, obj: Any) -> LinkedForm:
         change = obj is not None
         form: LinkedForm = self.get_form(request, obj, change=change)(request.POST, instance=obj)  # type: ignore[assignment]
-        # The formsets make themselves known to the form's instance.
+        # Each formset registers itself with the form's instance: see LinkedFormSet.
         self._create_formsets(request, form.instance, change=change)  # type: ignore[attr-defined]
         return form
 
@@ -87,7 +87,7 @@ def _errors(form: LinkedForm) -> Iterator[tuple[str, list[str]]]:
 
 
 def _form_errors(form: BaseForm) -> Iterator[tuple[str, list[str]]]:
-    """Yield the errors of what was filled in: that something is still missing is not news while one types."""
+    """Yield the errors of the fields that are filled in; empty required fields are no error while the user types."""
     for name, errors in form.errors.as_data().items():
         messages = [message for error in errors if error.code != "required" for message in error.messages]
         if messages:

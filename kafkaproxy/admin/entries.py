@@ -91,7 +91,7 @@ class EntryAdmin(CheckedAdmin):
         return self.sentence_output(entry, entry_sentence(draft_entry(entry)) if entry.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
-        """Say in words what was entered."""
+        """Return what was entered, in words."""
         return entry_sentence(draft_entry(form.instance, form.rows))
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

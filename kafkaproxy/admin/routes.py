@@ -34,7 +34,7 @@ class RouteForm(LinkedForm):
     row_names = ROUTE_ROWS
 
     def find_issues(self) -> Iterator[Issue]:
-        """Ask the rules, once it is known what the route is to do."""
+        """Ask the rules, once a capability is chosen."""
         if "capability" in self.errors:
             return
         paths_wrong = self.has_row_error("conditions", "path")
@@ -45,16 +45,16 @@ class RouteForm(LinkedForm):
 
 
 class FilterForm(ModelForm):
-    """A filter. Where a line of it is wrong, that is the error: not that nothing is left."""
+    """A filter. An error in one of its lines is the only error: it must not also be called empty."""
 
     def clean(self) -> dict[str, Any] | None:
-        """Judge nothing by the headers that are stored where those that were written are wrong."""
+        """Skip the model's check of the headers if those in the form are wrong."""
         if "headers" in self.errors:
             self.instance.headers = {}
         return super().clean()
 
     def full_clean(self) -> None:
-        """Leave the errors of fields alone where there are any."""
+        """Drop the errors of the whole if a field has one."""
         super().full_clean()
         if len(self.errors) > 1:
             self.errors.pop("__all__", None)
@@ -167,9 +167,9 @@ class RouteAdmin(TryItMixin, CheckedAdmin):
         return self.sentence_output(route, route_sentence(draft_route(route)) if route.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
-        """Say in words what was entered."""
+        """Return what was entered, in words."""
         return route_sentence(draft_route(form.instance, form.rows))
 
     def find_warnings(self, changed: Sequence[Route]) -> Iterable[str]:
-        """Warn of routes that are never reached, and of what else is odd."""
+        """Warn of routes that are never reached, and of other issues."""
         return route_warnings(changed)

@@ -97,7 +97,7 @@ class Compiler:
 
 @contextmanager
 def _blamed_on(*names: str) -> Iterator[None]:
-    """Say where it is, of an error that says what is wrong. Only what no form would save gets here."""
+    """Add the place to the message of an error. Only values that no form would have saved raise one."""
     try:
         yield
     except (ValueError, TypeError, AttributeError) as error:
@@ -256,7 +256,7 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
-    """Require the guards that the route reads and that are not defined: such a guard refuses, so no empty identity is used."""
+    """Require undefined guards that the route reads. Such a guard refuses, so an empty identity is never used."""
     unknown = sorted(route.guard_names.difference(guards, (each.guard for each in route.guarded)))
     if not unknown:
         return route

@@ -1,6 +1,7 @@
-"""A thread that looks at the database again and again, and is replaced where the database neither answers nor fails.
+"""A thread that polls the database, and is replaced by another one while the database neither answers nor fails.
 
-A driver may wait for hours for a server that has vanished without a word. The thread is left to it then, another one goes on.
+A driver may wait for hours for a server that vanished without closing the connection. The waiting thread is left alone, and a
+new thread goes on polling.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from django.db import connections
 __all__ = ["Following"]
 
 _STUCK_SECONDS: Final = 15.0
-"""How long a look may take before another thread looks. A look that is only slow still counts when it ends."""
+"""How long a look may take before another thread is started. A slow look still counts when it ends."""
 _LONGEST_STUCK_SECONDS: Final = 120.0
 """The same at most: it doubles with each thread that is stuck, as there should not be too many."""
 _WATCH_SECONDS: Final = 1.0

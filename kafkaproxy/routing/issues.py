@@ -1,4 +1,4 @@
-"""What may be wrong with a route or an entry, and where."""
+"""An issue of a route or an entry, and where it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Something wrong, and where.
+    """What is wrong, and where.
 
     ``field`` is a field or related name of the model (``topic``, ``overrides``, ``conditions`` …), ``index`` the row where that
     is a list, ``part`` the field of the row. A malformed template has the code ``template``: the field's own validator says so

@@ -67,7 +67,7 @@ class LiveConfiguration:
 
     @property
     def started(self) -> bool:
-        """Whether this process follows the database."""
+        """Return True if this process follows the database."""
         return self._pid == os.getpid() and self._following is not None
 
     def start(self) -> None:
@@ -106,7 +106,7 @@ class LiveConfiguration:
         return self._load(anyway=False)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Call ``callback`` with each new table once it is in service, in the thread that loaded it; return the way out.
+        """Call ``callback`` with each new table once it is in service, in the thread that loaded it; return how to unsubscribe.
 
         It is not called for the table already in service: subscribe, then read ``current``.
         """
@@ -118,14 +118,14 @@ class LiveConfiguration:
             self._become_own()
 
     def _become_own(self) -> None:
-        """Belong to this process. A fork takes along no thread, and locks as they were held."""
+        """Start afresh after a fork: the child has no threads, and inherits locks as they were held."""
         self._pid = os.getpid()
         self._taking = threading.RLock()  # never held while the database is asked: it may not answer
         self._starting = threading.Lock()
         self._following = None
 
     def _look(self) -> None:
-        """Do what the thread that follows does each time. A connection that failed is made anew."""
+        """Poll once. A connection that failed is closed, so that the next poll opens a new one."""
         try:
             if not self.refresh():
                 close_old_connections()
@@ -225,14 +225,14 @@ class LiveConfiguration:
         return str(self.current.version) if self.current.known else "nothing"
 
     def _complain(self, error: str) -> None:
-        """Say it once: the poll comes back twice a second."""
+        """Log an error once: the poll is repeated every half a second."""
         if error != self.error:
             self.error = error
             log.error("configuration_not_in_service serving=%s error=%s", self._served, error)
 
 
 def _has_no_tables() -> bool:
-    """Whether the database answers and says that the site was not migrated."""
+    """Return True if the database answers and says that the site was not migrated."""
     connection = connections[router.db_for_read(ConfigVersion)]
     try:
         return ConfigVersion._meta.db_table not in connection.introspection.table_names()  # noqa: SLF001 (public, says Django)

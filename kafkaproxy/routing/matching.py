@@ -34,10 +34,10 @@ _ANY: Final = Condition(method=None, path=None)
 
 
 class RolePrincipal(Principal, Protocol):
-    """A principal that knows whether it holds roles."""
+    """A principal that can be asked for roles."""
 
     def holds(self, roles: Collection[str]) -> bool:
-        """Whether the principal has every one of ``roles``."""
+        """Return True if the principal has every one of ``roles``."""
         ...
 
 
@@ -69,7 +69,7 @@ class Candidate:
     methods: frozenset[str]
     route: Route
     poll: bool
-    """Whether this is the location of the route's async replies."""
+    """True if this is the location of the route's async replies."""
     guards: frozenset[str]
     """The guards that the route requires or reads."""
 
@@ -136,9 +136,9 @@ class _GatewayIndex:
     guards: frozenset[str]
     """The guards of its entries."""
     plain: bool
-    """Whether only path, method, scheme and authority decide about entries."""
+    """True if only path, method, scheme and authority decide about entries."""
     simple: bool
-    """Whether there is just one entry, which lets everything in: only routes decide."""
+    """True if there is just one entry, which lets everything in: only routes decide."""
 
 
 Outcome = Match | Refused | NotAllowed | None
@@ -199,11 +199,11 @@ class Matcher:
         return names
 
     def is_plain(self, candidates: Iterable[Found]) -> bool:
-        """Whether path, method, scheme and authority alone decide about these candidates."""
+        """Return True if path, method, scheme and authority alone decide about these candidates."""
         return all(self._gateways[each.order[0]].plain and not each.guards for each, _ in candidates)
 
     def is_simple(self, candidates: Iterable[Found]) -> bool:
-        """Whether path and method alone decide about these candidates."""
+        """Return True if path and method alone decide about these candidates."""
         return all(self._gateways[each.order[0]].simple and not each.guards for each, _ in candidates)
 
     def resolve(
@@ -354,7 +354,7 @@ def _fits(pattern: PathTemplate | None, text: str) -> bool:
 
 
 def _field_fits(name: bytes, pattern: PathTemplate, fields: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether some line of the field matches; a field that is absent does not."""
+    """Return True if some line of the field matches; a field that is absent does not."""
     return any(each == name and _fits(pattern, value.decode("latin-1")) for each, value in fields)
 
 

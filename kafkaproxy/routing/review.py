@@ -1,6 +1,6 @@
-"""Everything that is wrong with the stored configuration at once, for people: the compiler stops at the first error.
+"""Everything that is wrong with the stored configuration, for the system checks; the compiler stops at the first error.
 
-System checks show it; whatever the environment lacks is told too, by name and never by value.
+Environment variables that are not set are named too; their values are never shown.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _uncompilable(spec: ConfigurationSpec) -> Iterator[Issue]:
 
 
 class _Seen:
-    """Resolves nothing, and takes down which variables are missing."""
+    """Masks references, and collects the variables that are not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -137,7 +137,7 @@ class _Review:
         yield from self._tied(where)
 
     def _tied(self, where: str) -> Iterator[Issue]:
-        """Rows at the same place: fixtures with natural keys would take the one for the other."""
+        """Warn of rows with the same position: fixtures with natural keys would confuse them."""
         for name in self._ties.get(where, ()):
             message = _("Several of these have the same position: give each its own.")
             yield Issue(where=where, field=name, message=message, code="position", severity=Severity.WARNING)

@@ -22,7 +22,7 @@ class Line(int):
 
 @dataclass(frozen=True, slots=True, order=True)
 class FilePlace:
-    """A line of a file; line 0 is the file as a whole. A line that knows its own file is believed."""
+    """A line of a file; line 0 is the file as a whole. A :class:`Line` replaces ``file`` by its own."""
 
     file: str
     line: int

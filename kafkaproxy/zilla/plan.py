@@ -1,4 +1,4 @@
-"""What an import makes: specs, and what an import has to remember of some of them. No models, no database.
+"""What an import makes: specs, with the origin and source that an import has to remember. No models, no database.
 
 A zilla.yaml can say less than a spec holds (:data:`SAID`). An import touches nothing else of what an operator sets by hand: a
 timeout, a store budget, an entry that is switched off.
@@ -32,17 +32,17 @@ SAID: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlan(ClusterSpec):
-    """A cluster, from a kafka client and what it leads to. ``origin`` says which: the name is only a wish."""
+    """A cluster, from a kafka client and what it leads to. ``origin`` identifies it; the name may have to be changed."""
 
     origin: str
     source: str
     existing: bool = False
-    """Whether the name is one that ``--cluster`` gave, of a cluster that has to be there."""
+    """True if the name is one that ``--cluster`` gave, of a cluster that has to be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicPlan(TopicSpec):
-    """What a cache server says of a topic: the fields that are ``said``. ``cluster`` is the origin of one."""
+    """The settings of a topic from a cache server: the fields in ``said``. ``cluster`` is the origin of one."""
 
     source: str
     said: frozenset[str]
@@ -68,10 +68,10 @@ class GatewayPlan(GatewaySpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that one file makes.
+    """Everything that an import makes of one file.
 
-    ``source`` of each thing is the namespace that it was first needed for (or the name given instead): what an import of the
-    same source made before, and the file no longer has, is removed.
+    ``source`` of each object is the namespace that it was first needed for (or the name given instead). An object that an
+    earlier import of the same source made, and that the file no longer has, is removed.
     """
 
     gateways: tuple[GatewayPlan, ...] = ()

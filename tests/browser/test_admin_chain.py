@@ -154,7 +154,7 @@ async def _try_as_nobody_and_with_a_token(chain: Chain) -> None:
     await expect(chain.step("get-chain-id")).to_contain_text("for this path it serves GET, HEAD")
     await expect(chain.page.locator("#kp-sent + p")).to_have_text("None.")
 
-    await chain.page.get_by_label("whoever has this token").check()
+    await chain.page.get_by_label("the holder of this token").check()
     await expect(await chain.try_it("/chain/7", token=fresh())).to_contain_text("204")
     await expect(chain.page.locator(".kp-served")).to_have_text("put-chain-id: serves the request")
     record = chain.page.locator(".kp-record", has_text=chain.topic)

@@ -1,4 +1,4 @@
-"""Whether a store is trusted, with and without a system that names its boots."""
+"""True if a store is trusted, with and without a system that names its boots."""
 
 from __future__ import annotations
 

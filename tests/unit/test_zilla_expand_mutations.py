@@ -44,5 +44,5 @@ def test_an_edited_specification_is_planned_or_refused_and_opens_nothing(text: s
 
 
 def _was_guarded(route: RouteSpec) -> bool:
-    """Whether this is the operation that the text guards: the one that writes pets, or the stream."""
+    """Return True if this is the operation that the text guards: the one that writes pets, or the stream."""
     return route.capability == "stream" or any(each.method == "PUT" for each in route.conditions)

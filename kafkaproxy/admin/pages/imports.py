@@ -1,6 +1,6 @@
 """Import a zilla.yaml in the admin: paste or upload, see what would change, apply.
 
-What was seen is applied in one transaction, each change noted in the history.
+The previewed changes are applied in one transaction; each is noted in the history.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ImportMixin(ModelAdmin):
 
     @method_decorator(sensitive_post_parameters("text"))
     def import_view(self, request: HttpRequest) -> HttpResponse:
-        """Show the form; show what the text would change; apply it once that was seen."""
+        """Show the form, then what the text would change, then apply it."""
         if not request.user.has_perm(PERMISSION):
             raise PermissionDenied
         form = ImportForm(request.POST or None, request.FILES or None)
@@ -64,12 +64,12 @@ class ImportMixin(ModelAdmin):
         return TemplateResponse(request, "admin/kafkaproxy/import.html", context)
 
     def _next_page(self, request: HttpRequest) -> str:
-        """Return the page that shows what was imported; this page for users who may only import."""
+        """Return the list of gateways, or this page for users that have no permission for the list."""
         page = "changelist" if self.has_view_or_change_permission(request) else "import"
         return reverse(f"admin:kafkaproxy_gateway_{page}")
 
     def _apply(self, request: HttpRequest, form: ImportForm, outcome: ImportPreview) -> bool:
-        """Apply; return whether it was done, and say why where not."""
+        """Apply the changes. Return False, with a message for the user, if they cannot be applied."""
         if outcome.changes is None:
             return False
         if form.cleaned_data["seen"] != outcome.seen:
@@ -96,7 +96,7 @@ def _outcome(form: ImportForm) -> ImportPreview:
 
 
 def _again(form: ImportForm, outcome: ImportPreview) -> ImportForm:
-    """Return the form with the text that was looked at, ready to be edited or applied."""
+    """Return the form with the text that was previewed, ready to be edited or applied."""
     data: dict[str, Any] = {name: form.cleaned_data[name] for name in ("text", "gateway", "cluster", "file_name")}
     return ImportForm(initial=data | {"seen": outcome.seen})
 
@@ -167,7 +167,7 @@ _FLAGS: Final = {
 
 
 class _SetVariables(Mapping[str, str]):
-    """Knows which environment variables are set, and tells no value: the permission to import is none to read them."""
+    """Tells which environment variables are set, without their values: the permission to import does not include those."""
 
     def __contains__(self, name: object) -> bool:
         return name in os.environ
@@ -192,7 +192,7 @@ class ImportPreview:
     """None where anything was refused."""
     refusals: tuple[str, ...]
     seen: str
-    """A keyed digest of the text and of all changes: what was looked at is what is applied."""
+    """A keyed digest of the text and of all changes: only the previewed changes are applied."""
 
     @property
     def described(self) -> str:
@@ -206,12 +206,12 @@ class ImportPreview:
 
     @property
     def warnings(self) -> list[str]:
-        """What one should know."""
+        """The warnings, as text."""
         return [str(each) for each in self.report.of(Verdict.WARNING)]
 
     @property
     def ignored(self) -> list[str]:
-        """What is left out because no client would notice."""
+        """What is left out, which changes nothing for clients."""
         return [str(each) for each in self.report.of(Verdict.IGNORED)]
 
     @property
@@ -251,7 +251,7 @@ def apply_seen(outcome: ImportPreview, user: Any, *, overwrite: bool) -> int:
     with transaction.atomic():
         found = preview(outcome.plan)
         if outcome.changes is None or found.changes != outcome.changes.changes:
-            raise ImportRefused(_("Somebody changed the configuration meanwhile: look at the changes again."))
+            raise ImportRefused(_("The configuration was changed meanwhile: look at the changes again."))
         noted = [each for each in found.visible if each.action in _FLAGS]
         gone = {(each.kind, each.key): find_row(each.kind, each.key) for each in noted if each.action is Action.DELETE}
         doomed = {key: (row, row.pk, str(row)) for key, row in gone.items() if row is not None}
@@ -279,7 +279,7 @@ def _note(change: Change, row: Any, pk: Any, text: str, user: Any) -> None:
 
 
 def _message(change: Change) -> str:
-    """Say what happened; of fields only the names, for a value may be a secret."""
+    """Return the message for the history. It names fields only: a value may be a secret."""
     if change.action is Action.CREATE:
         return _("Imported from a zilla.yaml (%(source)s).") % {"source": change.source}
     if change.action is Action.DELETE:

@@ -50,7 +50,7 @@ class TryItMixin(ModelAdmin):
 
     @method_decorator(sensitive_post_parameters("token", "fields_text", "body"))
     def try_view(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
-        """Show the form; take it, send the request, and show what came of it."""
+        """Show the form; for a valid one send the request and show the outcome."""
         if not request.user.has_perm("kafkaproxy.try_route"):
             raise PermissionDenied
         route = None if pk is None else get_object_or_404(Route.objects.select_related("entry__gateway"), pk=pk)
@@ -77,7 +77,7 @@ class TryItMixin(ModelAdmin):
         return _shown(trial, served) | {"no_session_guard": form.chosen_user is not None and not guards}
 
     def _note(self, request: HttpRequest, form: TrialForm, asked: Asked, served: Route | None) -> None:
-        """Leave a trace in the history: a trial may write to Kafka as another user. Queries may hold secrets."""
+        """Log the trial in the history: it may write to Kafka as another user. Without the query, which may hold secrets."""
         line = f"{asked.method} {asked.target.partition('?')[0]}"
         log.info("trial user=%s client=%s method=%s", request.user.pk, form.client_text, asked.method)
         LogEntry.objects.create(
@@ -114,7 +114,7 @@ def _served(trial: Trial) -> Route | None:
 
 
 def _shown(trial: Trial, served: Route | None) -> dict[str, Any]:
-    """Return what the page shows. What a sensitive topic holds is left out, in the answer too."""
+    """Return what the page shows. Records of sensitive topics are left out, in the answer too."""
     cluster = "" if trial.match is None else trial.match.route.cluster
     hidden = [topic for topic in trial.topics if is_sensitive(cluster, topic)]
     body = show(trial.body or None, pretty=True)

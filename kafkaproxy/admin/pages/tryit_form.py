@@ -21,8 +21,8 @@ __all__ = ["TrialForm"]
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PARAMETER: Final = re.compile(r"\{[^/{}]*\}")
 _CLIENTS: Final = [
-    ("anonymous", gettext_lazy("nobody: no credential")),
-    ("token", gettext_lazy("whoever has this token")),
+    ("anonymous", gettext_lazy("anonymous: no credential")),
+    ("token", gettext_lazy("the holder of this token")),
     ("user", gettext_lazy("a user who is logged in to the site")),
 ]
 
@@ -87,20 +87,20 @@ class TrialForm(forms.Form):
 
     @property
     def client_text(self) -> str:
-        """The client in words, for the history: never a token."""
+        """The client in words, for the history; without its token."""
         if self.chosen_user is not None:
             return _("user %(name)s") % {"name": self.chosen_user.get_username()}
         return str(self.cleaned_data["client"])
 
     def clean_method(self) -> str:
-        """Methods are tokens, and case counts."""
+        """Check that the method is a token; it is case-sensitive."""
         method: str = self.cleaned_data["method"]
         if not is_token(method):
             raise ValidationError(_("Write a method, such as GET."))
         return method
 
     def clean_target(self) -> str:
-        """A path begins with a slash and has no fragment."""
+        """Check that the target begins with a slash and has no fragment."""
         target: str = self.cleaned_data["target"]
         if not target.startswith("/") or "#" in target or any(each < "!" for each in target):
             raise ValidationError(_("Begin with a slash; write no spaces and no #."))
@@ -110,7 +110,7 @@ class TrialForm(forms.Form):
         return target
 
     def clean_fields_text(self) -> tuple[tuple[str, str], ...]:
-        """Read the lines."""
+        """Parse the header fields, one a line."""
         fields = []
         for number, line in enumerate(self.cleaned_data["fields_text"].splitlines(), 1):
             if not line.strip():
@@ -122,7 +122,7 @@ class TrialForm(forms.Form):
         return tuple(fields)
 
     def clean(self) -> dict[str, Any]:
-        """Find the user that sends it, and check that this user may act as that one."""
+        """Find the user to act as, and check that the requesting user may act as that one."""
         super().clean()
         data = self.cleaned_data
         if data.get("client") == "user":

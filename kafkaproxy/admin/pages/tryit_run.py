@@ -41,7 +41,7 @@ class Asked:
 
     method: str
     target: str
-    """Path and query, as one types them."""
+    """Path and query, not yet percent-encoded."""
     scheme: str
     host: str
     fields: tuple[tuple[str, str], ...] = ()
@@ -75,7 +75,7 @@ class Asked:
 
 @dataclass(slots=True)
 class ProducedRecord:
-    """A record that was handed over, where Kafka put it, and what is there; or why that is not known."""
+    """A record that was produced, its place in Kafka, and the record as read back from there; ``error``: why that failed."""
 
     cluster: str
     topic: str
@@ -87,7 +87,7 @@ class ProducedRecord:
 
 @dataclass(slots=True)
 class Trial:
-    """What came of a request; the observer of its serving.
+    """The outcome of a request; the observer while it is served.
 
     ``ended``: complete, open (a stream goes on), silent (no answer in time), broken, or site.
     """
@@ -174,7 +174,7 @@ async def _serve(running: Runtime, trial: Trial) -> None:
 
 
 async def _finish(work: asyncio.Future[None], client: _Client, seconds: float) -> None:
-    """Wait; at the end of the time the client leaves, and what does not notice is cancelled."""
+    """Wait up to ``seconds``; then the client disconnects, and the work is cancelled if that does not end it."""
     await asyncio.wait((work,), timeout=seconds)
     client.leaves.set()
     await asyncio.wait((work,), timeout=_GRACE)
@@ -192,7 +192,7 @@ def _topics(request: Request, match: Match, principals: Principals) -> list[str]
 
 
 async def _read_back(running: Runtime, sent: ProducedRecord) -> None:
-    """Fetch the record from where Kafka says it is."""
+    """Read the record back from the place that Kafka acknowledged."""
     try:
         async with asyncio.timeout(_GRACE * 2):
             cluster = running.worker.cluster(sent.cluster)

@@ -23,7 +23,7 @@ __all__ = ["Command"]
 
 
 class Command(BaseCommand):
-    """Import a zilla.yaml: all of it in one transaction, or, if anything in it would be lost, nothing."""
+    """Import a zilla.yaml in one transaction; nothing is applied if anything in it is refused."""
 
     help = _("Make gateways, clusters and guards of a zilla.yaml. What is not understood is an error that names the line.")
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         parser.add_argument("--overwrite", action="store_true", help=_("let the file win over what was changed by hand"))
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Import; raise ``CommandError``, which exits with 1, where nothing was applied that should have been."""
+        """Import; raise ``CommandError``, which exits with 1, if nothing was applied."""
         environ = {**os.environ, **_variables(options["env"])}
         schemas = not options["without_schemas"]
         given = Options(gateway=options["gateway"], cluster=options["cluster"], environ=environ, schemas=schemas)

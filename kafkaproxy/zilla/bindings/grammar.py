@@ -32,7 +32,7 @@ COMPOSITES: Final = frozenset({"asyncapi", "openapi", "openapi-asyncapi"})
 _TEXT: Final = Text()
 _ANY_TEXT: Final = re.compile(r".+", re.DOTALL)
 _FILLED: Final = Text(pattern=_ANY_TEXT, example="a value")
-"""Where an empty text would read as no condition at all."""
+"""A text that must not be empty: an empty one would read as no condition at all."""
 _NAME: Final = Text(pattern=_ANY_TEXT, example="a name", fixed=True)
 _TEXTS: Final = Items(_TEXT)
 _SOME: Final = Items(_FILLED, least=1)

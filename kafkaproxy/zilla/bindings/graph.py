@@ -1,7 +1,7 @@
 """From documents to the binding graph: names found, references resolved, cycles refused, properties checked.
 
 Bindings lead onward by ``exit``, on each route and, tried last, on the binding. Only the bindings on the way from a socket to
-a mapping, and from there to Kafka, are held to the grammar; what else a file holds is listed and left alone.
+a mapping, and from there to Kafka, are checked against the grammar; other bindings are reported as ignored.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Binding:
 
     @property
     def key(self) -> Key:
-        """What it is found by: names repeat between namespaces."""
+        """Namespace and name: names repeat between namespaces."""
         return self.namespace, self.name
 
     @property
@@ -114,7 +114,7 @@ class Graph:
         return [each for each in self.bindings.values() if each.type == type_ and kind in ("", each.kind)]
 
     def fronts(self) -> list[Binding]:
-        """Return where requests come in: tcp servers, or in a part cut out of a file what nothing there leads to."""
+        """Return the bindings where requests come in: tcp servers; in a fragment, the bindings that no other one leads to."""
         if tcp_servers := self.of("tcp", "server"):
             return [each for each in tcp_servers if each.key in self.upstream()]
         led_to = {target.key for binding in self.bindings.values() for target in self.next(binding)}
@@ -122,7 +122,7 @@ class Graph:
 
     @property
     def is_fragment(self) -> bool:
-        """Whether this is a part cut out of a configuration: nothing listens, and Kafka is not in it."""
+        """Return True if this is a part of a configuration: it has no server that listens, and no client of Kafka."""
         return not self.of("tcp", "server") and not self.of("kafka")
 
     def upstream(self) -> set[Key]:
@@ -225,7 +225,7 @@ def _read_exit(document: Document, route: Branch) -> Exit:
 
 
 def _check_bindings(graph: Graph, report: ImportReport) -> None:
-    """Hold the bindings on the way to the grammar, and resolve what they refer to."""
+    """Check the bindings on the way against the grammar, and resolve what they refer to."""
     on_the_way = graph.upstream() | graph.downstream()
     for binding in graph.bindings.values():
         if binding.type in COMPOSITES:
@@ -288,7 +288,7 @@ def _leads_somewhere(binding: Binding, exit_: Exit, graph: Graph) -> bool:
 
 
 def _check_cycles(graph: Graph, report: ImportReport) -> None:
-    """Refuse bindings that lead back to themselves; walked without recursion, a chain may be long."""
+    """Refuse bindings that lead back to themselves. Not recursive: a chain may be longer than Python's stack."""
     done: set[Key] = set()
     for start in graph.bindings.values():
         path: dict[Key, None] = {}

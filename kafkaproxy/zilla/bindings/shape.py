@@ -1,7 +1,7 @@
 """What a part of a configuration may look like: a closed grammar, checked before anything is interpreted.
 
-The reference's schema is closed almost everywhere (a property it does not know is an error), and so is this one: what is
-misspelt would otherwise be dropped, and what is dropped may have been a guard.
+The reference's schema is closed almost everywhere (an unknown property is an error), and so is this one: a misspelt property
+would otherwise be dropped, and it may have been a guard.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FLAGS: Final = ("true", "false")
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What does not fit, and the way out."""
+    """What does not fit the grammar, and what to do about it."""
 
     line: int
     message: str
@@ -42,12 +42,12 @@ class Shape(Protocol):
 
 
 def has_expression(text: str) -> bool:
-    """Whether ``${{…}}`` stands in the text."""
+    """Return True if ``${{…}}`` stands in the text."""
     return _EXPRESSION.search(text) is not None
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return advice that names the nearest of what is known, and then all of it."""
+    """Return advice that names the known name nearest to ``name``, and then all of them."""
     names = sorted(known)
     close = nearest(name, names)
     hint = _("Did you mean %(name)r?") % {"name": close} + " " if close else ""
@@ -56,7 +56,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Whatever stands here is judged elsewhere, or does not matter."""
+    """Anything: it is checked elsewhere, or does not matter."""
 
     def problems(self, node: Node, path: str) -> Iterator[Misfit]:
         """Nothing is wrong."""
@@ -160,7 +160,7 @@ class TextOrItems:
     items: Shape
 
     def problems(self, node: Node, path: str) -> Iterator[Misfit]:
-        """Check whichever it is."""
+        """Check the text or the list."""
         yield from (self.items if isinstance(node, Row) else self.text).problems(node, path)
 
 
@@ -171,9 +171,9 @@ class NamedItems:
     value: Shape
     most: int | None = None
     free: bool = False
-    """Whether the keys may be any text, such as field names."""
+    """True if the keys may be any text, such as field names."""
     qualified: bool = False
-    """Whether a namespace may stand before a key: ``shop:users``."""
+    """True if a namespace may stand before a key: ``shop:users``."""
 
     def problems(self, node: Node, path: str) -> Iterator[Misfit]:
         """Check the names and the values."""

@@ -27,7 +27,7 @@ class Address:
     host: str
     """Host and port."""
     path: str | None
-    """What stands before the paths of operations; None: it is not said."""
+    """The prefix of the paths of operations; None: not given."""
     line: int
     declared: Branch | None = None
     """The server of the document that it is."""
@@ -109,7 +109,7 @@ def _from_1x(composite: Composite, item: Branch) -> Address:
 
 
 def _completed(composite: Composite, named: Address, declared: list[Address]) -> Address:
-    """Take what a name leaves open from the server of the document that it means."""
+    """Complete an address from the server of the document that it stands for."""
     same = [each for each in declared if not named.host or each.host == named.host]
     protocols = {each.protocol for each in same or declared}
     protocol = named.protocol or (protocols.pop() if len(protocols) == 1 else "")

@@ -1,4 +1,4 @@
-"""Schemas that the reference checks requests, events and records against; here nothing does, which the import says."""
+"""Schemas that the reference checks requests, events and records against. They are not checked here, which is reported."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CONVERTED: Final = gettext_noop("Records would have to be converted from and to
 
 @dataclass(slots=True)
 class Checks:
-    """Says of each document, once, what is not checked."""
+    """Reports for each document, once, what is not checked."""
 
     report: ImportReport
     accepted: bool
-    """Whether the import allows schemas that are not checked."""
+    """True if the import allows schemas that are not checked."""
 
     def of_sources(self, sources: Iterable[Source]) -> None:
         """Look at what clients send, and at the events of streams."""

@@ -23,7 +23,7 @@ _MECHANISMS: Final = {
     "scramSha512": "scram-sha-512",
 }
 _NONE: Final = ("X509",)
-"""Schemes that SASL has no part in."""
+"""Security schemes that need no SASL."""
 
 
 def client_nodes(composite: Composite, specification: Specification, node: Branch, name: str) -> Iterator[tuple[str, Branch]]:
@@ -145,7 +145,7 @@ def topic_checks(specification: Specification) -> Iterator[tuple[Leaf, int, bool
 
 
 def _is_null(specification: Specification, message: Branch) -> bool:
-    """Whether a message has no value: nothing is checked then."""
+    """Return True if a message has no value: nothing is checked then."""
     payload = message.get("payload")
     schema = specification.follow(payload) if not isinstance(payload, Row) else None
     return isinstance(schema, Branch) and schema.text("type") == "null"

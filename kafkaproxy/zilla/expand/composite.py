@@ -39,7 +39,7 @@ class Selection:
         return cls(_either(node, "spec", "api-id"), _either(node, "operation", "operation-id"), _either(node, "tag"))
 
     def admits(self, label: str, name: str, tags: frozenset[str]) -> bool:
-        """Whether an operation is among these."""
+        """Return True if an operation is among these."""
         if self.spec is not None and self.spec.text != label:
             return False
         if self.operation is not None and not (name and glob(self.operation.text).fullmatch(name)):
@@ -61,7 +61,7 @@ class Choice:
     line: int
 
     def admits(self, label: str, name: str, tags: frozenset[str]) -> bool:
-        """Whether an operation takes this route."""
+        """Return True if an operation takes this route."""
         return not self.when or any(each.admits(label, name, tags) for each in self.when)
 
 

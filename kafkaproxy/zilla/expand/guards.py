@@ -1,4 +1,4 @@
-"""Which clients may use an operation: its security schemes, as guards and roles. What is not resolved is never open."""
+"""Which clients may use an operation: its security schemes, as guards and roles. An unresolved guard is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OperationGuard:
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
-        """What makes it the same as another one, wherever it stands."""
+        """Guard and roles: equal for equal requirements, wherever they stand."""
         return self.name.text, tuple(role.text for role in self.roles)
 
     def node(self) -> Branch:

@@ -21,11 +21,11 @@ from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row, text
 __all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 
 _OF_A_REQUEST: Final = ("key", "overrides")
-"""What asking for an answer has no use for."""
+"""Properties of a request that a status poll does not use."""
 
 
 def proxy_rules(proxy: Proxy, server: Server | None, report: ImportReport) -> list[Rule]:
-    """Return the routes of a proxy, in order. What would be open although it says that it is not, is refused."""
+    """Return the routes of a proxy, in order. Refuse a route that would be open although its operation asks for security."""
     found: list[Rule] = []
     for pair in proxy.pairs:
         if server is None or pair.source.specification.origin == server.specification.origin:

@@ -111,7 +111,7 @@ def _responses(specification: Specification, node: Branch) -> Iterator[tuple[Lea
 
 
 def _is_list(specification: Specification, response: Branch) -> bool:
-    """Whether the first JSON content of a response is a list."""
+    """Return True if the first JSON content of a response is a list."""
     for name, content in specification.branches(response, "content"):
         if JSON.fullmatch(name.text):
             schema = specification.branch(content, "schema")
@@ -144,5 +144,5 @@ def _checks(specification: Specification, item: Branch, node: Branch) -> Iterato
 
 
 def _is_any_text(schema: Branch | None) -> bool:
-    """Whether every value of a parameter fits."""
+    """Return True if every value of a parameter fits."""
     return schema is None or (schema.text("type") == "string" and all(key.text in _PLAIN for key, _ in schema.pairs))

@@ -1,6 +1,6 @@
 """The operations of a specification: their properties, what they are named by, and what the schemas of their messages say.
 
-A property that is misspelt may have been the operation's security, so an unknown one is refused.
+An unknown property is refused: it may be a misspelt ``security``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Source:
     security: tuple[Alternative, ...]
     """One of them has to hold; none: it is open."""
     merges: bool
-    """Whether a fetch answers with a list."""
+    """True if a fetch answers with a list."""
     answers: tuple[tuple[Leaf, Leaf], ...]
     """Fields of an answer that comes later, with their templates: ``/items;cid={correlationId}``."""
     extension: Branch | None
@@ -95,7 +95,7 @@ _OTHER_FORMATS: Final = re.compile(r"avro|protobuf", re.IGNORECASE)
 
 
 def is_list(specification: Specification, message: Branch) -> bool:
-    """Whether the payload of a message is a JSON array."""
+    """Return True if the payload of a message is a JSON array."""
     schema = _schema(specification, message)
     return schema is not None and schema.text("type") == "array"
 

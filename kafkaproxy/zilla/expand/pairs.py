@@ -95,7 +95,7 @@ def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report:
 
 
 def _is_source(composite: Composite, specification: Specification) -> bool:
-    """Whether a document is the API of a proxy: not one that its routes only lead to."""
+    """Return True if a document is the API of a proxy: not one that its routes only lead to."""
     choices = list(composite.choices())
     leads_to = {choice.with_.spec.text for choice in choices if choice.with_.spec is not None}
     named = {when.spec.text for choice in choices for when in choice.when if when.spec is not None}
@@ -190,7 +190,7 @@ def _asks(pair: Pair, pairs: list[Pair], operations: dict[str, list[Source]]) ->
 def _warn_of_others(
     pair: Pair, asks: Source | None, pairs: list[Pair], operations: dict[str, list[Source]], report: ImportReport
 ) -> None:
-    """Say where the reference would ask for answers too: AsyncAPI operations with any parameter in their path."""
+    """Warn of AsyncAPI operations with a parameter in their path: the reference serves status polls there too."""
     specification = pair.source.specification
     if specification.kind != "asyncapi" or not later_path(pair.source, pair.target):
         return

@@ -27,7 +27,7 @@ def _ends(path: str) -> tuple[str, str]:
 
 
 def _ends_fit(first: str, second: str) -> bool:
-    """Whether two patterns may match one path, as far as their literal ends say."""
+    """Return True if two patterns may match one path, as far as their literal ends say."""
     (head, tail), (other_head, other_tail) = _ends(first), _ends(second)
     begins = head.startswith(other_head) or other_head.startswith(head)
     return begins and (tail.endswith(other_tail) or other_tail.endswith(tail))
@@ -42,7 +42,7 @@ class RuleCondition:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same as another one."""
+        """Method and path: equal for equal conditions."""
         return self.method.text, _PARAM.sub("{}", self.path.text)
 
     @property
@@ -51,7 +51,7 @@ class RuleCondition:
         return text(_PARAM.sub("*", self.path.text), self.path.line)
 
     def meets(self, other: RuleCondition) -> bool:
-        """Whether a request that an http server lets in by this condition may have the other's method and path."""
+        """Return True if a request that an http server lets in by this condition may have the other's method and path."""
         if self.method.text != other.method.text:
             return False
         if not _ends_fit(self.path.text, other.path.text):
@@ -72,7 +72,7 @@ class Rule:
     guard: OperationGuard | None
     exit: Leaf
     later: RuleCondition | None = None
-    """How clients ask for an answer that comes later; such a request is served, whether or not it is among the conditions."""
+    """The condition of a status poll; it is served even if it is not among the conditions."""
 
     def node(self) -> Branch:
         """Return the route as a file would have it."""

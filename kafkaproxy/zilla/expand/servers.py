@@ -36,7 +36,7 @@ class Group:
 
     @property
     def is_stream(self) -> bool:
-        """Whether these are streams."""
+        """Return True if these are streams."""
         return self.sources[0].is_stream
 
     @property
@@ -113,7 +113,7 @@ def _check_ports(composite: Composite, servers: list[Server]) -> None:
 
 
 def _warn_of_security(server: Server, report: ImportReport) -> None:
-    """Say how security is read where the file does not say it, and where the reference does not read it."""
+    """Warn where the file does not say which guard a security scheme means, and where the reference does not read it."""
     specification, guard = server.specification, server.guards.credentials
     if guard is not None and specification.security is None and any(each.security for each in server.sources):
         message = gettext(

@@ -156,7 +156,7 @@ class Specification:
 
 
 class ExpandError(ValueError):
-    """Something that cannot be expanded: where it stands, what it is, and the way out."""
+    """Something cannot be expanded: where it stands, the message, and what to do about it."""
 
     def __init__(self, place: FilePlace, message: str, advice: str) -> None:
         super().__init__(message)

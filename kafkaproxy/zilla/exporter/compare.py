@@ -1,4 +1,4 @@
-"""Two plans compared by what they serve: the names that an import makes up, and where things stand, do not count."""
+"""Two plans compared by what they serve: generated names and places in the file do not count."""
 
 from __future__ import annotations
 

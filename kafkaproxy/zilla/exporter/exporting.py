@@ -95,7 +95,7 @@ def _report_names(pairs: list[tuple[str, str]], report: ExportReport) -> None:
 
 
 def _importable(plan: Plan) -> Plan:
-    """Return the plan with everything that an import looks for: guards left undefined, and stores to be made later."""
+    """Return the plan as an import can read it: with its undefined guards, and without CA stores, which do not exist yet."""
     source = plan.gateways[0].name
     known = {guard.name for guard in plan.guards}
     options = {"issuer": "https://example.com", "audience": "example"}
@@ -109,7 +109,7 @@ def _importable(plan: Plan) -> Plan:
 
 
 def _heading(plan: Plan, report: ExportReport) -> Iterator[str]:
-    """Return comments that say where the file is from, and what is not in it."""
+    """Yield comments that say where the file is from, and what is not in it."""
     yield f"The gateway {plan.gateways[0].name} of kafkaproxy, written by manage.py exportzilla."
     yield from _listed("Left out:", report.of(Verdict.LOST))
     yield from _listed("To know:", report.of(Verdict.WARNING))

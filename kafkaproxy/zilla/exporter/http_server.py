@@ -30,7 +30,7 @@ Tree = dict[str, Any]
 
 
 def is_every_path(path: str) -> bool:
-    """Whether a pattern of a path is no condition: every request has a path, and it begins with '/'."""
+    """Return True if a pattern of a path is no condition: every request has a path, and it begins with '/'."""
     return path in _EVERY_PATH
 
 

@@ -1,6 +1,6 @@
 """A plan cut down to what a dialect of Zilla can say. Whatever is left out is reported, and never opens anything.
 
-A guard that Zilla does not have is left undefined: there, as here, a rule guarded by an unknown guard lets nobody in.
+A guard that Zilla does not have is left undefined: there, as here, a rule guarded by an unknown guard refuses every client.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _JWT_2: Final = (*_JWT, "roles", "identity", "attributes")
 _DERIVED: Final = frozenset({"allow_http"})
 """Options that an import sets by itself."""
 _HARMLESS: Final = frozenset({"algorithm", "leeway", "cache", "timeout"})
-"""Options without which Zilla lets in the same people, or fewer."""
+"""Options without which Zilla lets in the same clients, or fewer."""
 _SECRET_PARTS: Final = frozenset({"k", "d", "p", "q", "dp", "dq", "qi", "oth"})
 """Members of a JWK that are secret (RFC 7518 section 6)."""
 _NOT_ALNUM: Final = re.compile(r"[^A-Za-z0-9]+")

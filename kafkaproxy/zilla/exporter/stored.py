@@ -1,5 +1,4 @@
-"""A stored gateway as a plan, as far as a zilla.yaml can say it, and a report of the rest: what is not at its
-default."""
+"""A stored gateway as a plan, as far as a zilla.yaml can say it, and a report of everything else that is not at its default."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The rules that the models have, applied to a plan: each failure at the line it comes from, before anything is written.
 
-It warns of rules that are never reached, and of rules that serve to more people what an earlier one guards: a request that a
-guard turns away goes on to the next rule, as in the reference.
+It warns of rules that are never reached, and of rules that serve to more clients what an earlier rule guards: a request that
+a guard refuses goes on to the next rule, as in the reference.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ Roles = Mapping[str, tuple[str, ...]]
 
 
 def warn_of_fallthrough(gateway: GatewaySpec, report: ImportReport) -> None:
-    """Warn of each rule that serves to more people what an earlier one guards."""
+    """Warn of each rule that serves to more clients what an earlier rule guards."""
     for first, second in combinations(gateway.entries[:_MOST], 2):
         if second.routes and _is_laxer(first.guarded, second.guarded) and _entries_overlap(first, second):
             message = _("Who is turned away by the guards of the entry %(first)r is served by %(second)r.") % {
@@ -125,7 +125,7 @@ def warn_of_fallthrough(gateway: GatewaySpec, report: ImportReport) -> None:
 
 
 def _is_laxer(first: Roles, second: Roles) -> bool:
-    """Whether the second lets in clients that the first refuses."""
+    """Return True if the second lets in clients that the first refuses."""
     return any(guard not in second or not set(roles) <= set(second[guard]) for guard, roles in first.items())
 
 

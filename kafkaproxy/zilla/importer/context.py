@@ -1,4 +1,4 @@
-"""What the steps of an import share, and what they have found so far."""
+"""What the steps of an import share: the graph, the report, and the clusters, guards and caches found so far."""
 
 from __future__ import annotations
 

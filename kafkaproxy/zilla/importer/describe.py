@@ -1,4 +1,4 @@
-"""A plan in words: what a dry run shows, and what a test can hold an import to."""
+"""A plan in words, as a dry run shows it and tests compare it."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _read_sse_options(sse: Binding, context: ImportContext) -> None:
 
 
 def _refuse_rewrites(http: Binding, context: ImportContext) -> None:
-    """Refuse what changes or checks requests before routing, and name what does not matter."""
+    """Refuse options that change or check requests before routing; report options that do not matter."""
     options = http.options
     if "requests" in options:
         message = _("Models of requests are not supported yet: they decide which requests are accepted.")
@@ -142,7 +142,7 @@ def _refuse_rewrites(http: Binding, context: ImportContext) -> None:
 
 
 def _conditions(http: Binding, exit_: Exit, context: ImportContext) -> Iterator[EntryConditionSpec]:
-    """Return the alternatives of a route; one that tests nothing makes them all needless."""
+    """Yield the alternatives of a route; none at all if one of them tests nothing."""
     rows = [row for when in exit_.when for row in _alternatives(http, when.branch("headers"), context)]
     if EntryConditionSpec() not in rows:
         yield from rows

@@ -26,7 +26,7 @@ __all__ = ["flatten"]
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """What becomes a gateway, and the ways to it: an http server, or in a fragment whatever stands first."""
+    """What becomes a gateway, and the ways to it: an http server, or in a fragment its first binding."""
 
     binding: Binding
     ways: tuple[Way, ...] = ()
@@ -77,7 +77,7 @@ def _refuse_nothing(context: ImportContext) -> None:
 
 
 def _warn_of_merged_listeners(roots: list[_Root], context: ImportContext) -> None:
-    """Say that servers on different ports become one: a private one must not become public unnoticed."""
+    """Warn that servers on different ports become one: a private server must not become public unnoticed."""
     served = [root for root in roots if root.ways]
     ports = [frozenset().union(*(way.ports or frozenset() for way in root.ways)) for root in served]
     if len(served) > 1 and len(set(ports)) > 1:
@@ -91,7 +91,7 @@ def _warn_of_merged_listeners(roots: list[_Root], context: ImportContext) -> Non
 
 
 def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: ImportContext) -> None:
-    """Say that what was served over TLS only is served as Django is."""
+    """Warn that routes that were served over TLS only are served with whatever scheme Django is served."""
     if not root.ways or not all(way.tls for way in root.ways):
         return
     for entry in entries:
@@ -105,7 +105,7 @@ def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: Impo
 
 
 def _sources(roots: list[_Root], context: ImportContext, name: str, default_name: str) -> Mapping[str, str]:
-    """Return the name that each namespace's things are known by."""
+    """Return the source name of each namespace: what an import made is remembered by it."""
     namespaces = list(dict.fromkeys(root.binding.namespace for root in roots))
     if name and len(namespaces) > 1:
         place = roots[0].binding.place
@@ -151,7 +151,7 @@ def _entries(root: _Root, context: ImportContext) -> tuple[EntrySpec, ...]:
 
 
 def _listener(ways: Iterable[Way]) -> tuple[EntryConditionSpec, ...]:
-    """Return what the ways test; one that tests nothing lets everything in."""
+    """Return the conditions of the ways; none if one way tests nothing."""
     conditions = [way.condition(0) for way in ways]
     found = [each for each in conditions if each is not None]
     return _distinct(found) if len(found) == len(conditions) else ()
@@ -166,7 +166,7 @@ def _distinct(rows: Iterable[EntryConditionSpec]) -> tuple[EntryConditionSpec, .
 
 
 def _cluster(entries: Iterable[EntrySpec]) -> str:
-    """Return the cluster that most routes use, the first of equals."""
+    """Return the cluster that most routes use; of several with as many, the first."""
     counted = Counter(route.cluster or "" for entry in entries for route in entry.routes)
     return counted.most_common(1)[0][0] if counted else ""
 

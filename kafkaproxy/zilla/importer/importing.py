@@ -1,4 +1,4 @@
-"""The import, as far as it needs no database: a text in, a plan and a report out."""
+"""The part of an import that needs no database: a text in, a plan and a report out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Options:
     environ: Mapping[str, str] = field(default_factory=dict)
     """Values that references are checked against; never stored."""
     schemas: bool = True
-    """Refuse API specifications with schemas that nothing here would check; otherwise warn of them."""
+    """True: refuse API specifications whose schemas are not checked here; False: warn of them."""
 
 
 def plan_file(path: Path, options: Options) -> tuple[Plan, ImportReport]:
@@ -69,6 +69,6 @@ def plan_text(text: str, file: str, options: Options, folder: Path | None = None
 
 
 def _default_name(file: str) -> str:
-    """Return a name for a configuration without one, from its file's."""
+    """Return a name for a configuration without one, made of its file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(file).stem).lstrip("._-0123456789")
     return name or "imported"

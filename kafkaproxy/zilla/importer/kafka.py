@@ -22,7 +22,7 @@ from kafkaproxy.zilla.yaml.tree import Leaf
 __all__ = ["FRAGMENT_SERVERS", "Destination", "clusters_behind", "destination"]
 
 FRAGMENT_SERVERS: Final = "${{env.KAFKA_BOOTSTRAP_SERVERS}}"
-"""Where a fragment's cluster is looked for: a fragment does not say."""
+"""The bootstrap servers of a fragment, which does not name any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _choose(binding: Binding, topic: str, context: ImportContext) -> Exit | None
 
 
 def _admits(exit_: Exit, topic: str, binding: Binding, context: ImportContext) -> bool | None:
-    """Whether a route lets the topic through; None, and refused, where only a request could tell."""
+    """Return True if a route lets the topic through; None, and refuse it, if that depends on the request."""
     if not exit_.when:
         return True
     for condition in exit_.when:

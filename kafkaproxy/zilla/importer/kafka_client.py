@@ -113,7 +113,7 @@ def _tcp(tcp: Binding, context: ImportContext) -> Binding:
 
 
 def _is_open(when: Branch) -> bool:
-    """Whether a condition on the brokers' addresses is none."""
+    """Return True if a condition on the brokers' addresses matches every address."""
     return all(name.text != "port" and is_any_address(name.text, when.text(name.text)) for name, _ in when.pairs)
 
 
@@ -122,7 +122,7 @@ def _servers(client: Binding, tcp: Binding | None, context: ImportContext) -> li
     if leaves:
         return [leaf.text for leaf in leaves]
     if client.options.texts("servers"):
-        return []  # all of them refused
+        return []  # refused above
     host, port = _address(tcp)
     if not host or not port:
         message = _("Nothing says where the brokers of %(client)r are.") % {"client": client.name}

@@ -1,8 +1,8 @@
-"""How requests come to an http server: the tcp and tls servers in front of it, and what they test.
+"""The tcp and tls servers in front of an http server, and what they test.
 
-Django does not choose its listeners by route, so ports and certificates are left to whatever serves the site. A server name
-that a tls server insists on becomes a condition. What would let somebody in who is kept out by an address or by a client
-certificate is refused.
+Django does not choose its listeners by route, so ports and certificates are left to the site's server. A server name
+that a tls server insists on becomes a condition. A server that admits clients by address or by client certificate is refused,
+as the import would admit others.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _from_tls(tls: Binding, ports: frozenset[int] | None, context: ImportContext
 
 
 def _refuse_shortcut(server: Binding, exit_: Exit, context: ImportContext) -> None:
-    """Refuse a way to a mapping that passes no http server: it decides which requests there are."""
+    """Refuse a way to a mapping that passes no http server: its requests would not be known."""
     target = context.graph.target(server, exit_)
     if target is not None and target.key in context.graph.upstream():
         message = _("The %(target)s cannot come directly after a %(server_type)s server.") % {

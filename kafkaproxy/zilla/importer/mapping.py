@@ -95,7 +95,7 @@ def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: ImportCo
 def _warn_of_methods(
     mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionSpec, ...], context: ImportContext
 ) -> None:
-    """Say which methods a route without one serves: the reference takes any (divergence D3)."""
+    """Warn which methods a route without one serves: the reference takes any (divergence D3)."""
     served = _METHODS.get(capability)
     if served is not None and (not conditions or any(not each.method for each in conditions)):
         line = exit_.when[0].line if exit_.when else exit_.place.line
@@ -125,7 +125,7 @@ def _capability_fields(mapping: Binding, with_: Branch, capability: str, context
 
 
 def _check_patch(mapping: Binding, merge: Branch | None, context: ImportContext) -> None:
-    """Pass over ``patch``: the reference never reads it, and merges as it says anyway."""
+    """Report ``patch`` as ignored: the reference never reads it, and always merges in this way."""
     patch = merge.get("patch") if merge is not None else None
     if patch is None or merge is None:
         return
@@ -151,7 +151,7 @@ def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, FilePl
 
 
 def _conditions(mapping: Binding, exit_: Exit, context: ImportContext) -> Iterator[ConditionSpec]:
-    """Return the conditions; a single one that tests nothing is none."""
+    """Yield the conditions; none if the only one tests nothing."""
     for when in exit_.when:
         path, method = when.get("path"), when.get("method")
         if isinstance(path, Leaf):

@@ -1,4 +1,4 @@
-"""Patterns of conditions: what the reference matches, written so that it matches the same here.
+"""Patterns of conditions, translated so that they match what they match in the reference.
 
 There, ``.`` is literal, ``*`` is anything, ``{name}`` one or more of anything, and whatever else is special in a regular
 expression still is. Here all but ``*`` and ``{name}`` is literal, so a pattern that relies on more is refused.
@@ -26,7 +26,7 @@ _PARAM: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\*)")
 
 
 def is_checked(leaf: Leaf, place: FilePlace, report: ImportReport) -> bool:
-    """Whether the pattern means the same here; refuse it where it does not."""
+    """Return True if the pattern means the same here; refuse it otherwise."""
     text = mask_env(leaf.text)
     if found := _SPECIAL.search(text):
         message = _("%(leaf)r has %(found)r, which the reference reads as part of a regular expression.") % {
@@ -47,13 +47,13 @@ def entry_pattern(text: str) -> str:
     """Let ``{name}`` match ``/`` too, as it does in the reference's http server.
 
     Inside a route a parameter ends at ``/`` (divergence D1). In the outer rule that would let requests fall through to later
-    entries, past the guards of this one; nothing reads the parameter there, so it may as well be exact.
+    entries, past the guards of this one. Nothing reads an entry's parameter, so ``*`` is exact and enough.
     """
     return _PARAM.sub(r"{\1}*", text)
 
 
 def is_any_address(name: str, text: str) -> bool:
-    """Whether a condition of a tcp binding, ``cidr`` or ``authority``, holds for every address."""
+    """Return True if a condition of a tcp binding, ``cidr`` or ``authority``, holds for every address."""
     return text.endswith("/0") if name == "cidr" else text == "*"
 
 

@@ -1,4 +1,4 @@
-"""Guards, where credentials are found, and CORS: whatever decides which clients get in. None of it is ever dropped."""
+"""Guards, where credentials are found, and CORS. They decide which clients get in, so none of it is ever left out."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _guard(name: str, guard: Declaration, context: ImportContext) -> GuardPlan |
 
 
 def _is_plain_http(options: Branch, context: ImportContext) -> bool:
-    """Whether keys are fetched, and not over TLS; the reference allows it."""
+    """Return True if keys are fetched without TLS, which the reference allows."""
     keys = options.get("keys")
     location = keys if keys is not None else options.get("issuer")
     return isinstance(location, Leaf) and (context.variables.resolve(location.text) or "").startswith("http://")

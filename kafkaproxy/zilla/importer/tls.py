@@ -160,7 +160,7 @@ def read_certificates(path: Path, kind: str, password: str | None, aliases: Iter
         ) from error
     if len(data) > _MAX_BYTES:
         raise StoreError(_("The trust store %(path)s is too large.") % {"path": path.name})
-    # Whatever the type says, Java opens either kind as the other.
+    # Java opens a JKS store as PKCS12 and the other way round, so the type is not checked.
     found = _read_jks(data, password) if data.startswith(_MAGIC) else _read_pkcs12(data, kind, password)
     texts = []
     for alias in aliases:

@@ -1,7 +1,7 @@
 """What cache bindings say about topics: where to start, what to read at once, and models, which are refused.
 
-A model decides which records are written and served, and in which format. It is passed over only where it cannot matter: no
-imported route uses such a topic, or every record fits.
+A model decides which records are written and served, and in which format. It is ignored only if no imported route uses the
+topic, or every record fits it.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def _read_models(cache: Cache, topic: Branch, context: ImportContext) -> None:
 
 
 def _concerns(name: Node | None, topics: Iterable[str]) -> bool:
-    """Whether what is said of a topic may be about one of these; False is always right.
+    """Return True if an entry for a topic may be about one of these. False is certain, True is not.
 
-    In the reference a name is a regular expression, but for ``{x}``. Only what begins in a plain way is compared, for a pattern
-    from a file of unknown origin is not run.
+    In the reference a name is a regular expression, except for ``{x}``. Only its literal beginning is compared: a pattern from
+    a file of unknown origin is not run.
     """
     if not isinstance(name, Leaf) or "|" in name.text:
         return True

@@ -1,4 +1,4 @@
-"""What a file holds and an import leaves out: each binding and each section gets a line that says why."""
+"""What an import ignores: each binding and each section that is not used gets a line that says why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECTIONS: Final = {
 
 
 def list_bindings(context: ImportContext, roots: Iterable[Binding]) -> None:
-    """List the bindings that nothing of the plan comes from. ``roots``: what became gateways."""
+    """Report the bindings that are not used. ``roots``: what became gateways."""
     graph = context.graph
     on_the_way = graph.upstream() | graph.downstream()
     used = _used(graph, roots) & on_the_way
@@ -64,7 +64,7 @@ def _reached(start: Iterable[Key], edges: Edges) -> set[Key]:
 
 
 def _tells(binding: Binding) -> bool:
-    """Whether what its routes lead to was listed with them already, as something that stays unserved."""
+    """Return True if the targets of its routes were reported with them already, as not served."""
     return binding.kind == "server" and binding.type in ("http", "sse")
 
 
@@ -81,7 +81,7 @@ def _reason(binding: Binding, on_the_way: set[Key]) -> str:
 
 
 def list_sections(context: ImportContext) -> None:
-    """List the guards and sections that nothing imported needs, and options that are another server's."""
+    """Report the guards and sections that nothing imported needs, and options that are another server's."""
     report = context.report
     known = {each.place for each in context.guards.values()} | {each.where for each in report.findings}
     for (_namespace, name), guard in context.graph.guards.items():

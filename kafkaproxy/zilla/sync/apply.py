@@ -17,12 +17,12 @@ __all__ = ["ImportRefused", "apply_plan", "preview"]
 
 
 class ImportRefused(Exception):
-    """The import would overwrite what was done by hand, or needs what is not there. Nothing was written."""
+    """The import would overwrite changes made by hand, or needs a cluster that does not exist. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What is to be remembered of an object."""
+    """The record of an object that an import made or uses."""
 
     origin: str
     digests: dict[str, str]
@@ -39,7 +39,7 @@ def preview(plan: Plan) -> Changes:
 
 @transaction.atomic
 def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
-    """Make the database say what the plan says; raise :class:`ImportRefused` where that would undo something done by hand.
+    """Apply the plan to the database; raise :class:`ImportRefused` if that would undo changes made by hand.
 
     With ``overwrite`` the file wins. A plan that the database already fits writes nothing at all.
     """
@@ -62,7 +62,7 @@ def _make(change: Change) -> None:
 
 
 def _remember(changes: Changes) -> None:
-    """Bring the records up to date, writing only what differs: an import that changes nothing bumps no version."""
+    """Update the records. Only differences are written: an import that changes nothing must not raise the version."""
     wanted = {(item.source, item.kind, item.key): _record(item, owned=owned) for item, owned in changes.items}
     sources = {item.source for item, _ in changes.items}
     for record in ImportedObject.objects.filter(source__in=sources):

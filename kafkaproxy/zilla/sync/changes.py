@@ -1,7 +1,7 @@
-"""What an import would do to the database: three sides are compared, so that nothing done by hand is lost.
+"""What an import would change: the file, the database and the last import are compared, so that no change by hand is lost.
 
 A field that differs from the file is *edited in the file* if it still is as the last import left it, and *changed by hand* if
-it is not. What was changed, added or removed by hand is a conflict, and needs an explicit word to be overwritten.
+it is not. What was changed, added or removed by hand is a conflict, which is overwritten only if the user asks for it.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Action(StrEnum):
     RESET = "reset"
     """A topic that the file no longer mentions: its fields go back to their defaults."""
     KEEP = "keep"
-    """A cluster or guard that the file no longer has; it stays, for others may need it."""
+    """A cluster or guard that the file no longer has; it stays, as others may need it."""
     FORGET = "forget"
     """The file no longer has it, and it is not in the database either, or belongs to another import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change. ``conflict`` says why it needs an explicit word."""
+    """One change. ``conflict`` says why it is only made with ``overwrite``; empty: it is none."""
 
     action: Action
     kind: str
@@ -102,7 +102,7 @@ def digest(value: Any, secret: str | bytes | None = None) -> str:
 
 
 def _is_as_imported(record: ImportedObject, name: str, value: Any) -> bool:
-    """Whether a field still is what the last import made it; ``SECRET_KEY`` may have changed in between."""
+    """Return True if a field still is what the last import made it; ``SECRET_KEY`` may have changed in between."""
     digests = (digest(value, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
     return record.digests.get(name) in digests
 
@@ -190,7 +190,7 @@ def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -
 
 
 def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: ImportedObject | None) -> str:
-    """Return why a change is not only the file's business."""
+    """Return why a change conflicts with the database; empty if it does not."""
     if item.kind == "topic":
         defaults = _unsaid_topic(item.key).fields(SAID["topic"])
         old = {name: value for name, value in old.items() if value != defaults[name]}

@@ -1,4 +1,4 @@
-"""A plan, and what is stored, as flat lists of objects whose fields can be compared one by one.
+"""A plan and the stored rows as flat lists of objects whose fields can be compared one by one.
 
 Files that lead to the same Kafka share one cluster, for a cluster has one store and one set of connections. A cluster is
 changed by an import only where that import made it and no other gateway uses it; otherwise an edited file gets its own.
@@ -131,7 +131,7 @@ def _shared(spec: ConfigurationSpec) -> Iterator[tuple[ObjectKey, Stored]]:
 
 
 _UNTOUCHED: Final = {"ssl_certificate": "", "ssl_key": "", "ssl_verify_hostname": True, "options": {}}
-"""What a cluster that is shared has to leave at its default: it decides which brokers are connected to, and as which user."""
+"""Defaults that a cluster must have to be shared: these fields decide which brokers are connected to, and as which user."""
 
 
 def missing_clusters(plan: Plan) -> list[str]:
@@ -168,7 +168,7 @@ def _cluster_fields(row: Cluster) -> Fields:
 
 
 def _is_shared(cluster: Cluster, source: str) -> bool:
-    """Whether a gateway that another import or a person made uses the cluster."""
+    """Return True if a gateway that this source did not make uses the cluster."""
     own = ImportedObject.objects.filter(source=source, kind="gateway").values_list("key", flat=True)
     gateways = Gateway.objects.filter(cluster=cluster).exclude(name__in=own)
     routes = Route.objects.filter(cluster=cluster).exclude(entry__gateway__name__in=own)

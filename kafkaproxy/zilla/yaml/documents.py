@@ -77,7 +77,7 @@ def _documents(root: Node, file: str, *, inner: bool = False) -> Iterator[Docume
 
 
 def _is_fragment(root: Branch) -> bool:
-    """Whether these are bare bindings, as the reference's documentation shows them."""
+    """Return True if these are bare bindings, as the reference's documentation shows them."""
     if not _TOP.isdisjoint(key.text for key, _ in root.pairs):
         return False
     return any(isinstance(value, Branch) and "type" in value for _, value in root.pairs)

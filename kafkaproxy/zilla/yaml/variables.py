@@ -1,4 +1,4 @@
-"""Environment references of a file: kept as written, checked where an unset one would open or break something."""
+"""Environment references of a file: kept as written, and checked if an unset variable would open or break something."""
 
 from __future__ import annotations
 
