@@ -96,8 +96,8 @@ def _ask(data: dict[str, Any]) -> Ask:
 
 def said(case: Case) -> dict[str, str]:
     """Return what an import of the case's file says, section by section."""
-    from kafkaproxy.zilla.importer.describe import describe
     from kafkaproxy.zilla.importer.importing import Options, plan_file
+    from kafkaproxy.zilla.plan import describe
     from kafkaproxy.zilla.report import Verdict
 
     plan, report = plan_file(case.path, Options(environ=case.environ))

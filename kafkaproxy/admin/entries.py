@@ -10,8 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.base import CheckedAdmin, RowsInline
 from kafkaproxy.admin.forms.advice import hidden_entries, hidden_routes
 from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
 from kafkaproxy.admin.forms.linked import LinkedForm

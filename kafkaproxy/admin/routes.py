@@ -12,8 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.base import CheckedAdmin, RowsInline
 from kafkaproxy.admin.forms.advice import route_warnings
 from kafkaproxy.admin.forms.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
 from kafkaproxy.admin.forms.generic import ModelForm
@@ -21,8 +20,7 @@ from kafkaproxy.admin.forms.linked import LinkedForm
 from kafkaproxy.admin.forms.words import route_sentence
 from kafkaproxy.admin.pages.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
-from kafkaproxy.routing.issues import Issue
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, validate_route
 from kafkaproxy.validators import TemplateValidator
 
 __all__ = ["RouteAdmin"]

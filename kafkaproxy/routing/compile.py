@@ -18,9 +18,8 @@ from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing import table
 from kafkaproxy.routing.clusters import compile_clusters, compile_topics
-from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.from_rows import Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import (
     AccessControlSpec,

@@ -15,8 +15,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, resolve_deep
-from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import HiddenRoute, shadowed_by_gateways, shadowed_entries, shadowed_routes
 from kafkaproxy.specs.from_rows import ROUTE_ROWS, Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import ClusterSpec, ConfigurationSpec, EntrySpec, GatewaySpec, RouteSpec

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from django.utils.translation import gettext as _
@@ -15,12 +16,39 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 from kafkaproxy.validators import topic_problem
 
-__all__ = ["validate_route"]
+__all__ = ["Issue", "Severity", "validate_route"]
+
+
+class Severity(StrEnum):
+    """How serious an issue is: a configuration with an error cannot be served."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What is wrong, and where.
+
+    ``field`` is a field or related name of the model (``topic``, ``overrides``, ``conditions`` …), ``index`` the row where that
+    is a list, ``part`` the field of the row. A malformed template has the code ``template``: the field's own validator says so
+    too.
+    """
+
+    field: str
+    message: str
+    code: str
+    severity: Severity = Severity.ERROR
+    index: int | None = None
+    part: str = ""
+    subject: str = ""
+    """The name of the route or entry."""
+    where: str = ""
+    """The row that has it, as ``gateway / entry / route``; empty while the caller knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import Coverers, apart, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import poll_template
+from kafkaproxy.routing.rules import Issue, Severity
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 
 __all__ = ["HiddenRoute", "shadowed_by_gateways", "shadowed_entries", "shadowed_routes"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 
 __all__ = ["ExportReport", "Finding", "ImportReport", "Verdict"]
 

@@ -13,8 +13,7 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 
 from kafkaproxy.models import AccessControl, Cluster, Gateway, Guard, ImportedObject, Topic
-from kafkaproxy.zilla.exporter.compare import differences
-from kafkaproxy.zilla.exporter.exporting import Export, export_gateway
+from kafkaproxy.zilla.exporter.exporting import Export, differences, export_gateway
 from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict

@@ -25,8 +25,7 @@ from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.serving.runtime import Runtime, Table
-from kafkaproxy.zilla.exporter.compare import differences
-from kafkaproxy.zilla.exporter.exporting import export_gateway
+from kafkaproxy.zilla.exporter.exporting import differences, export_gateway
 from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.importer.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.plan import Plan

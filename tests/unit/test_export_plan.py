@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.zilla.exporter.compare import differences
-from kafkaproxy.zilla.exporter.exporting import export_plan
+from kafkaproxy.zilla.exporter.exporting import differences, export_plan
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import ExportReport, Verdict
 from kafkaproxy.zilla.yaml.read import read_text

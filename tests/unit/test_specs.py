@@ -11,7 +11,6 @@ from django.db import models as django_models
 
 from kafkaproxy import models
 from kafkaproxy.specs.from_rows import configuration_spec, read_rows
-from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.specs.to_rows import Spec, child_rows, delete_row, find_row, unsaved_row, write_row
 from kafkaproxy.specs.types import (
     AccessControlSpec,
@@ -21,6 +20,7 @@ from kafkaproxy.specs.types import (
     EntryConditionSpec,
     EntrySpec,
     FieldSpec,
+    FilePlace,
     FilterSpec,
     GatewaySpec,
     GuardSpec,

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.names import is_name
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.specs.places import FilePlace
-from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, FilePlace
 from kafkaproxy.zilla.importer.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.names import Names, entry_name, route_name
 from kafkaproxy.zilla.report import ImportReport

@@ -13,9 +13,8 @@ from kafkaproxy.core.env import env_names
 from kafkaproxy.core.expressions import Place, Template
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.review import review_precedence
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
 
 __all__ = ["entry_issues", "fixed_topics", "hidden_entries", "hidden_routes", "route_warnings", "unused_topics"]

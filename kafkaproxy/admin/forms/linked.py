@@ -13,7 +13,7 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS
 
 from kafkaproxy.admin.forms.generic import InlineFormSet, ModelForm
-from kafkaproxy.routing.issues import Issue, Severity
+from kafkaproxy.routing.rules import Issue, Severity
 
 __all__ = ["LinkedForm", "LinkedFormSet"]
 

@@ -29,9 +29,8 @@ from kafkaproxy.admin.pages.base import page_context
 from kafkaproxy.models import Cluster
 from kafkaproxy.specs.to_rows import find_row
 from kafkaproxy.validators import validate_name
-from kafkaproxy.zilla.importer.describe import describe
 from kafkaproxy.zilla.importer.importing import Options, plan_text
-from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.plan import Plan, describe
 from kafkaproxy.zilla.report import ImportReport, Verdict
 from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, digest

@@ -11,10 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import FilePlace
-from kafkaproxy.zilla.importer.describe import describe
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.importer.importing import Options, plan_file
-from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.plan import Plan, describe
 from kafkaproxy.zilla.report import Finding, ImportReport, Verdict
 from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Changes

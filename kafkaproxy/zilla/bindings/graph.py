@@ -12,7 +12,7 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.bindings.grammar import BINDINGS, COMPOSITES, MAPPINGS, TOP
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.report import ImportReport

@@ -7,8 +7,7 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.addresses import Address, addresses
-from kafkaproxy.zilla.expand.composite import Composite
+from kafkaproxy.zilla.expand.composite import Address, Composite, addresses
 from kafkaproxy.zilla.expand.operations import stored_otherwise
 from kafkaproxy.zilla.expand.specification import ExpandError, Specification
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, row, text

@@ -12,10 +12,9 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.specs.places import Line
+from kafkaproxy.specs.types import Line
 from kafkaproxy.zilla.bindings.grammar import COMPOSITES
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.checks import Checks
 from kafkaproxy.zilla.expand.clients import client_nodes
 from kafkaproxy.zilla.expand.composite import Composite, Key
@@ -24,7 +23,7 @@ from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
 from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
 from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
-from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import Document

@@ -9,10 +9,9 @@ from typing import Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.guards import OperationGuard, SchemeGuards
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import Pair, Proxy
-from kafkaproxy.zilla.expand.rules import Rule, RuleCondition, make_rule
+from kafkaproxy.zilla.expand.rules import OperationGuard, Rule, RuleCondition, SchemeGuards, make_rule
 from kafkaproxy.zilla.expand.servers import Group, Server
 from kafkaproxy.zilla.expand.specification import ExpandError, reported
 from kafkaproxy.zilla.report import ImportReport

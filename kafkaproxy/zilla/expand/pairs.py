@@ -11,12 +11,10 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand import asyncapi, openapi
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
-from kafkaproxy.zilla.expand.extensions import check_extension
-from kafkaproxy.zilla.expand.operations import Source, Target
+from kafkaproxy.zilla.expand.operations import Source, Target, check_extension
 from kafkaproxy.zilla.expand.rules import later_path
-from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 

@@ -9,14 +9,11 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.addresses import Address, addresses
-from kafkaproxy.zilla.expand.catalogs import Catalogs
-from kafkaproxy.zilla.expand.composite import Composite, Key
-from kafkaproxy.zilla.expand.guards import OperationGuard, SchemeGuards
+from kafkaproxy.zilla.expand.composite import Address, Composite, Key, addresses
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import read_sources
-from kafkaproxy.zilla.expand.rules import RuleCondition
-from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
+from kafkaproxy.zilla.expand.rules import OperationGuard, RuleCondition, SchemeGuards
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 

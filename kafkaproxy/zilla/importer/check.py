@@ -16,12 +16,10 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import may_overlap
-from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
-from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.specs.to_rows import child_rows, unsaved_row
-from kafkaproxy.specs.types import ConditionSpec, EntrySpec, GatewaySpec, RouteSpec
+from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilePlace, GatewaySpec, RouteSpec
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import ImportReport
 

@@ -14,10 +14,10 @@ from kafkaproxy.zilla.bindings.graph import Binding
 from kafkaproxy.zilla.bindings.shape import has_expression
 from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.entries import entries_of_http, entries_of_mapping, entries_of_sse
+from kafkaproxy.zilla.importer.kafka import read_topics
 from kafkaproxy.zilla.importer.listeners import Way, ways_to_servers
 from kafkaproxy.zilla.importer.mapping import gateway_fields
 from kafkaproxy.zilla.importer.security import access_control, credentials
-from kafkaproxy.zilla.importer.topics import read_topics
 from kafkaproxy.zilla.importer.unused import list_bindings, list_sections
 from kafkaproxy.zilla.plan import GatewayPlan, Plan
 

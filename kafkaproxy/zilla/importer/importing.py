@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.bindings.graph import build_graph
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composites import expand_composites
+from kafkaproxy.zilla.expand.specification import Catalogs
 from kafkaproxy.zilla.importer.check import check_plan
 from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.flatten import flatten

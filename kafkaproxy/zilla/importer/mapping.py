@@ -13,8 +13,7 @@ from kafkaproxy.core.expressions import Place as TemplatePlace
 from kafkaproxy.core.expressions import Template
 from kafkaproxy.core.names import may_name_topic
 from kafkaproxy.core.paths import TemplateError
-from kafkaproxy.specs.places import FilePlace
-from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilterSpec, RouteSpec
+from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilePlace, FilterSpec, RouteSpec
 from kafkaproxy.zilla.bindings.graph import Binding, Exit
 from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.kafka import Destination, destination

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.names import is_method
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 

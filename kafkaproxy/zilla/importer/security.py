@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import FilePlace
-from kafkaproxy.specs.types import AccessControlSpec
+from kafkaproxy.specs.types import AccessControlSpec, FilePlace
 from kafkaproxy.zilla.bindings.grammar import JWT_OPTIONS
 from kafkaproxy.zilla.bindings.graph import Binding, Declaration, Exit
 from kafkaproxy.zilla.bindings.shape import has_expression, suggest

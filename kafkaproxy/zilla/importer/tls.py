@@ -17,7 +17,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.bindings.graph import Binding, Declaration
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.importer.context import ImportContext

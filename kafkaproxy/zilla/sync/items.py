@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from kafkaproxy.models import Cluster, Gateway, ImportedObject, Route
 from kafkaproxy.specs.from_rows import cluster_spec, configuration_spec, read_rows
-from kafkaproxy.specs.places import FilePlace
 from kafkaproxy.specs.to_rows import Spec
-from kafkaproxy.specs.types import ConfigurationSpec
+from kafkaproxy.specs.types import ConfigurationSpec, FilePlace
 from kafkaproxy.specs.values import plain
 from kafkaproxy.zilla.plan import SAID, GatewayPlan, Plan
 

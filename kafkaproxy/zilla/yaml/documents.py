@@ -8,7 +8,7 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.read import ReadError, read_text
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node

@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
-from kafkaproxy.specs.places import Line
+from kafkaproxy.specs.types import Line
 
 __all__ = ["Branch", "Leaf", "Node", "Row", "located", "mapping", "plain_data", "row", "text"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import MissingVariable, env_names, mask_env, resolve_env
-from kafkaproxy.specs.places import FilePlace
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
