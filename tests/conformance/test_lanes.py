@@ -1,4 +1,4 @@
-"""Lanes: a line that comes again is served with less work, and nobody can tell the difference."""
+"""The fast path: a request line that comes again is served with less work, and with the same answers."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def real_configuration(configuration: Configuration, kafka: KafkaCluster, suffix
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A process that takes over one configuration after another, as a site does when somebody imports."""
+    """A process that takes over one configuration after another, as a site does after each import."""
     running = Runtime(store_dir=tmp_path_factory.mktemp("store"))
     yield running
     running.worker.close()

@@ -66,7 +66,7 @@ def test_origins_are_compared_in_one_spelling(written: str, normal: str | None) 
 
 
 class TestActualRequests:
-    """What a response gets, and who is refused."""
+    """What a response gets, and which origins are refused."""
 
     @pytest.mark.parametrize(
         ("policy", "origin", "allowed"),

@@ -123,7 +123,7 @@ def test_if_match_brings_back_whatever_etag_a_record_had(topic: bytes, at: tuple
     "line", ["a" + " " * 60_000 + "b", " " * 60_000, '"' * 60_000, '"a,' * 20_000, 'W/"' * 20_000, "," * 60_000]
 )
 def test_no_line_takes_long_to_read(line: str) -> None:
-    parse_if_none_match([line])  # with backtracking it takes minutes, and nobody else is served meanwhile
+    parse_if_none_match([line])  # with backtracking it takes minutes, and blocks the event loop meanwhile
     parse_if_match([line])
 
 

@@ -1,4 +1,4 @@
-"""Keys from a URL: kept, rotated, and what a location may do without letting anybody in or holding anybody up."""
+"""Keys from a URL: kept, rotated, and what a location may do without admitting or delaying clients."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestKeysThatLie:
     @pytest.mark.parametrize(
         "key",
         [
-            jwk("HS256"),  # a secret that anybody can fetch is none
+            jwk("HS256"),  # a secret that every client can fetch is none
             jwk("ES256", alg="HS256"),
             jwk("ES256", alg="none"),
             jwk("ES256", alg=None),

@@ -53,7 +53,7 @@ def test_what_is_malformed_or_unknown_is_passed_over(line: str) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("line", ["a" * 60_000 + '"', "a" + " " * 60_000 + "b", 'a="' * 20_000, "a= " * 20_000, '"\\' * 30_000])
 def test_no_line_takes_long_to_read(line: str) -> None:
-    parse_prefer([line])  # with backtracking it takes minutes, and nobody else is served meanwhile
+    parse_prefer([line])  # with backtracking it takes minutes, and blocks the event loop meanwhile
 
 
 @given(st.lists(st.text(max_size=30) | st.text(alphabet='wait=1;,"\\ ', max_size=30), max_size=3))

@@ -1,4 +1,4 @@
-"""Room in the store: what is counted, and who may grow."""
+"""Capacity of the store: what is counted, and which topics may grow."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, wri
     for state in states:
         writer.start(state, {0: 0}, {0: 0})
     fill(writer, states, states, 5000)
-    fill(writer, states[-1:], states, 5000, first=1000)  # who was not above the average
+    fill(writer, states[-1:], states, 5000, first=1000)  # the topic that was not above the average
     with store.env.begin() as txn:
         assert used_bytes(txn, store) < LIMIT * 17 // 16
     for _ in range(200):

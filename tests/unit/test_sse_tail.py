@@ -1,4 +1,4 @@
-"""The live end of a topic: who is found for a record, what a ring holds, and what happens when the store lets go too early."""
+"""The live end of a topic: which streams get a record, what a ring holds, and a store that removes records too early."""
 
 from __future__ import annotations
 

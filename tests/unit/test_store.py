@@ -1,4 +1,4 @@
-"""The store against a model of it, and what it promises whoever shares it."""
+"""The store against a model of it, and what it promises the processes that share it."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter)
     lock = WriterLock(store.path)
     assert lock.acquire()
     doubt(store, SERVERS, 5.0)
-    assert store.topics()["t"].ready  # the one who writes knows
+    assert store.topics()["t"].ready  # the writer knows
     lock.release()
     doubt(store, SERVERS, 5.0)
     assert not store.topics()["t"].ready
@@ -397,7 +397,7 @@ def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCap
     path = current_path(tmp_path)
     assert path is not None
     (path / "data.mdb").write_bytes(b"no store" * 4000)
-    with pytest.raises(lmdb.InvalidError):  # which is all that who only looks gets
+    with pytest.raises(lmdb.InvalidError):  # a process that may not replace it gets no more
         Store(tmp_path, MEGABYTE, may_replace=False)
     store = Store(tmp_path, MEGABYTE)
     assert store.topics() == {}

@@ -1,4 +1,4 @@
-"""Who waits for a reply: dispatched before it is stored or found in the store, always the one that the index has."""
+"""Waiters for replies: a reply is dispatched before it is stored or found in the store, always the one that the index has."""
 
 from __future__ import annotations
 

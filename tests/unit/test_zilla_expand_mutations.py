@@ -1,4 +1,4 @@
-"""Whatever somebody does to a specification, the import answers with a plan or with errors, and opens nothing."""
+"""Whatever is changed in a specification, the import answers with a plan or with errors, and opens nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever somebody does to a working file, the import answers: a plan, or errors with their lines. It never breaks."""
+"""Whatever is changed in a working file, the import answers: a plan, or errors with their lines. It never fails."""
 
 from __future__ import annotations
 

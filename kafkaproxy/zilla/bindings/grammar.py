@@ -1,4 +1,8 @@
-"""The properties of the bindings on the way from a socket to Kafka, in both dialects of the reference (1.x and 2.x)."""
+"""The properties of bindings, in both dialects of the reference (1.x and 2.x).
+
+Those on the way from a socket to Kafka, and asyncapi, openapi and openapi-asyncapi bindings. What the latter pass on (``tls``,
+``authorization``, ``sasl``) is checked after they are expanded.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from kafkaproxy.zilla.bindings.shape import (
     TextOrItems,
 )
 
-__all__ = ["BINDINGS", "COMPOSITES", "JWT_OPTIONS", "MAPPINGS", "TOP"]
+__all__ = ["BINDINGS", "CLIENT", "COMPOSITES", "COMPOSITE_SHAPES", "JWT_OPTIONS", "MAPPINGS", "PROXY", "SERVER", "TOP"]
 
 MAPPINGS: Final = frozenset({"http-kafka", "sse-kafka"})
 """The binding types that become routes."""
@@ -270,3 +274,62 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
     ),
 }
 """By type and kind. Bindings that are not on the way to a mapping are not looked at."""
+
+
+SERVER: Final = "server"
+PROXY: Final = "proxy"
+CLIENT: Final = "client"
+
+_LABEL: Final = Text()
+_GUARDED: Final = _("Guard by the security of the specification, or guard the whole server in front of Django.")
+_OVERLAY: Final = _("Apply the overlay to the specification, and remove it here.")
+_SPECS: Final = NamedItems(
+    Properties(
+        known={
+            "server": _LABEL,
+            "servers": Items(ANYTHING, least=1),
+            "catalog": NamedItems(ANYTHING, most=1),
+            "security": NamedItems(_LABEL, free=True),
+            "store": ANYTHING,
+        },
+        needs=("catalog",),
+        forbidden={"overlay": _OVERLAY},
+    )
+)
+_SELECTED: Final[Mapping[str, Shape]] = dict.fromkeys(("spec", "operation", "tag", "api-id", "operation-id"), _LABEL)
+_SERVERS: Final = {"servers": _("Select by operation or tag: which server a request came by is not known here.")}
+_HTTP: Final = Properties(known={"authorization": ANYTHING})
+
+
+def _composite(options: Mapping[str, Shape], with_: Shape | None, *, specs: Shape = _SPECS) -> Properties:
+    route: dict[str, Shape] = {"when": Items(Properties(known=_SELECTED, forbidden=_SERVERS)), "exit": _LABEL}
+    if with_ is not None:
+        route["with"] = with_
+    routes = Items(Properties(known=route, needs=("exit",), forbidden={"guarded": _GUARDED}))
+    known: dict[str, Shape] = {"type": ANYTHING, "kind": ANYTHING, "vault": _LABEL, "telemetry": ANYTHING}
+    known |= {"options": Properties(known={"specs": specs, **options}, needs=("specs",)), "exit": _LABEL, "routes": routes}
+    return Properties(known=known, needs=("options",))
+
+
+_LISTENING: Final[Mapping[str, Shape]] = {"tcp": ANYTHING, "tls": ANYTHING, "http": _HTTP}
+_WITH: Final = Properties(known=_SELECTED)
+
+COMPOSITE_SHAPES: Final[Mapping[tuple[str, str], Properties]] = {
+    ("asyncapi", SERVER): _composite({**_LISTENING, "mqtt": ANYTHING}, None),
+    ("openapi", SERVER): _composite(_LISTENING, None),
+    ("asyncapi", PROXY): _composite({"mqtt-kafka": ANYTHING}, _WITH),
+    ("openapi-asyncapi", PROXY): _composite(
+        {}, _WITH, specs=Properties(known={"openapi": _SPECS, "asyncapi": _SPECS}, needs=("openapi", "asyncapi"))
+    ),
+    ("asyncapi", CLIENT): _composite(
+        {
+            "tcp": ANYTHING,
+            "tls": ANYTHING,
+            "http": ANYTHING,
+            "mqtt": ANYTHING,
+            "kafka": Properties(known={"sasl": ANYTHING, "topics": ANYTHING}),
+        },
+        None,
+    ),
+}
+"""By type and kind; an openapi client leads to no Kafka."""

@@ -13,7 +13,7 @@ from typing import Final
 from django.utils.translation import gettext
 
 from kafkaproxy.specs.types import Line
-from kafkaproxy.zilla.bindings.grammar import COMPOSITES
+from kafkaproxy.zilla.bindings.grammar import CLIENT, COMPOSITE_SHAPES, COMPOSITES, PROXY, SERVER
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand.checks import Checks
 from kafkaproxy.zilla.expand.clients import client_nodes
@@ -22,7 +22,6 @@ from kafkaproxy.zilla.expand.mappings import check_answers, mapping_node, proxy_
 from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
 from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
-from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
 from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.report import ImportReport
@@ -31,7 +30,7 @@ from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, text
 
 __all__ = ["expand_composites"]
 
-_KINDS: Final = (*KINDS, ("openapi", CLIENT))
+_KINDS: Final = (*COMPOSITE_SHAPES, ("openapi", CLIENT))
 
 
 def expand_composites(documents: list[Document], catalogs: Catalogs, report: ImportReport, *, schemas: bool) -> list[Document]:
@@ -123,13 +122,13 @@ class _Expansion:
 
     def _fits(self, composite: Composite) -> bool:
         """Check the properties of a binding that is about to be expanded."""
-        problems = list(KINDS[composite.type, composite.kind].problems(composite.node, composite.name.text))
+        problems = list(COMPOSITE_SHAPES[composite.type, composite.kind].problems(composite.node, composite.name.text))
         for problem in problems:
             self.report.refuse(composite.at(problem.line), problem.message, problem.advice)
         return not problems
 
     def _read(self, composite: Composite) -> None:
-        if (composite.type, PROXY) not in KINDS or not self._fits(composite):
+        if (composite.type, PROXY) not in COMPOSITE_SHAPES or not self._fits(composite):
             return
         with reported(self.report):
             proxy = read_proxy(composite, self.catalogs, self.report)
