@@ -111,15 +111,12 @@ def check_configuration(*, databases: Sequence[str] | None = None, **_kwargs: An
     if router.db_for_read(ConfigVersion) not in (databases or ()):
         return []
     try:
-        findings = review_configuration(os.environ)
+        issues = review_configuration(os.environ)
         others = [*_check_embedded(), *_check_guards()]
     except DatabaseProblem:  # not migrated yet
         return []
     return [
-        *(
-            _warning(_ID_OF_ISSUE[each.issue.code], _located(each.where, each.issue.field, each.issue.message), None)
-            for each in findings
-        ),
+        *(_warning(_ID_OF_ISSUE[each.code], _located(each.where, each.field, each.message), None) for each in issues),
         *others,
     ]
 

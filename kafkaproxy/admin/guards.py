@@ -42,8 +42,8 @@ class GuardAdmin(SecretsAdminMixin, ConfigAdmin):
 
     form = GuardForm
     empty_text = _(
-        "A guard says who a client is: by the tokens of an issuer, or by the session of this site. "
-        "Routes and entries require guards; without one they are open to everybody."
+        "A guard identifies a client: by the tokens of an issuer, or by the session of this site. "
+        "Routes and entries require guards; without one they are open to every client."
     )
     masked_fields = ("options",)
     list_display = ["name", "kind", "issuer"]

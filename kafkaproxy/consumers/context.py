@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
 from kafkaproxy.core.expressions import RenderContext, Template
 from kafkaproxy.core.names import is_topic_name
 from kafkaproxy.core.paths import BadPath, decode_params
+from kafkaproxy.guards.principals import Principals
 from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
+from kafkaproxy.routing.table import Gateway
 from kafkaproxy.worker.cluster import ClusterWorker
+from kafkaproxy.worker.types import Delivery
 
-__all__ = ["Exchange", "Matched", "ResponseCacheWriter", "render_topic"]
+__all__ = ["Exchange", "Matched", "Observer", "ResponseCacheWriter", "render_topic"]
 
 _MAX_IDEMPOTENCY_KEY: Final = 256
 
@@ -28,7 +32,26 @@ class ResponseCacheWriter(Protocol):
         ...
 
 
-Matched = tuple[Request, Match, Mapping[str, RolePrincipal], ResponseCacheWriter | None]
+class Observer(Protocol):
+    """Follows one request while it is served. Nothing of such a request is cached for later ones."""
+
+    impersonated: Mapping[str, RolePrincipal]
+    """Guard → the principal that counts instead of the guard's own answer."""
+
+    def authenticated(self, gateway: Gateway, principals: Principals) -> None:
+        """Take what the guards of a gateway returned; called for each gateway that is tried."""
+        ...
+
+    def matched(self, match: Match) -> None:
+        """Take the match whose consumer is about to serve the request."""
+        ...
+
+    def produced(self, cluster: str, topic: str, delivery: asyncio.Future[Delivery]) -> None:
+        """Take a record that was handed to the producer of ``cluster``; the acknowledgement is shared: use ``await_shared``."""
+        ...
+
+
+Matched = tuple[Request, Match, Mapping[str, RolePrincipal], ResponseCacheWriter | None, Observer | None]
 """The value of ``kafkaproxy`` in the scope of a matched request: the arguments of :class:`Exchange`."""
 
 
@@ -38,7 +61,7 @@ class Exchange:
     ``cache`` is None if another request of the same method and path may get another response.
     """
 
-    __slots__ = ("cache", "context", "has_idempotency_key", "match", "request")
+    __slots__ = ("cache", "context", "has_idempotency_key", "match", "observer", "request")
 
     def __init__(
         self,
@@ -46,10 +69,12 @@ class Exchange:
         match: Match,
         principals: Mapping[str, RolePrincipal],
         cache: ResponseCacheWriter | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.request = request
         self.match = match
         self.cache = cache
+        self.observer = observer
         given = request.field(match.gateway.idempotency_header)
         self.has_idempotency_key = given is not None
         try:

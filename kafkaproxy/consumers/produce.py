@@ -24,7 +24,10 @@ async def oneway(exchange: Exchange, worker: Worker, settings: Settings, respond
     value = None if request.method == "DELETE" else body
     topic = render_topic(route.topic, exchange.context)
     headers = oneway_headers(request.field(b"content-type"), rendered_overrides(exchange))
-    await worker.cluster(route.cluster).send(route.acks, topic, record_key(exchange), value, headers)
+    delivery = worker.cluster(route.cluster).send(route.acks, topic, record_key(exchange), value, headers)
+    if exchange.observer is not None:
+        exchange.observer.produced(route.cluster, topic, delivery)
+    await delivery
     await responder.respond(204, [])
 
 

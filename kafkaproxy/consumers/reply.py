@@ -152,9 +152,8 @@ class ServiceCall:
     async def acknowledged(self) -> None:
         """Wait until Kafka has acknowledged the request, if one was produced."""
         if self.delivery is not None:
-            self.reply_topic.cluster.deliver_ack(
-                self.delivery
-            )  # a request that shares the record may have produced it ``patient``
+            # A request that shares the record may have deferred its acknowledgement.
+            self.reply_topic.cluster.deliver_ack(self.delivery)
             await await_shared(self.delivery)
 
     def _send(self, failed: asyncio.Future[Delivery] | None, *, defer_ack: bool = False) -> asyncio.Future[Delivery]:
@@ -163,7 +162,10 @@ class ServiceCall:
         sent = None if failed is None else unacknowledged_record(failed)
         if sent is not None and not isinstance(sent.outcome, ProduceError):
             return cluster.wait_again(acks, sent, defer_ack=defer_ack)
-        return cluster.send(acks, self.topic, self.key, self.value, self._headers(), defer_ack=defer_ack)
+        delivery = cluster.send(acks, self.topic, self.key, self.value, self._headers(), defer_ack=defer_ack)
+        if self.exchange.observer is not None:
+            self.exchange.observer.produced(self.exchange.match.route.cluster, self.topic, delivery)
+        return delivery
 
     def _headers(self) -> Headers:
         gateway, route = self.exchange.match.gateway, self.exchange.match.route

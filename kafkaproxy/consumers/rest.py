@@ -37,13 +37,13 @@ class RestConsumer(AsyncConsumer):  # type: ignore[misc]
         It is removed from the scope: request and scope would refer to each other, and wait for the cyclic garbage collector.
         """
         matched: Matched = scope.pop("kafkaproxy")
-        request, match, principals, cache = matched
+        request, match, principals, cache, observer = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
         users = self._worker.users(match.route.cluster)
         users.add(request)
         try:
-            await _handler(match)(Exchange(request, match, principals, cache), self._worker, settings, responder)
+            await _handler(match)(Exchange(request, match, principals, cache, observer), self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:

@@ -37,11 +37,11 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         It is removed from the scope: request and scope would refer to each other, and wait for the cyclic garbage collector.
         """
         matched: Matched = scope.pop("kafkaproxy")
-        request, match, principals, _cache = matched
+        request, match, principals, _cache, observer = matched
         settings = get_settings()
         with closing(request), self._streams.slot(settings.max_streams) as has_slot:
             try:
-                exchange = Exchange(request, match, principals)
+                exchange = Exchange(request, match, principals, None, observer)
                 if self._streams.draining:
                     await self._end_at_once(send)
                     return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from kafkaproxy.guard_kinds import find_factory
 from kafkaproxy.guards.credentials import NO_LOCATIONS, CredentialLocations
@@ -35,6 +35,7 @@ class GuardBackend(Protocol):
 
 
 _BEARER_SCHEME: Final = "Bearer"
+GuardT = TypeVar("GuardT")
 
 
 class ConfiguredGuards:
@@ -58,12 +59,17 @@ class ConfiguredGuards:
             if each.credentials is not None
         }
 
-    async def authenticate(self, names: Iterable[str], request: Request, gateway: Gateway) -> Principals:
-        """Authenticate the request by each named guard. The gateway says where the credential stands."""
+    async def authenticate(
+        self, names: Iterable[str], request: Request, gateway: Gateway, impersonated: Mapping[str, RolePrincipal] | None = None
+    ) -> Principals:
+        """Authenticate the request by each named guard. The gateway says where the credential stands.
+
+        A guard that is in ``impersonated`` is not asked: the principal there counts.
+        """
         found: dict[str, RolePrincipal] = {}
         refusals: dict[str, Refusal] = {}
         for name in names:
-            answer = await self._ask(name, request, gateway)
+            answer = (impersonated.get(name) if impersonated else None) or await self._ask(name, request, gateway)
             if isinstance(answer, Refusal):
                 refusals[name] = answer
             elif answer is not None:  # a kind of another app may break the interface and return None
@@ -79,6 +85,10 @@ class ConfiguredGuards:
         except Exception:
             log.exception("guard_failed guard=%s", name)
             return Refusal.UNAVAILABLE
+
+    def instances(self, kind: type[GuardT]) -> dict[str, GuardT]:
+        """Return the guards that are instances of a class, by name."""
+        return {name: guard for name, (_config, guard) in self._guards.items() if isinstance(guard, kind)}
 
     def varies_on(self, names: Iterable[str], gateway: Gateway) -> list[str]:
         """Return the names of the request fields that the outcome of these guards depends on, for ``vary``."""

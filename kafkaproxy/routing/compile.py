@@ -18,9 +18,8 @@ from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing import table
 from kafkaproxy.routing.clusters import compile_clusters, compile_topics
-from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.from_rows import Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import (
     AccessControlSpec,
@@ -97,7 +96,7 @@ class Compiler:
 
 @contextmanager
 def _blamed_on(*names: str) -> Iterator[None]:
-    """Say where it is, of an error that says what is wrong. Only what no form would save gets here."""
+    """Add the place to the message of an error. Only values that no form would have saved raise one."""
     try:
         yield
     except (ValueError, TypeError, AttributeError) as error:
@@ -256,7 +255,7 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
-    """Require the guards that the route reads and that are not defined: such a guard refuses, so no empty identity is used."""
+    """Require undefined guards that the route reads. Such a guard refuses, so an empty identity is never used."""
     unknown = sorted(route.guard_names.difference(guards, (each.guard for each in route.guarded)))
     if not unknown:
         return route

@@ -1,4 +1,4 @@
-"""Where the outcome of an asynchronous request is asked for: the ``location`` of its 202, read backwards."""
+"""The paths of status polls: the path template that matches the ``location`` of a 202."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
 def is_poll(method: str, path: PathTemplate) -> bool:
-    """Whether a condition is there for asking for an outcome: ``GET /items/{id};cid={correlationId}``."""
+    """Return True if a condition is for status polls: ``GET /items/{id};cid={correlationId}``."""
     return method == "GET" and CORRELATION_ID in path.names
 
 
 def poll_template(route: RouteSpec) -> PathTemplate | None:
-    """Return the path by which a route's outcomes are asked for, with ``{correlationId}``; None: they cannot be.
+    """Return the path of a route's status polls, with ``{correlationId}``; None if there can be none.
 
     That is the path of the location, unless conditions of the route name another one (a front proxy may rewrite paths). It
     defines every parameter of reply-to and of the async fields: a poll renders these, and nothing else of the route.

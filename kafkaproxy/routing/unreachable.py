@@ -1,8 +1,8 @@
 """Rules that are never reached, because an earlier one takes every request that they would serve.
 
-Only a warning: nothing is wrong with the rule itself. A rule counts as hidden by one earlier rule whose guards let in everyone
-whom its own would let in. Gateways are tried in order, too, and one that serves a request or refuses it ends the search: the
-guards of the earlier one do not matter then. One that has an entry for a request but no route lets the search go on.
+Only a warning: nothing is wrong with the rule itself. A rule counts as hidden by one earlier rule whose guards let in every
+client that its own would let in. Gateways are tried in order, too, and one that serves a request or refuses it ends the search:
+the guards of the earlier one do not matter then. A gateway that has an entry for a request but no route does not end it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import poll_template
+from kafkaproxy.routing.rules import Issue, Severity
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 
 __all__ = ["HiddenRoute", "shadowed_by_gateways", "shadowed_entries", "shadowed_routes"]
@@ -38,11 +38,11 @@ class Claim:
     methods: frozenset[str]
 
     def hides(self, other: Claim) -> bool:
-        """Whether it serves all that ``other`` does, to every client that ``other`` would serve."""
+        """Return True if it serves all that ``other`` does, to every client that ``other`` would serve."""
         return _lets_in(self.route.guarded, other.route.guarded) and self.takes(other)
 
     def takes(self, other: Claim) -> bool:
-        """Whether its path and methods are those of ``other``, or more."""
+        """Return True if its path and methods are those of ``other``, or more."""
         return self.methods >= other.methods and covers(self.template, other.template)
 
 
@@ -84,7 +84,7 @@ def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
 
 
 def _lets_in(wide: Roles, narrow: Roles) -> bool:
-    """Whether every client that passes ``narrow`` passes ``wide``."""
+    """Return True if every client that passes ``narrow`` passes ``wide``."""
     return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
 
 
@@ -143,7 +143,7 @@ class Alternative:
     headers: Mapping[str, PathTemplate] = field(default_factory=dict)
 
     def hides(self, other: Alternative) -> bool:
-        """Whether it matches all that ``other`` does."""
+        """Return True if it matches all that ``other`` does."""
         return (
             self.method in (None, other.method)
             and covers(self.path, other.path)
@@ -172,14 +172,14 @@ class Gate:
         return cls(text, tuple(tuple(each) for each in levels.values()))
 
     def hides(self, other: Gate) -> bool:
-        """Whether each level lets through all that some level of ``other`` does."""
+        """Return True if each level lets through all that some level of ``other`` does."""
         return _lets_in(self.entry.guarded, other.entry.guarded) and all(
             any(level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
         )
 
 
 def level_hides(mine: Sequence[Alternative], theirs: Sequence[Alternative]) -> bool:
-    """Whether every alternative of ``theirs`` is matched by one of ``mine``."""
+    """Return True if every alternative of ``theirs`` is matched by one of ``mine``."""
     return all(any(wide.hides(narrow) for wide in mine) for narrow in theirs)
 
 
@@ -290,7 +290,7 @@ def _both(alternative: Alternative, claim: Claim) -> Iterator[Alternative]:
 
 
 def _is_past(rival: Gate, reach: _Reach) -> bool:
-    """Whether the rival takes nothing of what a condition would serve: some level of it never matches."""
+    """Return True if the rival takes nothing of what a condition would serve: some level of it never matches."""
     return any(
         all(_are_apart(mine, theirs) for mine in level for theirs in other) for level in rival.levels for other in reach.levels
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
 from kafkaproxy.conf import csrf_field, get_settings
+from kafkaproxy.consumers.context import Observer
 from kafkaproxy.core.cors import with_vary
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
 from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
@@ -25,18 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["serve", "serve_prepared"]
 
 
-async def serve(running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
-    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site."""
+async def serve(
+    running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send, observer: Observer | None = None
+) -> bool:
+    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site.
+
+    With an ``observer`` nothing is kept for later requests of the same line.
+    """
     if is_preflight(request):
         return await _preflight(table, candidates, request, send)
     if is_challenge_answer(request) and (streams := _streams(candidates)) and table.matcher.guards(streams):
-        return await _answer_challenge_response(running, table, streams, request, send)
-    outcome, principals = await table.decide(candidates, request)
+        return await _answer_challenge_response(running, table, streams, request, send, observer)
+    outcome, principals = await table.decide(candidates, request, observer=observer)
     if isinstance(outcome, Match):
-        is_shared = table.matcher.is_plain(candidates)
-        if table.matcher.is_simple(candidates) and request.method != "OPTIONS":
+        is_shared = observer is None and table.matcher.is_plain(candidates)
+        if is_shared and table.matcher.is_simple(candidates) and request.method != "OPTIONS":
             table.prepared.add(request.scope, outcome)
-        await run_consumer(running, table, outcome, principals, request, send, is_shared=is_shared)
+        await run_consumer(running, table, outcome, principals, request, send, is_shared=is_shared, observer=observer)
     elif outcome is not None:
         await _refuse(table, outcome, principals, request, send)
     return outcome is not None
@@ -63,7 +69,15 @@ def _serve_again(running: Runtime, table: Table, match: Match, scope: Scope, rec
 
 
 def run_consumer(
-    running: Runtime, table: Table, match: Match, principals: Principals, request: Request, send: Send, *, is_shared: bool
+    running: Runtime,
+    table: Table,
+    match: Match,
+    principals: Principals,
+    request: Request,
+    send: Send,
+    *,
+    is_shared: bool,
+    observer: Observer | None = None,
 ) -> Awaitable[None]:
     """Serve a match with its consumer. ``is_shared``: another client's request of the same method and path gets the same match.
 
@@ -78,7 +92,9 @@ def run_consumer(
     if is_shared and match.route.capability is Capability.FETCH:
         change = table.cors[match.gateway.name].change_without_origin(request)
         cache = table.response_cache if change is None else table.response_cache.with_changed_fields(change)
-    request.scope["kafkaproxy"] = (request, match, principals, cache)
+    if observer is not None:
+        observer.matched(match)
+    request.scope["kafkaproxy"] = (request, match, principals, cache, observer)
     return running.consumer(match)(request.scope, request.receive, send)
 
 
@@ -126,10 +142,10 @@ def _streams(candidates: list[Found]) -> list[Found]:
 
 
 async def _answer_challenge_response(
-    running: Runtime, table: Table, streams: list[Found], request: Request, send: Send
+    running: Runtime, table: Table, streams: list[Found], request: Request, send: Send, observer: Observer | None
 ) -> bool:
     """Process a challenge response if its credential may open the stream; return False for a path of the site."""
-    outcome, principals = await table.decide(streams, request, _StreamRequestLine(request))
+    outcome, principals = await table.decide(streams, request, _StreamRequestLine(request), observer)
     if isinstance(outcome, Match):
         try:
             send = _with_added_fields(table, outcome.gateway, principals, request, send)

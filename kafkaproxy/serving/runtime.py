@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.consumers.context import Observer
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.guards.authorization_sessions import AuthorizationSessions
@@ -70,7 +71,11 @@ class Table:
         self.cors = {each.name: Cors(each) for each in configuration.gateways}
 
     async def decide(
-        self, candidates: Sequence[Found], request: Request, line: RequestLine | None = None
+        self,
+        candidates: Sequence[Found],
+        request: Request,
+        line: RequestLine | None = None,
+        observer: Observer | None = None,
     ) -> tuple[Outcome, Principals]:
         """Return what serves the request, or why nothing does, and the principals that its guards found.
 
@@ -80,7 +85,10 @@ class Table:
         not_allowed: NotAllowed | None = None
         for gateway, own in self.matcher.split(candidates):
             names = self.matcher.guards(own)
-            principals = await self.guards.authenticate(names, request, gateway) if names else ANONYMOUS
+            told = None if observer is None else observer.impersonated
+            principals = await self.guards.authenticate(names, request, gateway, told) if names else ANONYMOUS
+            if observer is not None:
+                observer.authenticated(gateway, principals)
             outcome = self.matcher.resolve(own, line or request, principals)
             if isinstance(outcome, (Match, Refused)):
                 return outcome, principals

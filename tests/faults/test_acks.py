@@ -45,7 +45,7 @@ async def test_each_route_waits_for_the_acknowledgement_it_asks_for(
         assert (await proxy.request("POST", f"/{acks}", content=acks.encode())).status_code == 204
     assert {record.value for record in kafka.wait_for(name, 3)} == set(Acks)
     offsets = {acks: (await cluster.send(acks, name, None, b"x", ())).offset for acks in Acks}
-    assert offsets[Acks.NONE] == -1  # nobody says where it is
+    assert offsets[Acks.NONE] == -1  # its offset is not known
     assert offsets[Acks.LEADER_ONLY] >= 3
     assert offsets[Acks.IN_SYNC_REPLICAS] >= 3
 

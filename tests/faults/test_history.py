@@ -36,7 +36,7 @@ class Gate:
         return self._read(*where)
 
     def open(self) -> None:
-        """Let all through, also those who wait."""
+        """Let all through, also those that wait."""
         self._open.set()
 
 
@@ -87,7 +87,7 @@ async def test_who_leaves_while_it_waits_for_kafka_gives_up_its_place_and_its_tu
     gate.open()
     async with asgi_stream(proxy.app, "/of/k19") as s:
         assert (await s.next()).data[:5] == "   19"
-    assert gate.asked == _READERS + 1  # but for those that had begun, nobody reads for who is gone
+    assert gate.asked == _READERS + 1  # except for reads that had begun, nothing is read for clients that left
 
 
 async def test_who_leaves_does_not_take_a_read_from_others(begin: Begin) -> None:

@@ -1,4 +1,4 @@
-"""Merges are bounded in number, and leave nothing behind: neither files nor work that nobody waits for."""
+"""Merges are bounded in number, and leave nothing behind: neither files nor work for clients that left."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ async def test_request_response_is_503_without_a_wait_too(broken_kafka: Broker, 
     await until_put(proxy, "/one", b"")
     await until_status(proxy, "/sync", 405)
     hurried = {"prefer": "wait=1"}
-    await proxy.request("POST", "/sync", headers=hurried)  # 504: nobody answers; but the reply topic is read
+    await proxy.request("POST", "/sync", headers=hurried)  # 504: there is no reply; but the reply topic is read
     broken_kafka.stop()
     await until_refused(proxy, path="/one")
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""Try it: the admin sends requests through routes, says why a route serves, and lets nobody be somebody else."""
+"""Try it: the admin sends requests through routes, says why a route serves, and keeps users from acting as others."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _own(asked: Request) -> list[bytes]:
 
 
 class TestASession:
-    """Who is logged in to the site."""
+    """A user that is logged in to the site."""
 
     async def test_groups_and_permissions_are_roles(self, clock: Clock, client: Client, user: Any) -> None:
         who = await ask(guard(clock), request(client))
@@ -132,7 +132,7 @@ class TestASession:
         user.set_password("another")
         await user.asave()
         assert await ask(guard(clock), request(client)) is Refusal.INVALID
-        # What Django would do to the session is left to the site: nobody could send the new cookie from here.
+        # What Django would do to the session is left to the site: a new cookie could not be sent from here.
         assert await sync_to_async(lambda: "_auth_user_id" in client.session)()
 
     async def test_a_rotated_secret_key_leaves_sessions_alone(self, clock: Clock, user: Any) -> None:

@@ -39,7 +39,7 @@ class Line:
 
 @dataclass
 class Principal:
-    """Somebody with roles."""
+    """A principal with roles."""
 
     roles: frozenset[str] = frozenset()
     identity: str = "alice"

@@ -23,8 +23,7 @@ from kafkaproxy.core.names import (
     unusable_in_topic,
 )
 from kafkaproxy.models import Topic
-from kafkaproxy.routing.issues import Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.types import RouteSpec
 from kafkaproxy.validators import TemplateValidator, validate_topic_name
 from tests.zilla_samples import BASE, edited, refused

@@ -22,7 +22,7 @@ from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilterSpec, RouteSp
 __all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]
 
 MOST_ROUTES: Final = 200
-"""How many routes the page of an entry or a gateway shows."""
+"""The most routes that the page of an entry or a gateway shows."""
 
 _METHOD_ORDER: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
