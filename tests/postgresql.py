@@ -89,8 +89,14 @@ def _running(programs: Path, data: Path, user: str | None) -> Iterator[str]:
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     log_path = data.parent / "log"
     with log_path.open("wb") as log:
-        server = subprocess.Popen(  # noqa: PLW1509 - it makes one system call
-            command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=user, preexec_fn=_die_with_parent
+        server = subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            user=user,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call; tests.kafka.launch cannot change the user
         )
     url = f"postgres://{_USER}@127.0.0.1:{port}/postgres"
     try:
