@@ -1,7 +1,7 @@
 """The ASGI wrapper: ``application = KafkaProxy(get_asgi_application())``.
 
 A request whose path no route matches goes to the wrapped application untouched, and so does everything that is not HTTP.
-As long as no configuration was ever loaded, paths that may be a route's are answered 503 instead (``sitepaths``).
+As long as no configuration was ever loaded, paths that may be a route's are answered 503 instead (``serving.site_paths``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ __all__ = ["KafkaProxy"]
 
 
 class KafkaProxy:
-    """Puts the routes of the database in front of ``inner``, the site's own ASGI application.
+    """The routes of the database, in front of ``inner``, the site's own ASGI application.
 
-    ``running`` returns what runs in this process; tests give their own.
+    A request that no route matches, and whatever is not HTTP, goes to ``inner`` untouched. Nothing is started before the
+    server's lifespan startup or the first request. ``running`` is for this project's own tests.
     """
 
     def __init__(self, inner: Application, *, running: Callable[[], Runtime] | None = None) -> None:

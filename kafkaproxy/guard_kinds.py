@@ -25,15 +25,21 @@ _kinds: dict[str, Factory | str] = {
 
 
 class OptionError(ValueError):
-    """Options that the kind cannot use; ``problems`` says what to write instead."""
+    """Options that the kind cannot use. The admin shows each of ``problems``: a sentence that says what to write instead."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
+        """The sentences."""
         super().__init__(" ".join(self.problems))
 
 
 def register(kind: str, factory: Factory) -> None:
-    """Make a kind known: ``factory`` takes the configuration; it raises ``ValueError`` for options it cannot use."""
+    """Make a kind of guard known; call it in ``AppConfig.ready()``.
+
+    ``factory``, usually the class of the guard, takes a :class:`GuardConfig`. It raises ``ValueError`` for options that it
+    cannot use: such a guard refuses every request, and the log says why. If it has a static method ``check(options)``, that is
+    called whenever a guard of the kind is saved, and raises :class:`OptionError` with what to write instead.
+    """
     _kinds[kind] = factory
 
 

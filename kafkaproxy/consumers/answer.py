@@ -1,4 +1,4 @@
-"""From a service's reply to the response (the contract, *Reply → response*)."""
+"""From a service's reply to the response (the contract, *From the reply to the response*)."""
 
 from __future__ import annotations
 

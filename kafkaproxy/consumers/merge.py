@@ -1,4 +1,4 @@
-"""Merged fetch: all records that match as one JSON array (the contract, section *Fetch*, *Merge*).
+"""Merged fetch: all records that match as one JSON array (the contract, *Merge*).
 
 The array is written from one snapshot of the store into a spooled file (:mod:`kafkaproxy.consumers.spool`): memory stays
 bounded whatever the size of the topic, the snapshot is not held while a slow client reads, and the length and the tag are

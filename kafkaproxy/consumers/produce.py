@@ -1,4 +1,4 @@
-"""Produce: a request becomes a record; one way, or with a reply (the contract, section *Produce*)."""
+"""Produce: a request becomes a record; one way, or with a reply (the contract, *Produce*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request-response over a pair of topics: sync, async and idempotent (the contract, section *Produce*, with reply-to).
+"""Request-response over a pair of topics: sync, async and idempotent (the contract, *With reply-to*).
 
 Whoever answers, and on whichever host the answer is seen first: the reply is found by its correlation id in the store of this
 host. The waiter is registered before the record is produced, so a fast answer cannot be missed.

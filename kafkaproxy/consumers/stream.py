@@ -1,4 +1,4 @@
-"""Server-Sent Events: GET opens a stream of the records that match (the contract, section *Stream*)."""
+"""Server-Sent Events: GET opens a stream of the records that match (the contract, *Stream*)."""
 
 from __future__ import annotations
 

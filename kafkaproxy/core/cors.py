@@ -1,6 +1,6 @@
 """CORS as a calculation: from a policy and what a request says to the fields of the answer, or to a refusal.
 
-The contract's section *CORS*; the Fetch standard, section 3.2. Preflights are stricter than the reference's and say more (D30).
+See the contract, *CORS*, and the Fetch standard, section 3.2. Preflights are stricter than the reference's and say more (D30).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Path templates: ``/items/{id}``, ``/files/*``, ``/items/{id};cid={correlationId}``.
 
-The grammar is the contract's, section *Matching*: literals, ``*`` for any run of characters, ``{name}`` for one or more
+The grammar (the contract, *Matching*): literals, ``*`` for any run of characters, ``{name}`` for one or more
 characters other than ``/``. A template is matched against the raw (still percent-encoded) path without its query string;
 parameter values are percent-decoded after matching.
 """

@@ -1,13 +1,4 @@
-"""What a guard is, and how kinds are found.
-
-Another app adds a kind by registering a factory in its ``AppConfig.ready()``::
-
-    from kafkaproxy.guards.base import register
-
-    register("mtls", MutualTlsGuard)
-
-A factory that has a ``check`` is asked about the options whenever a guard is saved.
-"""
+"""What a guard is, and the guards of a configuration."""
 
 from __future__ import annotations
 
@@ -15,30 +6,32 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from kafkaproxy.guard_kinds import find_factory, register
+from kafkaproxy.guard_kinds import find_factory
 from kafkaproxy.guards.credentials import NOWHERE, Places
 from kafkaproxy.guards.principals import Principals, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import RolePrincipal
 from kafkaproxy.routing.table import Gateway, GuardConfig
 
-__all__ = ["Guard", "Guards", "register"]
+__all__ = ["Guard", "Guards"]
 
 log = logging.getLogger("kafkaproxy.guards")
 
 
 class Guard(Protocol):
-    """Authenticates requests. One instance serves all requests until its configuration changes."""
+    """Authenticates requests. One instance serves all requests of a process until its configuration changes."""
 
     fields: tuple[str, ...] | None
-    """The request fields that it reads by itself; None: those of the credential's place."""
+    """The request fields that it reads by itself, in lower case: responses name them in ``vary``. None: those of the place
+    where the gateway looks for the credential."""
     scheme: str | None
-    """What ``www-authenticate`` asks for; None: the scheme of the credential's place."""
+    """What ``www-authenticate`` asks for. None: the scheme of that place, such as ``Bearer``."""
 
     async def authenticate(self, request: Request, credential: str | None) -> RolePrincipal | Refusal:
-        """Return who the client is, or why nobody knows. Never raise for what a client sent.
+        """Return the client (a :class:`ClientPrincipal`), or why there is none. Never raise for what a client sent.
 
-        ``credential`` is what the gateway's templates found; an empty one is never valid.
+        ``credential`` is what the gateway's templates found: None where there is nothing, and an empty one is never valid. What
+        is raised is logged and answered 503.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Answers to challenges: a POST without a body to a stream's path, with a fresh credential.
 
-The contract's section *Continuous authorization*; the reference answers 204 to anything (D25).
+See the contract, *Continuous authorization*. The reference answers 204 to anything (D25).
 """
 
 from __future__ import annotations

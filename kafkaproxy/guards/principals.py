@@ -1,4 +1,4 @@
-"""Who a client is, as far as the guards that were asked can say."""
+"""Clients as the guards that were asked know them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["ANONYMOUS", "ClientPrincipal", "Principals", "Refusal"]
 
 
 class Refusal(Enum):
-    """Why a guard does not name a client."""
+    """Why a guard names no client."""
 
     MISSING = "missing"
-    """There is no credential."""
+    """There is no credential: 401."""
     INVALID = "invalid"
-    """There is one, and it is not valid (any more)."""
+    """There is one, and it is not valid, or no longer: 401."""
     FORBIDDEN = "forbidden"
-    """The client is known, and this request could be somebody else's doing: the CSRF check failed."""
+    """The credential is valid, and the request may come from a foreign page: the CSRF check failed. 403."""
     UNAVAILABLE = "unavailable"
-    """Nobody can tell at the moment: there are no keys to verify with."""
+    """It cannot be checked at the moment, for example because there are no keys: 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +31,17 @@ class ClientPrincipal:
     """A client with a valid credential. Times are seconds since the epoch; None: never."""
 
     identity: str
-    """Empty where the credential names none."""
+    """What expressions read as ``${guarded['GUARD'].identity}``; empty where the credential names none."""
     roles: frozenset[str] = frozenset()
+    """What rules can require."""
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What expressions can read as ``${guarded['GUARD'].attributes.NAME}``."""
     expires_at: float | None = None
     """When the credential stops being valid: a stream ends then."""
     challenge_at: float | None = None
-    """When a stream asks for a fresh credential."""
+    """When a stream asks its client for a fresh credential."""
     renew: Callable[[], Awaitable[ClientPrincipal | None]] | None = field(default=None, repr=False, compare=False)
-    """Asks again, without the client, whether the credential is still valid; None where only the client can bring a new one."""
+    """Asks again, without the client, whether the credential is still valid. None: only the client can bring a fresh one."""
 
     def holds(self, roles: Collection[str]) -> bool:
         """Whether the principal has every one of ``roles``."""
@@ -47,7 +49,7 @@ class ClientPrincipal:
 
 
 class Principals(Mapping[str, RolePrincipal]):
-    """The principals by guard, why the other guards name none, and who was looked up: what an answer depends on."""
+    """The principals by guard, the refusals of the other guards, and which guards were looked up: responses depend on those."""
 
     __slots__ = ("_found", "asked", "refusals")
 

@@ -1,4 +1,4 @@
-"""Continuous authorization: until when a stream is allowed, and how a fresh credential prolongs that (the contract's section).
+"""Until when a stream is allowed, and how a fresh credential prolongs that (the contract, *Continuous authorization*).
 
 Streams of one HTTP/2 connection with the same guard and identity share a session, so one challenge and one answer serve all of
 them. Elsewhere a session belongs to one stream, and the answer names it by the signed id of its challenge. Nothing here waits:

@@ -19,7 +19,7 @@ _PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Request:
-    """A request: its line and fields as they came, its body once it was read."""
+    """A request: its line and fields as they were sent, and its body once it was read."""
 
     __slots__ = ("_disconnect", "_first", "_path", "fields", "method", "query", "receive", "scheme", "scope")
 
@@ -27,10 +27,14 @@ class Request:
         self.scope = scope
         self.receive = receive
         self.method: str = scope["method"]
+        """As it was sent: methods are case-sensitive."""
         self.scheme: str = scope["scheme"]
+        """``http`` or ``https``, as the server says."""
         self._path: str | None = None
         self.query: bytes = scope.get("query_string") or b""
+        """Percent-encoded, without the question mark."""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
+        """In order, names in lower case; a field may have several lines."""
         self._first: dict[bytes, bytes] | None = None
         self._disconnect: asyncio.Future[None] | None = None
 
@@ -54,13 +58,13 @@ class Request:
         return host if ":" in bare or not host else host + _PORTS.get(self.scheme, "")
 
     def field(self, name: bytes) -> bytes | None:
-        """Return the first line of a field."""
+        """Return the first line of a field, by its name in lower case; None where there is none."""
         if self._first is None:
             self._first = dict(self.fields[::-1] if type(self.fields) is list else reversed(list(self.fields)))
         return self._first.get(name)
 
     def lines(self, name: bytes) -> list[str]:
-        """Return every line of a field."""
+        """Return every line of a field, by its name in lower case."""
         return [value.decode("latin-1") for each, value in self.fields if each == name]
 
     async def body(self, limit: int) -> bytes:

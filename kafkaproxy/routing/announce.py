@@ -16,7 +16,7 @@ from kafkaproxy.models.base import ConfigModel
 from kafkaproxy.models.version import ConfigVersion
 from kafkaproxy.routing.live import live
 
-__all__ = ["connect", "touch"]
+__all__ = ["touch"]
 
 
 def connect() -> None:

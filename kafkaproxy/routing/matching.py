@@ -1,6 +1,6 @@
 """Matching: which route serves a request.
 
-The contract's section *Matching*: a gateway's entries are tried in order, the first whose conditions match and whose guards
+A gateway's entries are tried in order (the contract, *Matching*): the first whose conditions match and whose guards
 pass is *the* entry; inside it the first route whose condition matches and whose guards pass serves the request. An index
 over all route paths finds the few candidates first, so the cost does not grow with the number of routes.
 """

@@ -43,11 +43,14 @@ class GuardRequirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardConfig:
-    """A guard as configured: its kind names the class, which reads the options."""
+    """A guard as configured."""
 
     name: str
+    """By which routes and entries require it."""
     kind: str
+    """By which its class is registered."""
     options: Mapping[str, Any]
+    """JSON values, with ``${{env.NAME}}`` filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

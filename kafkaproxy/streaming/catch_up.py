@@ -24,7 +24,7 @@ from kafkaproxy.worker.types import Record
 
 __all__ = ["Cursor"]
 
-_PER_STEP: Final = 500
+_PER_STEP: Final = 200
 _BYTES_PER_STEP: Final = 1 << 18
 _AGAIN_SECONDS: Final = 0.5
 

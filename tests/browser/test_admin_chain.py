@@ -154,7 +154,7 @@ async def _try_as_nobody_and_with_a_token(chain: Chain) -> None:
     await expect(chain.step("get-chain-id")).to_contain_text("for this path it serves GET, HEAD")
     await expect(chain.page.locator("#kp-sent + p")).to_have_text("None.")
 
-    await chain.page.get_by_label("whoever has this token").check()
+    await chain.page.get_by_label("with a token").check()
     await expect(await chain.try_it("/chain/7", token=fresh())).to_contain_text("204")
     await expect(chain.page.locator(".kp-served")).to_have_text("put-chain-id: serves the request")
     record = chain.page.locator(".kp-record", has_text=chain.topic)
@@ -271,7 +271,7 @@ async def _import_uploaded_over_a_change_by_hand(chain: Chain, folder: Path) -> 
 
 
 async def _read_the_history(chain: Chain) -> None:
-    await chain.follow("HistoryReader")
+    await chain.follow("History")
     history = chain.page.locator("#change-history")
     changed = ("Changed Value for override", "Changed by an import of a zilla.yaml: overrides.")
     for said in ("Imported from a zilla.yaml", "Tried PUT /chain/7 as token", *changed):

@@ -88,7 +88,7 @@ async def test_a_file_is_pasted_corrected_and_applied(open_admin: OpenAdmin) -> 
     await expect(page.locator("#result_list .field-name")).to_have_text("shop")
 
     await page.get_by_role("link", name="shop").click()
-    await page.get_by_role("link", name="HistoryReader").click()
+    await page.get_by_role("link", name="History").click()
     await expect(page.locator("#change-history")).to_contain_text("Imported from a zilla.yaml (shop).")
 
 

@@ -1,4 +1,4 @@
-"""CORS on real routes: the reference's rows (access control) as far as they hold here, and the contract's section (D30)."""
+"""CORS on real routes: the reference's rows (access control) as far as they hold here, and the contract, *CORS* (D30)."""
 
 from __future__ import annotations
 

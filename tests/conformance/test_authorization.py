@@ -1,4 +1,4 @@
-"""Guards on real routes: the reference's rows (authorization), and the contract's section *Guards*."""
+"""Guards on real routes: the reference's rows (authorization), and the contract, *Guards*."""
 
 from __future__ import annotations
 

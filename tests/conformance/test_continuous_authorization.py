@@ -1,4 +1,4 @@
-"""Streams and their credentials (the contract, section *Continuous authorization*), on real Kafka."""
+"""Streams and their credentials (the contract, *Continuous authorization*), on real Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetch on real Kafka: the rows of the reference's table, and the contract's section *Fetch*."""
+"""Fetch on real Kafka: the rows of the reference's table, and the contract, *Fetch*."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from kafkaproxy import guard_kinds
-from kafkaproxy.guards.base import register
+from kafkaproxy.guards import register
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig

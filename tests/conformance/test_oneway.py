@@ -1,4 +1,4 @@
-"""Oneway produce on real Kafka: the rows of the reference's table, and the contract's section *Produce*, *Oneway*."""
+"""Oneway produce on real Kafka: the rows of the reference's table, and the contract, *Oneway*."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a reply to the response: status, fields, body (the contract, *Reply → response*; D12)."""
+"""From a reply to the response: status, fields, body (the contract, *From the reply to the response*; D12)."""
 
 from __future__ import annotations
 

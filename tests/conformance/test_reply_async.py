@@ -1,4 +1,4 @@
-"""Async: 202 and a location to ask at; what ``prefer`` asks for (the contract, section *Produce*; D2, D8 to D11)."""
+"""Async: 202 and a location to ask at; what ``prefer`` asks for (the contract, *With reply-to*; D2, D8 to D11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency: the same request again gets the same reply, wherever it arrives (the contract, section *Produce*; D7)."""
+"""Idempotency: the same request again gets the same reply, wherever it arrives (the contract, *With reply-to*; D7)."""
 
 from __future__ import annotations
 

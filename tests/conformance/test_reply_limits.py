@@ -1,4 +1,4 @@
-"""Limits of request-response: bodies, waits, clients that leave (the contract, D13; settings)."""
+"""Limits of request-response: bodies, waits, clients that leave (the contract, *When it fails*; settings)."""
 
 from __future__ import annotations
 

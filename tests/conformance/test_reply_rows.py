@@ -1,4 +1,4 @@
-"""Produce with reply-to on real Kafka: the rows of the reference's table, adapted to the contract where it differs.
+"""Produce with reply-to on real Kafka: the rows of the reference's table, adapted (the contract, *With reply-to*).
 
 Rows 12 and 18 differ from rows 1 and 14 by a flush of the client's *stream* before its end, which has no counterpart in HTTP:
 it changes no byte of the request, and none of the response. So rows 1 and 14 stand for them, as section 4 of the reference's

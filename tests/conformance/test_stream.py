@@ -1,4 +1,4 @@
-"""Streams on real Kafka: the rows of the reference's tables for sse and sse-kafka, and the contract's section *Stream*."""
+"""Streams on real Kafka: the rows of the reference's tables for sse and sse-kafka, and the contract, *Stream*."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ async def test_data_of_any_kind(opened: Open, kafka: Cluster, records: str) -> N
     assert {each.type for each in events} == {"message"}
 
 
-# The contract
+# The contract, *Stream*
 
 
 async def test_an_unknown_topic_is_503(opened: Open) -> None:  # D24

@@ -63,7 +63,7 @@ async def until_put(proxy: Proxy, path: str, body: bytes) -> None:
 
 
 def assert_unavailable(response: httpx.Response, code: str) -> None:
-    """Check a 503 as the contract has it: a problem, and when to try again."""
+    """Check a 503 (the contract, *Errors*): a problem that says when to try again."""
     assert response.status_code == 503, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert int(response.headers["retry-after"]) >= 1

@@ -72,7 +72,7 @@ class Counter:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(0.8):
+        while not self._stopped.wait(0.02):
             self._cluster.produce(self._topic, str(self.count + 1), key="n")
             self.count += 1
 

@@ -8,8 +8,8 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from kafkaproxy import guard_kinds
-from kafkaproxy.guard_kinds import check_guard, kinds
-from kafkaproxy.guards.base import Guards, register
+from kafkaproxy.guard_kinds import check_guard, kinds, register
+from kafkaproxy.guards.base import Guards
 from kafkaproxy.guards.options import OptionError
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.http.request import Request

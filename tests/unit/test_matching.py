@@ -1,4 +1,4 @@
-"""Matching, compared with the contract read word by word."""
+"""Matching, compared with a reading of its rules word by word (the contract, *Matching*)."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_what_may_be_kept_for_the_next_request_depends_on_more_than_the_line_now
     assert matcher.guards(kinds["/plain"]) == frozenset()
 
 
-# Against the contract, read word by word
+# Against the contract, *Matching*, read word by word
 
 PATHS = ["/a", "/a/b", "/b", "/*", "/{x}", "/a/{x}", "/{x}/b", "*"]
 METHODS = [None, "GET", "POST", "PUT"]
@@ -276,7 +276,7 @@ PRINCIPALS = st.dictionaries(
 
 
 def by_the_contract(line: Line, gateways: list[Gateway], principals: Mapping[str, Principal]) -> tuple[str, object]:
-    """Say what the contract's section *Matching* says, trying everything in order."""
+    """Say what the rules say (the contract, *Matching*), trying everything in order."""
     allow: set[str] = set()
     for each in gateways:
         refused: set[str] = set()

@@ -19,10 +19,14 @@ def test_a_topic_is_ready_when_every_partition_has_reached_where_it_ended_once()
     assert not targets.reach("t", {2: 2_000}), "it is reached once"
 
 
-def test_a_topic_that_is_at_its_end_has_nothing_to_reach() -> None:
+def test_a_topic_that_is_at_its_end_has_to_show_a_sign_of_one_partition() -> None:
     targets = Targets()
-    targets.add("t", {0: 3}, {0: 3})
-    assert not targets
+    targets.add("t", {0: 3, 1: 4}, {0: 3, 1: 4})
+    assert not targets.reach("t", {1: 4})
+    assert targets.reach("t", {0: 3})
+    targets.add("t", {0: 3}, {0: 4})
+    targets.add("t", {1: 5}, {1: 5})
+    assert targets.reach("t", {0: 4}), "a partition that was added at its end is not waited for"
     targets.add("t", {0: 3}, {0: 4})
     targets.forget("t")
     assert not targets

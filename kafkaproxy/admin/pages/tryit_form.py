@@ -21,8 +21,8 @@ __all__ = ["TrialForm"]
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PARAMETER: Final = re.compile(r"\{[^/{}]*\}")
 _CLIENTS: Final = [
-    ("anonymous", gettext_lazy("nobody: no credential")),
-    ("token", gettext_lazy("whoever has this token")),
+    ("anonymous", gettext_lazy("without credentials")),
+    ("token", gettext_lazy("with a token")),
     ("user", gettext_lazy("a user who is logged in to the site")),
 ]
 

@@ -80,8 +80,6 @@ class Ingest:
         self._garbage: deque[bytes] = deque()
         """Keys of topics whose data is dropped a step at a time."""
         self._poller: MetadataPoller | None = None
-        self._refused = False
-        """True if a broker did not let us in."""
         self._look = b""
         """What another process last said when it asked to look at the topics."""
         self._next_beat = 0.0
@@ -307,7 +305,6 @@ class Ingest:
         if info.error is not None:
             with reading.mutex:
                 return self._learn_error(info, info.error, state, roles)
-        self._refused = False
         if state is None or state.id != info.id:
             self._begin_topic(info, roles, state)
             return True
@@ -326,7 +323,7 @@ class Ingest:
         is_served = state is not None and state.ready and state.confirmed
         if error in _PASSING and state is not None and state.id and (is_served or error is Unavailable.NOT_READ_YET):
             return False  # what the store has is still what Kafka last said
-        if error is Unavailable.UNREACHABLE and self._refused:
+        if info.is_refused:
             error = Unavailable.NOT_AUTHORIZED
         if state is not None and error is Unavailable.UNKNOWN_TOPIC:
             self._reading.drop(info.name)
@@ -383,6 +380,7 @@ class Ingest:
                 self._beat()
             with self._reading.mutex:
                 self._reading.backfills.again(info.name, partition, info.earliest[partition])
+                self._reading.note_positions({info.name: {partition: info.earliest[partition]}})
         return bool(trimmed)
 
     def _follow(self, info: TopicInfo, state: TopicState, known: Mapping[int, Progress]) -> bool:
@@ -403,7 +401,6 @@ class Ingest:
         if changed.error != Unavailable.STORE_FULL:
             positions = self._store.next_offsets(changed.key)
             reading.read(changed, reading.assignment.missing(info.name, positions, info.asked), info.latest)
-            reading.note_positions({info.name: positions})
         return reading.states[info.name] != state
 
     def _trouble(self, name: str) -> str:
@@ -421,5 +418,4 @@ class Ingest:
         return state.compacted if policy is None else "compact" in policy
 
     def _on_error(self, error: KafkaError) -> None:
-        self._refused |= error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
         librdkafka_log.warning("consumer_error cluster=%s error=%s", self._cluster.name, error.name())

@@ -45,6 +45,8 @@ class TopicInfo:
     latest: Mapping[int, int] = field(default_factory=dict)
     """The last stable offset of each partition: where its log ends for a reader of committed records."""
     error: Unavailable | None = None
+    is_refused: bool = False
+    """True if the cluster could not be asked because a broker did not accept our credentials."""
     asked: float = 0.0
     """When it was asked about its log, by the monotonic clock."""
 
@@ -66,6 +68,8 @@ class MetadataPoller:
         self._policies: dict[str, tuple[float, str | None]] = {}
         self._kick = threading.Event()
         self._down = False
+        self._is_refused = False
+        """True if a broker did not accept our credentials."""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-metadata-{cluster}", daemon=True)
 
@@ -91,7 +95,8 @@ class MetadataPoller:
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
-        admin = AdminClient(self._config)
+        config: dict[str, Any] = {**self._config, "error_cb": self._note_error}
+        admin = AdminClient(config)
         untold: list[str] = []
         due = time.monotonic() + self._interval
         while not self._closed:
@@ -120,11 +125,15 @@ class MetadataPoller:
             reason = error.args[0].name() if isinstance(error, KafkaException) else "timeout"
             log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, reason)
             self._down = True
+            admin.poll(0)  # calls _note_error
             BROKER_UP.cell(self._cluster).value = 0
-            return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE) for name in names]
-        self._down = False
+            return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE, is_refused=self._is_refused) for name in names]
+        self._down = self._is_refused = False
         BROKER_UP.cell(self._cluster).value = 1
         return cluster_id, [self._with_offsets(admin, each) for each in found]
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._is_refused |= error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
 
     def _cluster_id(self, admin: AdminClient) -> str:
         return admin.describe_cluster(request_timeout=_PATIENCE).result(_PATIENCE).cluster_id or ""

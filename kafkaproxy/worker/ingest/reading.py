@@ -112,8 +112,6 @@ class Reading:
             self.assignment.add(reader, state.name, positions)
         if not (state.ready and state.confirmed):
             self._targets.add(state.name, positions, {partition: ends.get(partition, 0) for partition in positions})
-            if state.name not in self._targets and not state.error:
-                self.set_state(replace(state, ready=True, confirmed=True))
 
     def drop(self, name: str) -> None:
         """Read a topic no longer."""

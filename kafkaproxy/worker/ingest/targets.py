@@ -1,7 +1,7 @@
 """Fixed targets: the ends that partitions had when reading them began.
 
 A topic is ready when its position has reached its target in every partition, whatever was produced meanwhile (the contract,
-section *Readiness*). No target depends on silence: a partition that never pauses reaches it as well.
+*Readiness*). No target depends on silence: a partition that never pauses reaches it as well.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ class Targets:
         return bool(self._left)
 
     def add(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Set the targets of partitions to ``ends``, except where the position is there already."""
+        """Set the targets of partitions to ``ends``, except where the position is there already.
+
+        Where it is in all of them, the next sign of one partition (a record, or its end) is waited for all the same: it shows
+        that Kafka lets us read the topic.
+        """
         left = {partition: end for partition, end in ends.items() if positions.get(partition, 0) < end}
+        if not left and positions and topic not in self._left:
+            partition = min(positions)
+            left = {partition: positions[partition]}
         if left:
             self._left.setdefault(topic, {}).update(left)
 

@@ -331,8 +331,11 @@ class Hub:
                 del self._following[topic]
 
     def advance(self, follower: Follower) -> None:
-        """Bring a follower as far as the store is, or a step towards it."""
-        if follower.advance(self._store, time.perf_counter() + _STEP_SECONDS):
+        """Bring a follower as far as the store is, or a step towards it; where that is about to happen, leave it to that.
+
+        Each of many streams that catch up calls this, and all of them together must not hold up the loop.
+        """
+        if not self._scheduled and follower.advance(self._store, time.perf_counter() + _STEP_SECONDS):
             self.wake()
 
     def topics_changed(self) -> None:

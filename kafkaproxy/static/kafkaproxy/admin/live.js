@@ -32,7 +32,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const clusterRow = (row) => [
     cell("th", row.name),
     cell("td", row.broker === null ? texts.unknown : row.broker ? texts.up : texts.down, row.broker === 0),
-    cell("td", row.own ? texts.own : row.writer ?? texts.nobody, !row.writer),
+    cell("td", row.own ? texts.own : row.writer ?? texts.none, !row.writer),
     cell("td", row.topics === undefined ? "–" : `${row.ready} / ${row.topics}`),
     cell("td", row.error || (row.errors || []).join(", "), true),
   ];
