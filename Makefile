@@ -9,8 +9,9 @@ ARGS ?=
 # ones come first, and no process is left with one of them in the end.
 # The processes have to agree on the order of the tests, which some make from sets: hence the hash seed.
 WORKERS ?= 4
-DATABASE_TESTS := $(addprefix tests/unit/test_,models.py migrations.py compile.py live.py live_start.py kept.py checks.py specs.py) \
-	$(addprefix tests/integration/test_,postgresql.py admin_*.py importzilla.py exportzilla.py guard_session.py guard_simplejwt.py)
+# tests/integration/test_postgresql.py runs the site on PostgreSQL; `make test` has it too.
+DATABASE_TESTS := $(addprefix tests/unit/test_,models.py migrations.py compile.py live.py live_start.py kept.py checks.py) \
+	$(addprefix tests/integration/test_,admin_*.py importzilla.py)
 BIN := $(VENV)/bin
 # setuptools warns at length about what an editable installation is.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -46,7 +47,7 @@ coverage: $(VENV)/.test ## Measure the unit tests: every branch of the core, and
 matrix: ## Run the unit tests on each Python and Django that this machine has
 	.ci/matrix
 
-postgresql: $(VENV)/.test ## Run what uses the database on a PostgreSQL of its own: models, live table, admin, site
+postgresql: $(VENV)/.test ## Run the tests of models, live table and admin on a PostgreSQL of its own
 	PYTHONHASHSEED=0 $(BIN)/python -m tests.postgresql $(BIN)/python -m pytest -n $(WORKERS) $(DATABASE_TESTS) $(ARGS)
 
 docs: $(VENV)/.demo ## Write the pages of docs/reference that are made from the code
