@@ -48,7 +48,7 @@ matrix: ## Run the unit tests on each Python and Django that this machine has
 	.ci/matrix
 
 postgresql: $(VENV)/.test ## Run the tests of models, live table and admin on a PostgreSQL of its own
-	PYTHONHASHSEED=0 $(BIN)/python -m tests.postgresql $(BIN)/python -m pytest -n $(WORKERS) $(DATABASE_TESTS) $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.support.postgresql $(BIN)/python -m pytest -n $(WORKERS) $(DATABASE_TESTS) $(ARGS)
 
 docs: $(VENV)/.demo ## Write the pages of docs/reference that are made from the code
 	for each in docs/reference/make_*.py; do $(BIN)/python $$each || exit; done
