@@ -24,8 +24,8 @@ from confluent_kafka.admin import OffsetSpec
 from benchmarks.common import helper, markdown_table, median, percentile, report
 from benchmarks.sync import FLAGS, Keepalive
 from tests.kafka import Cluster
-from tests.servers import Site, serve
-from tests.traffic import Flow, Kind, Traffic
+from tests.support.servers import Site, serve
+from tests.support.traffic import Flow, Kind, Traffic
 
 VALUE = b'{"greeting":"Hello, world"}'
 KEYS = 1000

@@ -13,7 +13,7 @@ django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402 - after the settings
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.proxy import configuration, fetch, gateway, produce, site  # noqa: E402
+from tests.support.proxy import configuration, fetch, gateway, produce, site  # noqa: E402
 
 _runtime: Runtime | None = None
 

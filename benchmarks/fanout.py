@@ -25,7 +25,7 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.common import ROOT, markdown_table, median, report
 from benchmarks.fanout_source import Acks
 from tests.kafka import Cluster
-from tests.servers import Site, serve
+from tests.support.servers import Site, serve
 
 METHOD = """\
 Both sides run on granian (one worker), pinned to the same core, and take turns. *Raw* is an ASGI application that holds a

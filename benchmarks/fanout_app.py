@@ -22,7 +22,7 @@ from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.core.progress import encode  # noqa: E402
 from kafkaproxy.core.sse import record_frame  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.proxy import configuration, gateway, site, stream  # noqa: E402
+from tests.support.proxy import configuration, gateway, site, stream  # noqa: E402
 
 __all__ = ["application"]
 

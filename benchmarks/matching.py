@@ -15,7 +15,7 @@ django.setup()
 from benchmarks.common import markdown_table, median, report  # noqa: E402
 from kafkaproxy.http.request import Request  # noqa: E402
 from kafkaproxy.routing.matching import Match, Matcher  # noqa: E402
-from tests.proxy import configuration, gateway, produce  # noqa: E402
+from tests.support.proxy import configuration, gateway, produce  # noqa: E402
 
 SHAPES = {
     "/service-N/items/{id}": ("/service-%d/items/{id}", "/service-%d/items/42"),

@@ -14,7 +14,7 @@ django.setup()
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from kafkaproxy.worker.types import Acks  # noqa: E402
-from tests.proxy import CLUSTER, configuration, fetch, gateway, produce, site  # noqa: E402
+from tests.support.proxy import CLUSTER, configuration, fetch, gateway, produce, site  # noqa: E402
 
 SERVERS = os.environ["BENCH_SERVERS"]
 TOPIC = os.environ["BENCH_TOPIC"]

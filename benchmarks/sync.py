@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.common import helper, markdown_table, median, percentile, report, wrk
 from benchmarks.echo import BareClient
 from tests.kafka import Cluster
-from tests.servers import Site, serve
+from tests.support.servers import Site, serve
 
 BODY = b'{"greeting":"Hello, world"}'
 SCRIPT = f"""

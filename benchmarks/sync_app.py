@@ -13,7 +13,7 @@ django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402 - after the settings
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.proxy import configuration, gateway, produce  # noqa: E402
+from tests.support.proxy import configuration, gateway, produce  # noqa: E402
 
 _runtime: Runtime | None = None
 

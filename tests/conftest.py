@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from tests.kafka import Broker, Cluster, Consumed, Unavailable
 
@@ -21,6 +22,11 @@ NOTHING_IS_LOST = (
     "faults/test_stream_*.py",
 )
 """Tests that show that nothing is lost or done twice. One failure in three runs is a bug there, so they are never run again."""
+
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
+
 _KAFKA_FIXTURES = {"kafka", "own_kafka", "secure_kafka", "broken_kafka", "topic", "produce", "kcat_consume"}
 
 TopicFactory = Callable[..., str]

@@ -1,6 +1,6 @@
 """Settings of the test suite. SQLite in a file, so that other processes see the same configuration.
 
-``TEST_DATABASE_URL`` names another database, see ``tests.postgresql``.
+``TEST_DATABASE_URL`` names another database, see ``tests.support.postgresql``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.tokens import AUDIENCE, ISSUER, jwk
+from tests.support.tokens import AUDIENCE, ISSUER, jwk
 
 __all__ = ["broken", "edited", "first"]
 

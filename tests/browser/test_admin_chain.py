@@ -23,8 +23,8 @@ from tests.browser import chain_file
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.servers import serve
-from tests.tokens import fresh
+from tests.support.servers import serve
+from tests.support.tokens import fresh
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka]
 

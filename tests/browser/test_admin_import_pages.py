@@ -16,7 +16,7 @@ from kafkaproxy.models import AccessControl, Gateway, Route
 from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.browser.conftest import OpenPage
 from tests.integration.admin_site import make_gateway, make_route
-from tests.zilla_samples import BASE, edited, planned
+from tests.support.zilla_samples import BASE, edited, planned
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

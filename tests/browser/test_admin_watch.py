@@ -19,7 +19,7 @@ from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import make_route
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

@@ -13,8 +13,8 @@ from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
 from tests.kafka.certificates import make_certificates
-from tests.servers import free_port, serve
-from tests.tokens import token
+from tests.support.servers import free_port, serve
+from tests.support.tokens import token
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +55,7 @@ async def test_one_answer_keeps_twenty_streams(
     }
     pem = str(certificates.server)
     options = ["--ssl-certificate", pem, "--ssl-keyfile", pem, "--http", "2"]
-    with serve("granian", "tests.guarded_site:application", tmp_path, env=env, port=port, options=options):
+    with serve("granian", "tests.support.guarded_site:application", tmp_path, env=env, port=port, options=options):
         page = await open_page(f"https://127.0.0.1:{port}/count", untrusted=True)
         end = time.time() + 12
         old, fresh = token("HS256", exp=end), token("HS256", exp=end + 600)

@@ -19,9 +19,9 @@ from kafkaproxy.routing.table import AccessControl, Credentials, GuardConfig
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
-from tests.servers import free_port
-from tests.tokens import fresh, jwk, options
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.servers import free_port
+from tests.support.tokens import fresh, jwk, options
 
 pytestmark = pytest.mark.browser
 

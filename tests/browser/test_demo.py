@@ -13,8 +13,8 @@ import pytest
 from playwright.async_api import Locator, Page, Request, expect
 
 from tests.browser.conftest import OpenPage
-from tests.demo import demo_site
 from tests.kafka import Cluster
+from tests.support.demo import demo_site
 
 pytestmark = pytest.mark.browser
 

@@ -18,7 +18,7 @@ from kafkaproxy.core import progress
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.servers import Site, serve
+from tests.support.servers import Site, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka]
 
@@ -51,7 +51,7 @@ def _instances(kafka: Cluster, folder: Path, count: int) -> Iterator[list[Site]]
                 "STREAM_SETTINGS": json.dumps({"HEARTBEAT_SECONDS": 0.5, "DRAIN_SECONDS": 1, "DRAIN_RETRY_MS": 300}),
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
             }
-            sites.append(stack.enter_context(serve("uvicorn", "tests.stream_site:application", own, env=env)))
+            sites.append(stack.enter_context(serve("uvicorn", "tests.support.stream_site:application", own, env=env)))
         yield sites
 
 

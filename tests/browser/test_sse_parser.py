@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from tests.browser.conftest import OpenPage
-from tests.streams import parse_events
+from tests.support.streams import parse_events
 from tests.unit.test_sse_parser import CASES
 
 pytestmark = pytest.mark.browser

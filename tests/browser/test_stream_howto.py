@@ -11,7 +11,7 @@ from kafkaproxy.core import progress
 from tests.browser.conftest import OpenPage
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.servers import serve
+from tests.support.servers import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka]
 
@@ -36,7 +36,7 @@ async def test_the_example_in_javascript_shows_removes_and_reloads(
     beyond = progress.encode({0: 50})
     code = code.replace('"/events"', f'"/any/{name}?lastEventId={beyond}"')
     env = {"STREAM_BOOTSTRAP": kafka.bootstrap, "STREAM_STORE": str(tmp_path / "store")}
-    with serve("uvicorn", "tests.stream_site:application", tmp_path, env=env) as site:
+    with serve("uvicorn", "tests.support.stream_site:application", tmp_path, env=env) as site:
         page = await open_page(f"{site.url}/count")
         await page.evaluate(f"() => {{ {_SITE} {code} }}")
         await page.wait_for_function("seen.length >= 5")

@@ -12,7 +12,7 @@ from tests.conformance.conftest import StartService, service
 from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy, start, start_server
 from tests.kafka import Cluster
-from tests.traffic import Flow, Traffic
+from tests.support.traffic import Flow, Traffic
 
 __all__ = ["Begin", "StartProxy", "StartService", "begin", "service", "start", "start_server"]
 

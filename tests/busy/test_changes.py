@@ -14,10 +14,10 @@ from tests.busy.watching import Answers, answered, asking, moves_past, opened
 from tests.conftest import TopicFactory
 from tests.faults.asking import get, items, until, until_body, until_status
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
-from tests.streams import asgi_stream
-from tests.traffic import Flow, Kind, Traffic
-from tests.watchdog import read_to_end
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.streams import asgi_stream
+from tests.support.traffic import Flow, Kind, Traffic
+from tests.support.watchdog import read_to_end
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

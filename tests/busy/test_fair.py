@@ -9,8 +9,8 @@ from tests.busy.watching import answered
 from tests.conftest import TopicFactory
 from tests.faults.asking import items, until_body, until_status
 from tests.kafka import Cluster
-from tests.proxy import configuration, fetch, gateway, produce
-from tests.traffic import Flow
+from tests.support.proxy import configuration, fetch, gateway, produce
+from tests.support.traffic import Flow
 
 RECORDS = 300_000
 

@@ -15,8 +15,8 @@ from tests.busy.conftest import Begin, StartProxy
 from tests.conftest import TopicFactory
 from tests.faults.asking import get, items, until, until_body, until_status
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration
-from tests.traffic import Flow, Traffic
+from tests.support.proxy import Proxy, configuration
+from tests.support.traffic import Flow, Traffic
 
 
 @dataclass

@@ -17,10 +17,10 @@ from tests.busy.conftest import Begin
 from tests.conftest import TopicFactory
 from tests.faults.processes import StartServer, kill, writer_of
 from tests.kafka import Cluster
-from tests.servers import Site
-from tests.streams import SocketStream
-from tests.traffic import Flow, Kind
-from tests.watchdog import read_to_end
+from tests.support.servers import Site
+from tests.support.streams import SocketStream
+from tests.support.traffic import Flow, Kind
+from tests.support.watchdog import read_to_end
 
 KEYS = 10
 

@@ -13,9 +13,9 @@ from tests.busy.conftest import Begin, StartProxy
 from tests.conftest import TopicFactory
 from tests.faults.asking import until_status
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, stream
-from tests.streams import asgi_stream
-from tests.traffic import Flow, Kind, Traffic
+from tests.support.proxy import Proxy, configuration, fetch, gateway, stream
+from tests.support.streams import asgi_stream
+from tests.support.traffic import Flow, Kind, Traffic
 
 KEYS = 50
 COMPACTED: Mapping[str, str] = {"cleanup.policy": "compact", "segment.ms": "500", "min.cleanable.dirty.ratio": "0.01"}

@@ -13,9 +13,9 @@ from tests.busy.conftest import Begin, StartProxy, StartService
 from tests.busy.watching import answered
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, produce
-from tests.service import Asked, Reply, Service, echo
-from tests.traffic import Flow, Kind, Traffic
+from tests.support.proxy import Proxy, configuration, gateway, produce
+from tests.support.service import Asked, Reply, Service, echo
+from tests.support.traffic import Flow, Kind, Traffic
 
 ID = "zilla:correlation-id"
 

@@ -12,10 +12,10 @@ from kafkaproxy.worker.types import Role, TopicSettings
 from tests.busy.conftest import Begin, StartProxy
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import Event, EventStream, asgi_stream
-from tests.traffic import Flow, Kind, Traffic
-from tests.watchdog import read_to_end
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import Event, EventStream, asgi_stream
+from tests.support.traffic import Flow, Kind, Traffic
+from tests.support.watchdog import read_to_end
 
 KEYS = 50
 RATES = [(20, 1), (1_000, 3), (20_000, 3), (1_000, 12)]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from tests.faults.asking import get
-from tests.proxy import Proxy
-from tests.streams import EventStream, asgi_stream
+from tests.support.proxy import Proxy
+from tests.support.streams import EventStream, asgi_stream
 
 __all__ = ["Answers", "answered", "asking", "moves_past", "opened"]
 

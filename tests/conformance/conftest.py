@@ -12,9 +12,9 @@ import pytest
 from kafkaproxy.routing.table import Configuration, Gateway, GuardConfig, Route
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway
-from tests.service import Answer, Service, echo
-from tests.tokens import jwk, options
+from tests.support.proxy import Proxy, configuration, gateway
+from tests.support.service import Answer, Service, echo
+from tests.support.tokens import jwk, options
 
 StartProxy = Callable[..., Proxy]
 StartService = Callable[..., Service]

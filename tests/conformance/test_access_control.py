@@ -14,8 +14,8 @@ from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import AccessControl, Credentials, Entry, EntryCondition, GuardConfig
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
-from tests.tokens import jwk, options
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.tokens import jwk, options
 
 OWN = "https://example.com:9090"
 FOREIGN = "https://example.net:9090"

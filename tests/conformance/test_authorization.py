@@ -13,10 +13,10 @@ import pytest
 from kafkaproxy.routing.table import Credentials
 from tests.conformance.conftest import Begin
 from tests.conftest import TopicFactory
-from tests.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, fetch, gateway, produce
-from tests.tokens import fresh, token
+from tests.support.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
+from tests.support.proxy import Proxy, fetch, gateway, produce
+from tests.support.tokens import fresh, token
 
 Consume = Callable[[str], list[Consumed]]
 

@@ -19,10 +19,10 @@ from kafkaproxy.routing.table import GuardConfig
 from kafkaproxy.streaming.catch_up import CatchUpReader
 from kafkaproxy.streaming.tail import StreamTail
 from tests.conftest import TopicFactory
-from tests.guarded import EVERYWHERE
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import Event, EventStream, asgi_stream
+from tests.support.guarded import EVERYWHERE
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import Event, EventStream, asgi_stream
 
 SECRET = b"a secret of the tests, long enough for SHA-256"
 KEY = {"kty": "oct", "kid": "k", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET).decode().rstrip("=")}

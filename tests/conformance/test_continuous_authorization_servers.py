@@ -15,12 +15,12 @@ import pytest
 
 from tests.conformance.test_stream_servers import HTTP2, Served, opened, running
 from tests.conftest import TopicFactory
-from tests.guarded import bearer
-from tests.http2 import Exchange, Http2Connection, connected
 from tests.kafka import Cluster
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.streams import EventStream
-from tests.tokens import token
+from tests.support.guarded import bearer
+from tests.support.http2 import Exchange, Http2Connection, connected
+from tests.support.streams import EventStream
+from tests.support.tokens import token
 
 STREAMS: Final = 20
 LIFE: Final = 10.0
@@ -43,7 +43,7 @@ def site(
 ) -> AbstractContextManager[Served]:
     """Serve the guarded site; sites with the same cache know each other's sessions."""
     folder.mkdir(exist_ok=True)
-    application, env = "tests.guarded_site:application", {"GUARDED_CACHE": str(cache)}
+    application, env = "tests.support.guarded_site:application", {"GUARDED_CACHE": str(cache)}
     return running(server, protocol, folder, kafka, certificates, application=application, env=env)
 
 

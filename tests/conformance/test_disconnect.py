@@ -10,8 +10,8 @@ import pytest
 from kafkaproxy.worker.cluster import ClusterWorker
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, until
-from tests.proxy import fetch, stream
+from tests.support.exchange import Exchange, until
+from tests.support.proxy import fetch, stream
 
 
 @pytest.mark.parametrize("path", ["/one/{topic}", "/all/{topic}", "/stream/{topic}"])

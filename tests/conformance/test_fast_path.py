@@ -14,9 +14,9 @@ from kafkaproxy.routing.table import AccessControl, Route
 from kafkaproxy.worker.types import Acks
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.support.exchange import Exchange
+from tests.support.proxy import Proxy, configuration, gateway, produce
 
 Consume = Callable[[str], list[Consumed]]
 Piece = tuple[bytes, bool]

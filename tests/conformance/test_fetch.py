@@ -12,9 +12,9 @@ import pytest
 
 from kafkaproxy.core import progress
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce
 
 ITEM = "92d0bf92-63e0-4cfc-ae73-71dee92d1544"
 OTHER = "beb6ef9e-8da7-451f-b3c4-136d49a058f3"

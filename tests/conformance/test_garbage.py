@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import pytest
 
 from tests.conformance.conftest import StartProxy, StartService
-from tests.exchange import Exchange, until
-from tests.proxy import Proxy, fetch, produce, stream
+from tests.support.exchange import Exchange, until
+from tests.support.proxy import Proxy, fetch, produce, stream
 
 Ask = Callable[[], Awaitable[Exchange]]
 

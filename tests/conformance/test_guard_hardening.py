@@ -18,10 +18,10 @@ import pytest
 from kafkaproxy.metrics import render
 from kafkaproxy.routing.table import AccessControl, GuardConfig
 from tests.conformance.conftest import Begin
-from tests.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
 from tests.kafka import Consumed
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
-from tests.tokens import fresh, jwk, key_server, options
+from tests.support.guarded import EVERYWHERE, PLAIN, ask, bearer, guarded_by, items, under
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.tokens import fresh, jwk, key_server, options
 
 Consume = Callable[[str], list[Consumed]]
 

@@ -13,11 +13,11 @@ from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 from tests.conformance.conftest import Begin
-from tests.guarded import EVERYWHERE, bearer
 from tests.kafka import Cluster, Consumed
-from tests.proxy import gateway, produce, stream
-from tests.streams import asgi_stream
-from tests.tokens import fresh
+from tests.support.guarded import EVERYWHERE, bearer
+from tests.support.proxy import gateway, produce, stream
+from tests.support.streams import asgi_stream
+from tests.support.tokens import fresh
 
 Consume = Callable[[str], list[Consumed]]
 

@@ -10,9 +10,9 @@ import pytest
 
 from kafkaproxy.routing.table import AccessControl
 from tests.conformance.conftest import Begin
-from tests.guarded import EVERYWHERE, bearer, items
-from tests.proxy import Proxy, gateway, produce, stream
-from tests.tokens import claims, fresh, sign
+from tests.support.guarded import EVERYWHERE, bearer, items
+from tests.support.proxy import Proxy, gateway, produce, stream
+from tests.support.tokens import claims, fresh, sign
 
 Case = tuple[str, str, dict[str, str], int]
 """Method, target, fields; the status that answers them."""

@@ -12,7 +12,7 @@ import pytest
 from kafkaproxy.worker.types import Acks
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.support.proxy import Proxy, configuration, gateway, produce
 
 ITEM = "92d0bf92-63e0-4cfc-ae73-71dee92d1544"
 KEY = "3f96592e-c8f1-4167-8c46-85f2aabb70a5"

@@ -16,10 +16,10 @@ from confluent_kafka import Producer
 from kafkaproxy.metrics import REPLIES_UNUSABLE, REPLY_FIELDS_DROPPED
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, assert_nobody_waits, until
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
-from tests.service import Reply, Service
+from tests.support.exchange import Exchange, assert_nobody_waits, until
+from tests.support.proxy import Proxy, configuration, gateway, produce
+from tests.support.service import Reply, Service
 
 Consume = Callable[[str], list[Consumed]]
 Headers = Sequence[tuple[str, bytes | str | None]]

@@ -14,11 +14,11 @@ import pytest
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
-from tests.exchange import assert_nobody_waits, until, until_ready
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
-from tests.service import Reply, Service
-from tests.tokens import fresh, jwk, options
+from tests.support.exchange import assert_nobody_waits, until, until_ready
+from tests.support.proxy import Proxy, configuration, gateway, produce
+from tests.support.service import Reply, Service
+from tests.support.tokens import fresh, jwk, options
 
 LOCATION = "/items/${params.id};cid=${correlationId}"
 Consume = Callable[[str], list[Consumed]]

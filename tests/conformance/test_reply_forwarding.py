@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from kafkaproxy.routing.table import Credentials
-from tests.exchange import Exchange
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
-from tests.service import Service
+from tests.support.exchange import Exchange
+from tests.support.proxy import Proxy, configuration, gateway, produce
+from tests.support.service import Service
 
 Consume = Callable[[str], list[Consumed]]
 PSEUDO = [":method", ":scheme", ":authority", ":path"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import produce
+from tests.support.proxy import produce
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/answer-requests.md"
 

@@ -14,11 +14,11 @@ import pytest
 from kafkaproxy.routing.table import Credentials, GuardConfig, Route
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, assert_nobody_waits, until, until_ready
 from tests.kafka import Cluster, Consumed
-from tests.proxy import CLUSTER, Proxy, configuration, gateway, produce
-from tests.service import Asked, Reply, Service
-from tests.tokens import fresh, jwk, options
+from tests.support.exchange import Exchange, assert_nobody_waits, until, until_ready
+from tests.support.proxy import CLUSTER, Proxy, configuration, gateway, produce
+from tests.support.service import Asked, Reply, Service
+from tests.support.tokens import fresh, jwk, options
 
 Consume = Callable[[str], list[Consumed]]
 KEY = "5cf7a1d5-3772-49ef-86e7-ba6f2c7d7d07"

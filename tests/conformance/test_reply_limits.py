@@ -12,10 +12,10 @@ import pytest
 from kafkaproxy.worker.types import Acks
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, assert_nobody_waits, until, until_ready
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
-from tests.service import Reply, Service, echo
+from tests.support.exchange import Exchange, assert_nobody_waits, until, until_ready
+from tests.support.proxy import Proxy, configuration, gateway, produce
+from tests.support.service import Reply, Service, echo
 
 Consume = Callable[[str], list[Consumed]]
 LOCATION = "/items/${params.id};cid=${correlationId}"

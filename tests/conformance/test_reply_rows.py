@@ -18,10 +18,10 @@ import pytest
 from kafkaproxy.worker.types import Acks
 from tests.conformance.conftest import StartProxy, StartService
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, assert_nobody_waits, until
 from tests.kafka import Consumed
-from tests.proxy import Proxy, produce
-from tests.service import Asked, Reply, Service
+from tests.support.exchange import Exchange, assert_nobody_waits, until
+from tests.support.proxy import Proxy, produce
+from tests.support.service import Asked, Reply, Service
 
 ITEM: Final = "92d0bf92-63e0-4cfc-ae73-71dee92d1544"
 DELETE_KEY: Final = "7101a8ea-5745-43c8-8d0c-b2f9baba7004"

@@ -13,8 +13,8 @@ import pytest
 from tests.conformance.conftest import StartService
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.servers import SERVERS, Site, serve
-from tests.service import Asked, Reply, echo
+from tests.support.servers import SERVERS, Site, serve
+from tests.support.service import Asked, Reply, echo
 
 SILENT = b"no answer"
 

@@ -19,9 +19,9 @@ from kafkaproxy.worker.kafka.offsets import LogOffsets
 from kafkaproxy.worker.types import Role
 from tests.conformance.conftest import StartProxy
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, assert_nobody_waits, until, until_ready
 from tests.kafka import Cluster, Consumed
-from tests.proxy import CLUSTER, Proxy, configuration, gateway, produce
+from tests.support.exchange import Exchange, assert_nobody_waits, until, until_ready
+from tests.support.proxy import CLUSTER, Proxy, configuration, gateway, produce
 
 Consume = Callable[[str], list[Consumed]]
 Limit = Callable[..., None]

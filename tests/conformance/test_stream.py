@@ -14,8 +14,8 @@ from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import Event, EventStream, asgi_stream
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import Event, EventStream, asgi_stream
 
 HELLO = b"Hello, world"
 AGAIN = b"Hello, again"

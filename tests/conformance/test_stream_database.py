@@ -15,8 +15,8 @@ import httpx
 
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.servers import Site, serve
-from tests.streams import EventStream, SocketStream
+from tests.support.servers import Site, serve
+from tests.support.streams import EventStream, SocketStream
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ROUTE = """

@@ -11,11 +11,11 @@ import pytest
 
 from tests.conformance.conftest import Begin
 from tests.conftest import TopicFactory
-from tests.guarded import EVERYWHERE, bearer
 from tests.kafka import Cluster
-from tests.proxy import Proxy, gateway, stream
-from tests.streams import asgi_stream
-from tests.tokens import fresh
+from tests.support.guarded import EVERYWHERE, bearer
+from tests.support.proxy import Proxy, gateway, stream
+from tests.support.streams import asgi_stream
+from tests.support.tokens import fresh
 
 OWN = {"zilla:identity": "${guarded['g'].identity}"}
 OWN_BY_PARAMS = {"key": "${params.key}", "headers": {**OWN, "tag": "${params.tag}"}}

@@ -15,10 +15,10 @@ import pytest
 
 from kafkaproxy.core import progress
 from tests.conftest import TopicFactory
-from tests.exchange import Exchange, until
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import asgi_stream
+from tests.support.exchange import Exchange, until
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import asgi_stream
 
 HELLO = b"Hello, world"
 

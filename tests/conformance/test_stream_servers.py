@@ -22,8 +22,8 @@ from h2.errors import ErrorCodes
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.servers import SERVERS, Site, free_port, serve
-from tests.streams import EventParser, EventStream, SocketStream
+from tests.support.servers import SERVERS, Site, free_port, serve
+from tests.support.streams import EventParser, EventStream, SocketStream
 
 STREAMS: Final = 12
 HTTP2: Final[dict[str, Callable[[int, str], list[str]]]] = {
@@ -75,7 +75,7 @@ def running(
     kafka: Cluster,
     certificates: Certificates,
     *,
-    application: str = "tests.stream_site:application",
+    application: str = "tests.support.stream_site:application",
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     **settings: Any,

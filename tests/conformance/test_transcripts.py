@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TopicFactory
-from tests.demo import demo_site
 from tests.kafka import Cluster
-from tests.servers import serve
-from tests.transcripts import finish, following, need, run, start, steps
+from tests.support.demo import demo_site
+from tests.support.servers import serve
+from tests.support.transcripts import finish, following, need, run, start, steps
 
 HOW_TO = "docs/how-to/answer-requests.md"
 ID = re.compile(r"[0-9a-f-]{36}-[0-9a-f]{32}")
@@ -158,7 +158,7 @@ def test_a_stream_looks_as_it_does_in_its_how_to(kafka: Cluster, topic: TopicFac
     kafka.produce(name, '{"celsius": 21.5}', key="sensor-7")
     kafka.produce(name, None, key="sensor-7")
     env = {"STREAM_BOOTSTRAP": kafka.bootstrap, "STREAM_STORE": str(tmp_path / "store")}
-    with serve("uvicorn", "tests.stream_site:application", tmp_path, env=env) as site:
+    with serve("uvicorn", "tests.support.stream_site:application", tmp_path, env=env) as site:
         here = command.replace("localhost:8000/events", f"{site.url}/any/{name}")
         with following(here) as lines:
             assert "".join(islice(lines, len(output.splitlines()))) == output

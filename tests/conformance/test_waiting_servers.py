@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from tests.kafka import Cluster
-from tests.servers import SERVERS, Site, serve
-from tests.service import Service, echo
+from tests.support.servers import SERVERS, Site, serve
+from tests.support.service import Service, echo
 
 REQUESTS: Final = 200
 SILENT: Final = b"no answer"
@@ -116,7 +116,7 @@ def served(request: pytest.FixtureRequest, kafka: Cluster, tmp_path_factory: pyt
         "WAITING_TOPICS": json.dumps({"items": items, "requests": requests, "replies": replies}),
     }
     service = Service(kafka.bootstrap, requests, lambda asked: None if asked.value == SILENT else echo(asked))
-    with closing(service), serve(request.param, "tests.waiting_site:application", folder, env=env) as site:
+    with closing(service), serve(request.param, "tests.support.waiting_site:application", folder, env=env) as site:
         yield Served(site, kafka, items, names)
     kafka.delete_topics(names)
 

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 
 from kafkaproxy.routing.table import Gateway
-from tests.proxy import Proxy, fetch, gateway, produce
+from tests.support.proxy import Proxy, fetch, gateway, produce
 
 PATIENCE: Final = 60.0
 

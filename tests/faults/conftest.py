@@ -17,8 +17,8 @@ from kafkaproxy.worker.kafka import reachability as outage
 from tests.conftest import start_broker
 from tests.faults.processes import StartServer
 from tests.kafka import Broker, Cluster
-from tests.proxy import Proxy
-from tests.servers import Site, serve
+from tests.support.proxy import Proxy
+from tests.support.servers import Site, serve
 
 StartProxy = Callable[..., Proxy]
 

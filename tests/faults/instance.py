@@ -20,7 +20,7 @@ django.setup()
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from tests.faults.asking import items  # noqa: E402
-from tests.proxy import configuration, gateway, site, stream  # noqa: E402
+from tests.support.proxy import configuration, gateway, site, stream  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["INSTANCE_STORE"]))
 topic = os.environ["INSTANCE_TOPIC"]

@@ -13,7 +13,7 @@ import psutil
 from kafkaproxy.worker.store.reader import current_path
 from kafkaproxy.worker.store.writer_lock import writer_pid
 from tests.kafka import Cluster
-from tests.servers import Site
+from tests.support.servers import Site
 
 __all__ = ["Producing", "StartServer", "freeze", "kill", "thaw", "writer_of"]
 

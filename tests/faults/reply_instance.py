@@ -17,7 +17,7 @@ django.setup()
 
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.proxy import configuration, gateway, produce  # noqa: E402
+from tests.support.proxy import configuration, gateway, produce  # noqa: E402
 
 route = produce(
     os.environ.get("INSTANCE_PATH", "/items/{id}"),

@@ -20,7 +20,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import assert_unavailable, unique, until_put
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import configuration, gateway, produce
+from tests.support.proxy import configuration, gateway, produce
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import httpx
 from tests.faults.asking import assert_unavailable, get, items, unique, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker
-from tests.proxy import Proxy, configuration
+from tests.support.proxy import Proxy, configuration
 
 
 async def test_a_broker_that_is_down_at_the_start_is_503_until_it_is_up(broken_kafka: Broker, start: StartProxy) -> None:

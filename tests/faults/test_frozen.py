@@ -19,7 +19,7 @@ from kafkaproxy.worker.store.writer_lock import writer_pid
 from tests.conftest import TopicFactory
 from tests.faults.processes import Producing, StartServer, freeze, kill, thaw, writer_of
 from tests.kafka import Cluster
-from tests.servers import Site
+from tests.support.servers import Site
 
 PATIENCE = 60.0
 

@@ -14,11 +14,11 @@ from kafkaproxy.streaming.connection import StreamConnection
 from kafkaproxy.worker.kafka.history_reader import _READERS, HistoryReader
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import asgi_stream
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import asgi_stream
 
 
 class Gate:

@@ -20,7 +20,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, until
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration
+from tests.support.proxy import Proxy, configuration
 
 COUNT = 3000
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
-from tests.exchange import until as until_true
 from tests.faults.asking import get, items, until, until_body
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration
+from tests.support.exchange import until as until_true
+from tests.support.proxy import Proxy, configuration
 
 SMALL, LARGE = 10_000, 100_000
 MEGABYTE = 1024 * 1024

@@ -16,11 +16,11 @@ from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import ProduceFailure
 from kafkaproxy.worker.kafka import reachability as outage
 from kafkaproxy.worker.kafka.reachability import Reachability
-from tests.exchange import until
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, unique, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, gateway, produce
 
 PUT = "/items/a"
 

@@ -17,7 +17,7 @@ from kafkaproxy.worker.store.reader import FORMAT
 from tests.conftest import TopicFactory
 from tests.faults.processes import Producing, StartServer, kill, writer_of
 from tests.kafka import Cluster
-from tests.servers import Site
+from tests.support.servers import Site
 
 
 @pytest.fixture

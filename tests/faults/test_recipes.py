@@ -19,10 +19,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.demo import demo_site
 from tests.kafka import Cluster
-from tests.recipes import COMMANDS, RECIPES, UNIT, command_on, kubernetes, option
-from tests.servers import Site, free_port, run
+from tests.support.demo import demo_site
+from tests.support.recipes import COMMANDS, RECIPES, UNIT, command_on, kubernetes, option
+from tests.support.servers import Site, free_port, run
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STREAMS: Final = 1_300

@@ -13,7 +13,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import get, items, unique, until_body, until_put
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.support.proxy import Proxy, configuration, gateway, produce
 
 
 async def until(condition: Callable[[], bool]) -> None:

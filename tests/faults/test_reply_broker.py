@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.exchange import Exchange, assert_nobody_waits, until
 from tests.faults.asking import PATIENCE, unique
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker
-from tests.proxy import CLUSTER, Proxy, configuration, gateway, produce
+from tests.support.exchange import Exchange, assert_nobody_waits, until
+from tests.support.proxy import CLUSTER, Proxy, configuration, gateway, produce
 
 LOCATION = "/items/${params.id};cid=${correlationId}"
 ASYNC = ("prefer", "respond-async")

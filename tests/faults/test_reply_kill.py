@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.kafka import Cluster, Consumed
-from tests.servers import Site, serve
-from tests.service import Asked, Reply, Service
+from tests.support.exchange import until
+from tests.support.servers import Site, serve
+from tests.support.service import Asked, Reply, Service
 
 REQUESTS: Final = 1000
 AT_ONCE: Final = 100

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.kafka import Cluster
-from tests.servers import Site, serve
-from tests.service import Reply, Service, echo
+from tests.support.exchange import until
+from tests.support.servers import Site, serve
+from tests.support.service import Reply, Service, echo
 
 
 class Host:

@@ -12,7 +12,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import get, items, until_body, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import configuration
+from tests.support.proxy import configuration
 
 
 async def test_what_retention_removes_is_served_no_longer(kafka: Cluster, topic: TopicFactory, start: StartProxy) -> None:

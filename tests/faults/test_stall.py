@@ -13,13 +13,13 @@ import pytest
 from kafkaproxy.worker.kafka import mailbox
 from kafkaproxy.worker.types import Acks
 from tests.conftest import start_broker
-from tests.exchange import Exchange, until
 from tests.faults.asking import assert_unavailable, unique, until_put
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker
 from tests.kafka.stalling import StallingProxy
-from tests.proxy import CLUSTER, Proxy, configuration, gateway, produce
-from tests.service import Service
+from tests.support.exchange import Exchange, until
+from tests.support.proxy import CLUSTER, Proxy, configuration, gateway, produce
+from tests.support.service import Service
 
 LOCATION = "/async/${correlationId}"
 KEY = ("idempotency-key", "key")

@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.servers import Site, serve
+from tests.support.servers import Site, serve
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PATIENCE: Final = 60.0

@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.asking import PATIENCE, unique
 from tests.kafka import Broker
-from tests.servers import SERVERS, Site, serve
+from tests.support.servers import SERVERS, Site, serve
 
 WRITES: Final = 21
 TELLING: Final = ("granian", "uvicorn")

@@ -17,7 +17,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import assert_unavailable, get, items, until_body, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import Proxy, configuration
+from tests.support.proxy import Proxy, configuration
 
 THREE = b'["a","b","c"]'
 

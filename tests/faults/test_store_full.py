@@ -18,7 +18,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import PATIENCE, assert_unavailable, get, until_body, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
 
 MEGABYTE = 1 << 20
 

@@ -21,9 +21,9 @@ from kafkaproxy.worker.types import Record
 from tests.conftest import TopicFactory
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import asgi_stream
-from tests.watchdog import read_to_end
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import asgi_stream
+from tests.support.watchdog import read_to_end
 
 
 @pytest.fixture

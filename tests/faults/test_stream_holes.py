@@ -14,12 +14,12 @@ from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import asgi_stream
-from tests.watchdog import read_to_end
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import asgi_stream
+from tests.support.watchdog import read_to_end
 
 IN_KAFKA = 0
 """A budget that lets nothing stay in the store: every stream is read from Kafka itself."""

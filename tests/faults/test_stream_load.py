@@ -21,12 +21,12 @@ from kafkaproxy.core.eventids import parse_event_id
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, fetch, gateway, stream
-from tests.streams import Event, EventStream, asgi_stream
-from tests.watchdog import watch
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, fetch, gateway, stream
+from tests.support.streams import Event, EventStream, asgi_stream
+from tests.support.watchdog import watch
 
 PARTITIONS = 4
 KEYS = 7

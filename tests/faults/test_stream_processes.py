@@ -13,9 +13,9 @@ from kafkaproxy.core.eventids import parse_event_id
 from tests.conftest import TopicFactory
 from tests.faults.processes import Producing, StartServer, kill, writer_of
 from tests.kafka import Cluster, Consumed
-from tests.servers import Site
-from tests.streams import Event, SocketStream
-from tests.watchdog import missing, watch
+from tests.support.servers import Site
+from tests.support.streams import Event, SocketStream
+from tests.support.watchdog import missing, watch
 
 PARTITIONS = 2
 Goal = asyncio.Future[Mapping[int, int]]

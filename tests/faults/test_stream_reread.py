@@ -17,13 +17,13 @@ from kafkaproxy.worker.ingest.metadata_poller import MetadataPoller
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
-from tests.exchange import until
 from tests.faults.asking import unique
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import configuration, gateway, stream
-from tests.streams import asgi_stream
-from tests.watchdog import read_to_end
+from tests.support.exchange import until
+from tests.support.proxy import configuration, gateway, stream
+from tests.support.streams import asgi_stream
+from tests.support.watchdog import read_to_end
 
 COUNT = 3000
 

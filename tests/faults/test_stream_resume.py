@@ -20,9 +20,9 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import unique
 from tests.faults.conftest import StartProxy
 from tests.kafka import Broker, Cluster
-from tests.proxy import Proxy, configuration, gateway, stream
-from tests.streams import EventStream, asgi_stream
-from tests.watchdog import read_to_end
+from tests.support.proxy import Proxy, configuration, gateway, stream
+from tests.support.streams import EventStream, asgi_stream
+from tests.support.watchdog import read_to_end
 
 
 def streams(kafka: Cluster, topic: str, store_bytes: int | None = None) -> Configuration:

@@ -12,7 +12,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import PATIENCE, assert_unavailable, get, items, unique, until, until_body, until_put, until_status
 from tests.faults.conftest import StartProxy
 from tests.kafka import Cluster
-from tests.proxy import configuration, fetch, gateway
+from tests.support.proxy import configuration, fetch, gateway
 
 
 async def test_a_missing_topic_is_503_until_it_is_created(kafka: Cluster, start: StartProxy) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kafkaproxy.models import AccessControl, Gateway
 from tests.integration.admin_site import Site, make_gateway, make_route
-from tests.zilla_samples import planned
+from tests.support.zilla_samples import planned
 
 pytestmark = pytest.mark.django_db
 

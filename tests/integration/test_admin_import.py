@@ -13,7 +13,7 @@ from django.utils.html import escape
 
 from kafkaproxy.models import Cluster, Gateway, ImportedObject, Route, Topic
 from tests.integration.admin_site import Site, make_gateway
-from tests.zilla_samples import BASE, edited, line_of
+from tests.support.zilla_samples import BASE, edited, line_of
 
 pytestmark = pytest.mark.django_db
 

@@ -20,7 +20,7 @@ from kafkaproxy.serving import runtime
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce
 
 PAGES = ["live", "live_data", "live_events"]
 

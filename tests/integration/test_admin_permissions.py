@@ -12,7 +12,7 @@ from django.test import Client
 
 from kafkaproxy import models
 from tests.integration.admin_site import Site, make_gateway, make_route
-from tests.zilla_samples import BASE
+from tests.support.zilla_samples import BASE
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from kafkaproxy.worker.store.writer_lock import WriterLock, writer_pid
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site, make_route
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway
+from tests.support.proxy import Proxy, configuration, fetch, gateway
 
 NAME = "default"
 

@@ -23,7 +23,7 @@ from kafkaproxy.serving import runtime
 from tests.conftest import TopicFactory
 from tests.integration.admin_site import Site, make_gateway, make_route
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce, stream
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce, stream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -140,7 +140,7 @@ def test_a_produced_record_is_read_back_from_kafka(
 def test_what_a_sensitive_topic_holds_is_not_shown(
     send: Send, serving: Any, kafka: Cluster, topic: TopicFactory, produce: Any
 ) -> None:
-    from tests.proxy import produce as produce_route
+    from tests.support.proxy import produce as produce_route
 
     name = topic()
     produce(name, b"a secret value", key="1")

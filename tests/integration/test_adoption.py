@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.kafka import Cluster
-from tests.servers import SERVERS, Site, serve
+from tests.support.servers import SERVERS, Site, serve
 
 # The site has settings of its own, and finds our package as if it were installed.
 _ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": None, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

@@ -13,9 +13,9 @@ import pytest
 
 from project import responder
 from project.responder import Responder
-from tests.exchange import until
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy, configuration, gateway, produce
+from tests.support.exchange import until
+from tests.support.proxy import Proxy, configuration, gateway, produce
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
 from kafkaproxy.zilla.sync.apply import apply_plan, preview
-from tests.export_gateways import plans
 from tests.integration.admin_site import make_gateway, make_route
-from tests.zilla_samples import BASE, SSE, edited, planned
-from tests.zilla_schema import schema_errors
+from tests.support.export_gateways import plans
+from tests.support.zilla_samples import BASE, SSE, edited, planned
+from tests.support.zilla_schema import schema_errors
 
 pytestmark = pytest.mark.django_db
 

@@ -26,7 +26,7 @@ from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.table import Credentials, GuardConfig
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce
 from tests.unit.build import gateway as saved_gateway
 
 pytestmark = pytest.mark.django_db(transaction=True)

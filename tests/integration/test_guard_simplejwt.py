@@ -18,7 +18,7 @@ from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.simplejwt import SimpleJwtGuard
 from kafkaproxy.routing.table import GuardConfig
-from tests.tokens import sign
+from tests.support.tokens import sign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.models import AccessControl, Cluster, ConfigVersion, Entry, Gateway, Guard, ImportedObject, Route, Topic
 from kafkaproxy.zilla.sync.apply import apply_plan, preview
-from tests.zilla_samples import BASE, SSE, edited, line_of, planned
+from tests.support.zilla_samples import BASE, SSE, edited, line_of, planned
 
 pytestmark = pytest.mark.django_db
 

@@ -20,9 +20,9 @@ from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.serving.runtime import Table
-from tests.proxy import site
-from tests.zilla_apis import COMPOSITES, PETS
-from tests.zilla_samples import edited, line_of
+from tests.support.proxy import site
+from tests.support.zilla_apis import COMPOSITES, PETS
+from tests.support.zilla_samples import edited, line_of
 
 pytestmark = pytest.mark.django_db
 

@@ -17,8 +17,8 @@ from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.report import Verdict
 from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy
-from tests.zilla_apis import COMPOSITES
+from tests.support.proxy import Proxy
+from tests.support.zilla_apis import COMPOSITES
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 

@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster, Consumed
-from tests.proxy import Proxy
-from tests.zilla_samples import planned
+from tests.support.proxy import Proxy
+from tests.support.zilla_samples import planned
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 

@@ -11,7 +11,7 @@ import pytest
 from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match, Matcher, NotAllowed, Refused
 from kafkaproxy.zilla.sync.apply import apply_plan
-from tests.zilla_samples import BASE, SSE, edited, planned
+from tests.support.zilla_samples import BASE, SSE, edited, planned
 
 pytestmark = pytest.mark.django_db
 

@@ -15,8 +15,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.postgresql import NoPostgresql, postgresql
-from tests.servers import Site, serve
+from tests.support.postgresql import NoPostgresql, postgresql
+from tests.support.servers import Site, serve
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PREPARE: Final = """

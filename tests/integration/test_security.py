@@ -30,8 +30,8 @@ from kafkaproxy.specs.types import ClusterSpec
 from tests.faults.asking import PATIENCE, items, unique
 from tests.kafka import Broker
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.proxy import Proxy, configuration, produce
-from tests.proxy import gateway as values
+from tests.support.proxy import Proxy, configuration, produce
+from tests.support.proxy import gateway as values
 from tests.unit.build import add_route, gateway
 
 Start = Callable[[Configuration], Proxy]

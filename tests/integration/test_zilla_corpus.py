@@ -33,9 +33,9 @@ from kafkaproxy.zilla.report import Verdict
 from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster as KafkaCluster
 from tests.kafka import Consumed
-from tests.proxy import site
-from tests.tokens import sign
-from tests.zilla_corpus import FOLDER, Ask, Case, cases, said
+from tests.support.proxy import site
+from tests.support.tokens import sign
+from tests.support.zilla_corpus import FOLDER, Ask, Case, cases, said
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers
+from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers, may_overlap
 from kafkaproxy.core.paths import PathTemplate
 
 spelled = st.lists(st.sampled_from(["a", "b", "/", "{}", "*"]), max_size=6).map("".join)
@@ -88,3 +88,19 @@ def test_the_index_finds_every_covering_template(wides: list[str], narrow: str) 
     found = list(index.find(_template(narrow)))
     assert "everything" in found
     assert {wide for wide in wides if covers(_template(wide), _template(narrow))} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("", "", True),
+        ("", "/items/{id}", True),
+        ("/items/{id}", "/items/1", True),
+        ("/items/*", "/orders/*", False),
+        ("/items/1", "/items/2", False),
+        ("/items/${{env.SHOP}}", "/items/1", False),
+    ],
+)
+def test_texts_of_patterns_may_overlap(first: str, second: str, expected: bool) -> None:
+    assert may_overlap(first, second) is expected
+    assert may_overlap(second, first) is expected

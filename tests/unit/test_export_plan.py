@@ -13,9 +13,9 @@ from kafkaproxy.zilla.report import ExportReport, Verdict
 from kafkaproxy.zilla.yaml.read import read_text
 from kafkaproxy.zilla.yaml.tree import plain_data
 from kafkaproxy.zilla.yaml.write import to_yaml
-from tests.export_gateways import plans
-from tests.zilla_samples import planned
-from tests.zilla_schema import schema_errors
+from tests.support.export_gateways import plans
+from tests.support.zilla_samples import planned
+from tests.support.zilla_schema import schema_errors
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -11,7 +11,7 @@ import pytest
 from kafkaproxy.guards.challenges import is_challenge_answer
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
-from tests.sessions import HTTP1, HTTP2, NOW, OTHER_CONNECTION, Process, challenge, who
+from tests.support.sessions import HTTP1, HTTP2, NOW, OTHER_CONNECTION, Process, challenge, who
 
 
 @pytest.fixture

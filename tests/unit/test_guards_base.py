@@ -15,8 +15,8 @@ from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals,
 from kafkaproxy.http.request import Request
 from kafkaproxy.models import Guard
 from kafkaproxy.routing.table import Credentials, GuardConfig
-from tests.proxy import gateway
-from tests.tokens import jwk, options
+from tests.support.proxy import gateway
+from tests.support.tokens import jwk, options
 
 PLACES = Credentials(guard="g", cookies={}, headers={"authorization": "Bearer {credentials}"}, query={})
 

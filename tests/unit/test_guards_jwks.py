@@ -24,8 +24,8 @@ from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.routing.table import GuardConfig
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.tokens import AUDIENCE, NOW, KeyServer, jwk, key_server, sign, token
-from tests.tokens import claims as good_claims
+from tests.support.tokens import AUDIENCE, NOW, KeyServer, jwk, key_server, sign, token
+from tests.support.tokens import claims as good_claims
 
 
 @pytest.fixture

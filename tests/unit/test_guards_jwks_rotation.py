@@ -16,7 +16,7 @@ from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import KeysUnavailable
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.routing.table import GuardConfig
-from tests.tokens import AUDIENCE, NOW, jwk, token
+from tests.support.tokens import AUDIENCE, NOW, jwk, token
 
 
 class Source:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.routing.table import GuardConfig
-from tests.tokens import NOW, b64, claims, jwk, options, private_key, sign, token, unb64
+from tests.support.tokens import NOW, b64, claims, jwk, options, private_key, sign, token, unb64
 
 ALL = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512"]
 _PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"

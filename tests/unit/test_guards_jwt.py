@@ -13,7 +13,7 @@ from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import KeysUnavailable, VerificationKey, read_key
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.routing.table import GuardConfig
-from tests.tokens import AUDIENCE, ISSUER, NOW, claims, jwk, options, sign, token
+from tests.support.tokens import AUDIENCE, ISSUER, NOW, claims, jwk, options, sign, token
 
 
 class Clock:

@@ -15,7 +15,7 @@ from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import read_key
 from kafkaproxy.guards.principals import ClientPrincipal
 from kafkaproxy.routing.table import GuardConfig
-from tests.tokens import AUDIENCE, ISSUER, NOW, SECRET, b64, jwk, options, token
+from tests.support.tokens import AUDIENCE, ISSUER, NOW, SECRET, b64, jwk, options, token
 
 
 def _problem(**changes: Any) -> str:

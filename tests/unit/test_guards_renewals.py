@@ -11,7 +11,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from tests.sessions import HTTP1, NOW, OTHER_CONNECTION, Process, challenge, who
+from tests.support.sessions import HTTP1, NOW, OTHER_CONNECTION, Process, challenge, who
 
 
 @pytest.fixture

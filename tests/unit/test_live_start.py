@@ -60,6 +60,7 @@ def names(configuration: LiveConfiguration) -> list[str]:
     return [each.name for each in configuration.current.gateways]
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite's lock keeps readers out")
 def test_a_database_that_is_locked_holds_up_the_start_no_longer_than_it_may(
     settings: Any, start: Callable[[], LiveConfiguration]
 ) -> None:

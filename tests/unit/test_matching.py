@@ -23,7 +23,7 @@ from kafkaproxy.routing.table import (
     GuardRequirement,
     Route,
 )
-from tests.proxy import fetch, gateway, produce, stream
+from tests.support.proxy import fetch, gateway, produce, stream
 
 
 @dataclass

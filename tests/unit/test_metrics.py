@@ -14,7 +14,7 @@ from kafkaproxy import metrics
 from kafkaproxy.metrics import BROKER_UP, RECORDS, RESPONSES, Metric
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
-from tests.proxy import Proxy, configuration, fetch, gateway, produce
+from tests.support.proxy import Proxy, configuration, fetch, gateway, produce
 
 LINE = re.compile(r'kafkaproxy_[a-z_]+(\{([a-z]+="([^"\\]|\\.)*",?)*\})? -?\d+')
 
@@ -82,7 +82,7 @@ def test_every_metric_is_in_the_how_to() -> None:
 async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     kafka: Cluster, topic: TopicFactory, tmp_path: Path, produce: Callable[..., Any]
 ) -> None:
-    from tests.proxy import produce as produce_route
+    from tests.support.proxy import produce as produce_route
 
     name = topic()
     routes = [

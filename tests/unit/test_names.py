@@ -26,7 +26,7 @@ from kafkaproxy.models import Topic
 from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.types import RouteSpec
 from kafkaproxy.validators import TemplateValidator, validate_topic_name
-from tests.zilla_samples import BASE, edited, refused
+from tests.support.zilla_samples import BASE, edited, refused
 
 WITH = "capability: produce\n          topic: items\n"
 IN_TOPICS = frozenset(string.ascii_letters + string.digits + "._-")

@@ -16,7 +16,7 @@ from kafkaproxy.routing.matching import Match, Matcher
 from kafkaproxy.routing.table import Configuration, Entry, EntryCondition, Gateway
 from kafkaproxy.routing.unreachable import shadowed_by_gateways
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
-from tests.proxy import fetch
+from tests.support.proxy import fetch
 
 Spec = tuple[list[dict[str, str]], list[str]]
 """An entry: its conditions (one level), and the conditions of its routes, ``"GET /items"``."""

@@ -13,8 +13,8 @@ from django.urls import resolve
 
 from kafkaproxy.conf import Settings
 from kafkaproxy.serving import connections
-from tests.recipes import COMMANDS, DOCKERFILE, PAGE, RECIPES, UNIT, kubernetes, option, read_compose, without_address
-from tests.servers import SERVERS
+from tests.support.recipes import COMMANDS, DOCKERFILE, PAGE, RECIPES, UNIT, kubernetes, option, read_compose, without_address
+from tests.support.servers import SERVERS
 
 SETTINGS = Settings()
 WANTED = SETTINGS.max_streams + SETTINGS.max_waiting_requests + connections._OTHER_DESCRIPTORS

@@ -15,7 +15,7 @@ from django.urls import include, path, re_path
 
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.serving.site_paths import is_site_path
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 def view(_request: HttpRequest, **_kwargs: object) -> HttpResponse:

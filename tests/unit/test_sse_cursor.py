@@ -15,7 +15,7 @@ from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from tests.streams import parse_events
+from tests.support.streams import parse_events
 
 STATE = TopicState(name="t", id="0123456789abcdef" * 2, partitions=1, roles=frozenset({Role.STREAM}), ready=True)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kafkaproxy.core.eventids import make_event_id, parse_event_id
 from kafkaproxy.core.progress import encode
 from kafkaproxy.core.sse import COMMENT, challenge_frame, frame, gap_frame, id_frame, is_text, record_frame, retry_frame
-from tests.streams import Event, EventParser, parse_events
+from tests.support.streams import Event, EventParser, parse_events
 
 ID = "AQQABAIC"
 # Bytes that have a meaning for a parser are frequent.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.streams import Event, EventParser, parse_events
+from tests.support.streams import Event, EventParser, parse_events
 
 
 def message(data: str, event_id: str = "", kind: str = "message") -> Event:

@@ -19,7 +19,7 @@ from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import Batch, StoreWriter
 from kafkaproxy.worker.types import Record, Role
-from tests.streams import parse_events
+from tests.support.streams import parse_events
 from tests.unit.trimming import trim
 
 PLAIN = Framing(keyed=False, as_base64=False)

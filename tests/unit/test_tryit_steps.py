@@ -14,7 +14,7 @@ from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.guards.principals import ClientPrincipal, Principals
 from kafkaproxy.routing.matching import Match, Matcher
 from kafkaproxy.routing.table import Configuration, Entry, EntryCondition, Gateway, GuardRequirement
-from tests.proxy import fetch, produce, stream
+from tests.support.proxy import fetch, produce, stream
 
 PATHS = ["/items/1", "/items", "/elsewhere"]
 METHODS = ["GET", "PUT", "DELETE", "OPTIONS"]

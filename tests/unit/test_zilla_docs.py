@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from tests.zilla_corpus import cases
+from tests.support.zilla_corpus import cases
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 

@@ -6,7 +6,7 @@ import textwrap
 
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, edited, line_of, planned, refused, said
+from tests.support.zilla_samples import BASE, edited, line_of, planned, refused, said
 
 
 def _indented(text: str, by: int) -> str:

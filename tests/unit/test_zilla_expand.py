@@ -6,8 +6,8 @@ import pytest
 
 from kafkaproxy.zilla.importer.importing import Options, plan_file
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_apis import COMPOSITES, DESK, PETS, rules
-from tests.zilla_samples import edited, line_of, planned, said
+from tests.support.zilla_apis import COMPOSITES, DESK, PETS, rules
+from tests.support.zilla_samples import edited, line_of, planned, said
 
 _ORDER = "produce shop-orders, key ${idempotencyKey}, reply-to shop-answers, correlation-id order-id"
 _ASK = "produce asked, key ${idempotencyKey}, reply-to answers, location /ask;cid=${correlationId}"

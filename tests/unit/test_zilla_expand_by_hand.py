@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kafkaproxy.zilla.importer.importing import Options, plan_file
-from tests.zilla_apis import COMPOSITES
-from tests.zilla_samples import planned
+from tests.support.zilla_apis import COMPOSITES
+from tests.support.zilla_samples import planned
 
 _DESK = """\
 name: desk

@@ -8,8 +8,8 @@ import pytest
 
 from kafkaproxy.zilla.importer.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_apis import COMPOSITES, PETS
-from tests.zilla_samples import edited, line_of, planned, refused, refused_at
+from tests.support.zilla_apis import COMPOSITES, PETS
+from tests.support.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
 

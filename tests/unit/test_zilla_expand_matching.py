@@ -17,7 +17,7 @@ from kafkaproxy.specs.types import EntrySpec
 from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_apis import PETS
+from tests.support.zilla_apis import PETS
 
 Operation = tuple[str, str, bool, bool]
 """A path, a method, whether it is guarded, and whether it has an operation on Kafka."""

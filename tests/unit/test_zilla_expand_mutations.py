@@ -9,7 +9,7 @@ from kafkaproxy.specs.types import RouteSpec
 from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_apis import DESK, PETS
+from tests.support.zilla_apis import DESK, PETS
 
 _WORDS = ["", "x", "[]", "{}", "null", "''", "*", "/{a}", "${{env.X}}", "${{x.y}}", "keeper", "-1", "{a: {b: c}}", "[[a]]"]
 _WORDS += ["[{a: b}]", "${params.nope}", "&a b", "*a", "api", "{$ref: '#/x'}", "{$ref: 5}", "https://a/{b}", "receive", "http"]

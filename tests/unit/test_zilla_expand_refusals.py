@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.zilla_apis import COMPOSITES, DESK, PETS, rules
-from tests.zilla_samples import edited, line_of, planned, refused, refused_at
+from tests.support.zilla_apis import COMPOSITES, DESK, PETS, rules
+from tests.support.zilla_samples import edited, line_of, planned, refused, refused_at
 
 _KEEPERS = "          security:\n            keepers: keeper\n"
 _CREDENTIALS = """\

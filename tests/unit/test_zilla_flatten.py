@@ -6,7 +6,7 @@ import pytest
 
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, SSE, edited, line_of, planned, refused, refused_at, said
+from tests.support.zilla_samples import BASE, SSE, edited, line_of, planned, refused, refused_at, said
 
 _GUARD = "guards:\n  jwt:\n    type: jwt\n    options:\n      issuer: https://a.example\n      audience: https://b.example\n"
 

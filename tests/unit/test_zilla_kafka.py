@@ -8,7 +8,7 @@ import pytest
 
 from kafkaproxy.zilla.plan import ClusterPlan, TopicPlan
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, edited, planned, refused, refused_at, said
+from tests.support.zilla_samples import BASE, edited, planned, refused, refused_at, said
 
 _SERVERS = "      servers:\n        - ${{env.BROKERS}}\n"
 _CACHE = "    options:\n      bootstrap:\n        - items\n"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_corpus import cases
-from tests.zilla_samples import BASE, SSE
+from tests.support.zilla_corpus import cases
+from tests.support.zilla_samples import BASE, SSE
 
 _FULL = """\
 name: full

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, SSE, edited, line_of, planned, refused, refused_at, said
+from tests.support.zilla_samples import BASE, SSE, edited, line_of, planned, refused, refused_at, said
 
 _PRODUCE = "          topic: items\n          key"
 

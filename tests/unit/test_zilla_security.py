@@ -6,7 +6,7 @@ import pytest
 
 from kafkaproxy.specs.types import AccessControlSpec
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, edited, planned, refused, refused_at, said
+from tests.support.zilla_samples import BASE, edited, planned, refused, refused_at, said
 
 # The public key of RFC 7515, appendix A.3.
 _X = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"

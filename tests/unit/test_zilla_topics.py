@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kafkaproxy.zilla.report import Verdict
-from tests.zilla_samples import BASE, edited, planned, refused, refused_at, said
+from tests.support.zilla_samples import BASE, edited, planned, refused, refused_at, said
 
 _BOOTSTRAP = "      bootstrap:\n        - items\n"
 _MODEL = "      topics:\n        - name: {name}\n          value: {{model: string}}\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kafkaproxy import zilla
-from tests.zilla_samples import BASE, edited, refused
+from tests.support.zilla_samples import BASE, edited, refused
 
 _FOLDER = Path(zilla.__file__).parent
 _ROOMS = ("yaml", "bindings", "importer", "expand", "sync")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.zilla.importer import tls as truststore
 from kafkaproxy.zilla.importer.tls import StoreError, read_certificates
-from tests.zilla_samples import BASE, edited, planned
+from tests.support.zilla_samples import BASE, edited, planned
 
 _PASSWORD = "changeit"
 

@@ -1,6 +1,6 @@
-"""A site with a guarded stream, for servers to run: ``granian --interface asgi tests.guarded_site:application``.
+"""A site with a guarded stream, for servers to run: ``granian --interface asgi tests.support.guarded_site:application``.
 
-``STREAM_BOOTSTRAP``, ``STREAM_STORE`` and ``STREAM_SETTINGS`` as in ``tests.stream_site``; processes with the same
+``STREAM_BOOTSTRAP``, ``STREAM_STORE`` and ``STREAM_SETTINGS`` as in ``tests.support.stream_site``; processes with the same
 ``GUARDED_CACHE``, a folder, share Django's cache. ``/news/{topic}`` streams a topic to clients with the role ``read:stream``; a
 stream is challenged five seconds before its end. ``/count`` says how many streams are open.
 """
@@ -29,9 +29,9 @@ django.setup()
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.routing.table import GuardConfig  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.guarded import EVERYWHERE  # noqa: E402
-from tests.proxy import configuration, gateway, stream  # noqa: E402
-from tests.tokens import jwk, options  # noqa: E402
+from tests.support.guarded import EVERYWHERE  # noqa: E402
+from tests.support.proxy import configuration, gateway, stream  # noqa: E402
+from tests.support.tokens import jwk, options  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["STREAM_STORE"]))
 _news = stream("/news/{topic}", topic="${params.topic}", guarded={"g": ["read:stream"]})

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.kafka import launch
-from tests.servers import free_port, with_open_files
+from tests.support.servers import free_port, with_open_files
 
 __all__ = ["demo_site"]
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from kafkaproxy.guards.renewals import Renewals
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, Refused
-from tests.proxy import gateway, stream
+from tests.support.proxy import gateway, stream
 
 __all__ = ["HTTP1", "HTTP2", "NOW", "OTHER_CONNECTION", "Process", "challenge", "who"]
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 __all__ = ["schema_errors"]
 
-_FOLDER: Final = Path(os.environ.get("KAFKAPROXY_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+_FOLDER: Final = Path(os.environ.get("KAFKAPROXY_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 _REFERENCE: Final = re.compile(r"\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 __all__ = ["Flow", "Kind", "Traffic"]
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 _PATIENCE: Final = 60.0
 _REPORT_SECONDS: Final = 0.1
 _STEP_SECONDS: Final = 0.005
@@ -76,7 +76,7 @@ class Traffic:
         self._flows = flows
         self._reports = [_Report() for _ in flows]
         self._changed = threading.Condition()
-        command = [sys.executable, "-m", "tests.traffic", bootstrap, json.dumps([asdict(flow) for flow in flows])]
+        command = [sys.executable, "-m", "tests.support.traffic", bootstrap, json.dumps([asdict(flow) for flow in flows])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -2,8 +2,8 @@
 
 ``NAME.expected.yaml`` says ``what`` the construct is and what ``becomes`` of it (the documentation has a table of these, by
 ``section``), and the ``requests`` that it answers and refuses: all written by hand. Below a line stands what the import says of
-it, word for word. After a change of wording, ``python -m tests.zilla_corpus`` writes the part below the line anew; read the
-difference before you commit it.
+it, word for word. After a change of wording, ``python -m tests.support.zilla_corpus`` writes the part below the line anew; read
+the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 
 __all__ = ["FOLDER", "Ask", "Case", "cases", "said"]
 
-FOLDER: Final = Path(__file__).parents[1] / "fixtures" / "zilla"
-_LINE: Final = "# What importzilla says, word for word; python -m tests.zilla_corpus writes it.\n"
+FOLDER: Final = Path(__file__).parents[2] / "fixtures" / "zilla"
+_LINE: Final = "# What importzilla says, word for word; python -m tests.support.zilla_corpus writes it.\n"
 _SECTIONS: Final = ("imported", "variables", "ignored", "warnings", "refused")
 
 

@@ -1,4 +1,4 @@
-"""A site with streams, for servers to run: ``uvicorn tests.stream_site:application``.
+"""A site with streams, for servers to run: ``uvicorn tests.support.stream_site:application``.
 
 ``STREAM_BOOTSTRAP`` and ``STREAM_STORE`` say what it serves, ``STREAM_SETTINGS`` changes settings (JSON). ``/any/{topic}``
 streams a topic, ``/latest/{topic}`` its new records; ``/count`` belongs to the wrapped site and says how many streams are open,
@@ -25,7 +25,7 @@ from kafkaproxy.consumers import stream as stream_module  # noqa: E402
 from kafkaproxy.routing.table import AccessControl  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
 from kafkaproxy.streaming import start_position  # noqa: E402
-from tests.proxy import configuration, gateway, stream  # noqa: E402
+from tests.support.proxy import configuration, gateway, stream  # noqa: E402
 
 runtime = Runtime(store_dir=Path(os.environ["STREAM_STORE"]))
 _routes = gateway(

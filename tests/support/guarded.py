@@ -8,7 +8,7 @@ import httpx
 
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import Credentials, Entry, EntryCondition, GuardRequirement, Route
-from tests.proxy import Proxy, fetch
+from tests.support.proxy import Proxy, fetch
 
 __all__ = ["EVERYWHERE", "PLAIN", "ask", "bearer", "guarded_by", "items", "under"]
 

@@ -25,7 +25,7 @@ __all__ = [
     "without_address",
 ]
 
-PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "deploy.md"
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "deploy.md"
 _FOLDER: Final = PAGE.parent / "deploy"
 _ADDRESS: Final = {"--host", "--port", "--bind", "-b", "-p"}
 

@@ -1,4 +1,4 @@
-"""A site whose routes wait, for servers to run: ``uvicorn tests.waiting_site:application``.
+"""A site whose routes wait, for servers to run: ``uvicorn tests.support.waiting_site:application``.
 
 ``WAITING_BOOTSTRAP`` and ``WAITING_STORE`` say what it serves, ``WAITING_TOPICS`` its topics (JSON: ``items``, ``requests`` and
 ``replies``). ``/state`` belongs to the wrapped site and answers with JSON: how many requests wait (``waiting``) and are being
@@ -20,7 +20,7 @@ django.setup()
 from kafkaproxy.asgi import KafkaProxy  # noqa: E402
 from kafkaproxy.http.request import ClientGone  # noqa: E402
 from kafkaproxy.serving.runtime import Runtime  # noqa: E402
-from tests.proxy import CLUSTER, configuration, fetch, gateway, produce, stream  # noqa: E402
+from tests.support.proxy import CLUSTER, configuration, fetch, gateway, produce, stream  # noqa: E402
 
 topics = json.loads(os.environ["WAITING_TOPICS"])
 _service = {"topic": topics["requests"], "reply_to": topics["replies"], "key": "${params.id}"}

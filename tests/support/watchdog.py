@@ -14,7 +14,7 @@ import pytest
 
 from kafkaproxy.core.eventids import parse_event_id
 from tests.kafka import Cluster
-from tests.streams import Event, EventStream
+from tests.support.streams import Event, EventStream
 
 __all__ = ["missing", "read_to_end", "watch"]
 

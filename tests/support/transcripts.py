@@ -15,7 +15,7 @@ import pytest
 
 __all__ = ["Step", "finish", "following", "need", "run", "start", "steps"]
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

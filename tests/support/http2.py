@@ -12,7 +12,7 @@ from typing import Any
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from tests.streams import Event, EventParser
+from tests.support.streams import Event, EventParser
 
 __all__ = ["Exchange", "Http2Connection", "connected"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kafkaproxy.worker.types import Role
-from tests.proxy import CLUSTER, Proxy
+from tests.support.proxy import CLUSTER, Proxy
 
 __all__ = ["Exchange", "assert_nobody_waits", "until", "until_ready"]
 

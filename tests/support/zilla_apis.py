@@ -8,7 +8,7 @@ from kafkaproxy.zilla.plan import Plan, describe
 
 __all__ = ["COMPOSITES", "DESK", "PETS", "rules"]
 
-COMPOSITES = Path(__file__).parents[1] / "fixtures" / "zilla" / "composites"
+COMPOSITES = Path(__file__).parents[2] / "fixtures" / "zilla" / "composites"
 
 _KAFKA = """\
         kafka:

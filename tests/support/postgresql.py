@@ -1,7 +1,7 @@
 """A PostgreSQL server of the tests' own, on a loopback port, with its data in a folder that goes away.
 
-``python -m tests.postgresql COMMAND...`` runs a command with ``POSTGRESQL_URL`` and ``TEST_DATABASE_URL`` naming such a server,
-and ends with the command's status: with ``TEST_DATABASE_URL``, the tests use PostgreSQL instead of SQLite.
+``python -m tests.support.postgresql COMMAND...`` runs a command with ``POSTGRESQL_URL`` and ``TEST_DATABASE_URL`` naming such a
+server, and ends with the command's status: with ``TEST_DATABASE_URL``, the tests use PostgreSQL instead of SQLite.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 
 import psycopg
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 __all__ = ["NoPostgresql", "postgresql"]
 
@@ -96,7 +96,7 @@ def _running(programs: Path, data: Path, user: str | None) -> Iterator[str]:
             stdout=log,
             stderr=log,
             user=user,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it makes one system call
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call; tests.kafka.launch cannot change the user
         )
     url = f"postgres://{_USER}@127.0.0.1:{port}/postgres"
     try:
