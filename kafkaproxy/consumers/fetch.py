@@ -1,4 +1,4 @@
-"""Fetch: GET and HEAD return the newest record that matches (the contract, section *Fetch*)."""
+"""Fetch: GET and HEAD return the newest record that matches (the contract, *Fetch*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Produce: a request becomes a record (the contract, section *Produce*).
+"""Produce: a request becomes a record (the contract, *Produce*).
 
 This module is the oneway case; :mod:`kafkaproxy.consumers.reply` is the one with a reply.
 """

@@ -1,4 +1,4 @@
-"""The stream consumer: GET opens a stream (Server-Sent Events) of the records that match (the contract, section *Stream*)."""
+"""The stream consumer: GET opens a stream (Server-Sent Events) of the records that match (the contract, *Stream*)."""
 
 from __future__ import annotations
 

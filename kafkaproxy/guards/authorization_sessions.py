@@ -1,4 +1,4 @@
-"""Continuous authorization: how long a stream is authorized, and how a fresh credential prolongs that (see the contract).
+"""How long a stream is authorized, and how a fresh credential prolongs that (the contract, *Continuous authorization*).
 
 Streams of one HTTP/2 connection with the same guard and identity share a session, so one challenge and one response serve all
 of them. Any other session belongs to one stream; the challenge response names it by the signed id in the challenge. Nothing

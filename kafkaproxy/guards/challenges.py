@@ -1,6 +1,6 @@
 """Challenge responses: a POST without a body to a stream's path, with a fresh credential.
 
-The contract, section *Continuous authorization*. The reference answers 204 to every such request (D25).
+The contract, *Continuous authorization*. The reference answers 204 to every such request (D25).
 """
 
 from __future__ import annotations

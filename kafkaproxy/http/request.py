@@ -34,6 +34,7 @@ class Request:
         self.query: bytes = scope.get("query_string") or b""
         """Percent-encoded, without the question mark."""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
+        """Name, in lower case, and value of every field line, in the order in which they came."""
         self._first_lines: dict[bytes, bytes] | None = None
         self._disconnect: asyncio.Future[None] | None = None
 
