@@ -1,4 +1,4 @@
-"""Responses: a service's reply as a response (the contract, *From the reply to the response*), and fields that several handlers send."""
+"""A service's reply as a response (the contract, *From the reply to the response*), and fields that several handlers send."""
 
 from __future__ import annotations
 
