@@ -1,6 +1,6 @@
 """The two ends of a bare echo over Kafka: the service that answers, and a client that is nothing but librdkafka.
 
-``python -m benchmarks.echo BOOTSTRAP TOPIC...`` runs the service. It answers whoever asks, the proxy or the bare client.
+``python -m benchmarks.echo BOOTSTRAP TOPIC...`` runs the service. It answers both the proxy and the bare client.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _consumer(bootstrap: str, topics: Sequence[str]) -> Consumer:
         for partition in consumer.list_topics(topic, 10).topics[topic].partitions
     ]
     consumer.assign(parts)
-    consumer.poll(1)  # the positions are fixed before anybody asks
+    consumer.poll(1)  # the positions are fixed before the first request
     return consumer
 
 

@@ -30,7 +30,7 @@ class Client:
 
     def __init__(self, *, looks: bool) -> None:
         self.looks = looks
-        """Whether it takes the time of every event."""
+        """True if it takes the time of every event."""
         self.last_id = b""
         self.count = 0
         """Events so far."""

@@ -9,7 +9,7 @@ __all__ = ["KafkaProxyConfig"]
 
 
 class KafkaProxyConfig(AppConfig):
-    """Wires checks and signals. It opens no connection: it runs for ``migrate`` too."""
+    """Registers system checks and signal handlers. Opens no connection, as it runs for ``migrate`` too."""
 
     name = "kafkaproxy"
     label = "kafkaproxy"

@@ -1,7 +1,7 @@
 """The ASGI wrapper: ``application = KafkaProxy(get_asgi_application())``.
 
-A request whose path no route matches goes to the wrapped application untouched, and so does everything that is not HTTP.
-As long as no configuration was ever loaded, paths that may be a route's are answered 503 instead (``serving.site_paths``).
+A request whose path no route matches goes to the wrapped application unchanged, and so does every scope that is not HTTP.
+Until a configuration has been loaded, a path that may be a route's is answered 503 (``kafkaproxy.serving.site_paths``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from kafkaproxy.http.lifespan import Application, run_lifespan
 from kafkaproxy.http.request import Receive, Request, Scope, Send
-from kafkaproxy.serving.dispatch import follow, serve
-from kafkaproxy.serving.site_paths import is_certain, refuse
+from kafkaproxy.serving.dispatch import serve, serve_prepared
+from kafkaproxy.serving.site_paths import is_site_path, refuse_unconfigured
 
 if TYPE_CHECKING:
     from kafkaproxy.serving.runtime import Runtime
@@ -21,10 +21,9 @@ __all__ = ["KafkaProxy"]
 
 
 class KafkaProxy:
-    """The routes of the database, in front of ``inner``, the site's own ASGI application.
+    """Serves the routes of the database, and everything else with ``inner``, the site's own ASGI application.
 
-    A request that no route matches, and whatever is not HTTP, goes to ``inner`` untouched. Nothing is started before the
-    server's lifespan startup or the first request. ``running`` is for this project's own tests.
+    ``running`` returns the runtime of this process; tests pass their own.
     """
 
     def __init__(self, inner: Application, *, running: Callable[[], Runtime] | None = None) -> None:
@@ -39,19 +38,21 @@ class KafkaProxy:
         if scope["type"] == "http":
             running = self._running()
             table = running.table or await running.astart()
-            if (kept := table.hot.find(scope)) is not None:
-                await kept.respond(scope, send)
+            if (cached := table.response_cache.find(scope)) is not None:
+                await cached.respond(scope, send)
                 return
-            if (plan := table.plans.find(scope)) is not None:
-                await follow(running, table, plan, scope, receive, send)
+            if (handler := table.prepared.find(scope)) is not None:
+                await serve_prepared(running, table, handler, scope, receive, send)
                 return
-            running.streams.watch()  # here, as every line comes this way once, and servers have their own handlers by now
+            # Here, not at start: servers install their signal handlers later than that. The first request of each path
+            # comes this way.
+            running.streams.watch_signals()
             request = Request(scope, receive)
             candidates = table.matcher.find(request.path)
             if candidates and await serve(running, table, candidates, request, send):
                 return
-            if not table.configuration.known and not is_certain(scope):
-                await refuse(request, send)
+            if not table.configuration.known and not is_site_path(scope):
+                await refuse_unconfigured(request, send)
                 return
         elif scope["type"] == "lifespan":
             running = self._running()

@@ -1,6 +1,6 @@
 """System checks, with stable ids (``docs/reference/checks.md``). None of them connects to Kafka.
 
-What depends on rows or on this process's environment is a warning: an error would stop ``migrate``, which may be what mends it.
+Checks of rows or of this process's environment are warnings: an error would stop ``migrate``, which may be the repair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kafkaproxy.conf import Settings, read_settings
 __all__ = ["register_all"]
 
 _PAGE: Final = "https://github.com/kafkaproxy/kafkaproxy/blob/main/docs/reference/checks.md"
-# Room in a Unix socket's address (unix(7): 108 bytes with the final NUL), less the longest name of a process's socket.
+# Bytes of a Unix socket's address (unix(7): 108 with the final NUL) minus the longest file name of a process's socket.
 _SOCKET_FOLDER_BYTES: Final = 107 - len("/4194304-1000")
 _GZIP: Final = "django.middleware.gzip.GZipMiddleware"
 _ID_OF_ISSUE: Final = {
@@ -54,7 +54,7 @@ def check_setting(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_store_dir(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """E002, W004 to W006: the store's folder cannot be used."""
+    """E002, W004 to W006: the store's directory cannot be used."""
     try:
         folder = _read().store_dir
     except ImproperlyConfigured:
@@ -63,7 +63,7 @@ def check_store_dir(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_asgi(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """W001: the site is set up for WSGI, where nothing reaches the proxy."""
+    """W001: the site is configured for WSGI, under which no request reaches the proxy."""
     if getattr(settings, "ASGI_APPLICATION", None):
         return []
     hint = _(
@@ -74,7 +74,7 @@ def check_asgi(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_gzip(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """W003: a compressing middleware may hold streams back."""
+    """W003: a compressing middleware may delay streams."""
     if _GZIP not in settings.MIDDLEWARE:
         return []
     hint = _(
@@ -85,7 +85,7 @@ def check_gzip(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_application(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """W002, W003 (``--deploy``): the ASGI application is not wrapped, or something that compresses is around the wrapper."""
+    """W002, W003 (``--deploy``): the ASGI application is not wrapped, or a compressing middleware is around the wrapper."""
     name = getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         return []
@@ -97,29 +97,26 @@ def check_application(**_kwargs: Any) -> list[checks.CheckMessage]:
         hint = _("Write application = KafkaProxy(get_asgi_application()) there; see docs/how-to/deploy.md.")
         return [_warning("W002", _("No KafkaProxy was found in %(name)s.") % {"name": name}, hint)]
     return [
-        _warning("W003", _("%(name)s is around KafkaProxy: it would hold streams back.") % {"name": each}, None)
+        _warning("W003", _("%(name)s is around KafkaProxy: it would delay streams.") % {"name": each}, None)
         for each in around
         if "gzip" in each.lower() or "compress" in each.lower()
     ]
 
 
 def check_configuration(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> list[checks.CheckMessage]:
-    """W010 to W017: the stored configuration, where Django says that the database may be asked."""
+    """W010 to W017: the stored configuration, if Django allows checks to use its database."""
     from kafkaproxy.models import ConfigVersion
     from kafkaproxy.routing.review import review_configuration
 
     if router.db_for_read(ConfigVersion) not in (databases or ()):
         return []
     try:
-        findings = review_configuration(os.environ)
+        issues = review_configuration(os.environ)
         others = [*_check_embedded(), *_check_guards()]
     except DatabaseProblem:  # not migrated yet
         return []
     return [
-        *(
-            _warning(_ID_OF_ISSUE[each.issue.code], _told(each.where, each.issue.field, each.issue.message), None)
-            for each in findings
-        ),
+        *(_warning(_ID_OF_ISSUE[each.code], _located(each.where, each.field, each.message), None) for each in issues),
         *others,
     ]
 
@@ -132,9 +129,11 @@ def _check_folder(folder: Path) -> Iterator[checks.CheckMessage]:
     if not folder.is_absolute():
         hint = _("Write an absolute path: processes started elsewhere would use another store.")
         yield _warning("W005", _("KAFKAPROXY['STORE_DIR'] is a relative path: %(path)s.") % {"path": folder}, hint)
-    existing = next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))  # not Path.exists: no EACCES
+    existing = next(
+        each for each in (folder, *folder.absolute().parents) if os.path.exists(each)
+    )  # unlike Path.exists, raises no PermissionError
     if not os.path.isdir(existing):
-        message = _("KAFKAPROXY['STORE_DIR'] cannot be made: %(path)s is not a directory.") % {"path": existing}
+        message = _("KAFKAPROXY['STORE_DIR'] cannot be created: %(path)s is not a directory.") % {"path": existing}
         yield _error("E002", message, _("Name a directory of a local disk."))
     elif not os.access(existing, os.W_OK | os.X_OK):
         message = _("KAFKAPROXY['STORE_DIR']: this user cannot write to %(path)s.") % {"path": existing}
@@ -169,29 +168,29 @@ def _check_guards() -> Iterator[checks.CheckMessage]:
         try:
             check_guard(guard.kind, guard.options if isinstance(guard.options, dict) else {})
         except ValidationError as error:
-            message = _("%(name)s cannot be used, so it refuses everybody: %(problems)s")
+            message = _("%(name)s cannot be used, so it refuses every client: %(problems)s")
             yield _warning("W017", message % {"name": guard.name, "problems": " ".join(error.messages)}, None)
 
 
-def _told(where: str, field: str, message: str) -> str:
+def _located(where: str, field: str, message: str) -> str:
     return f"{where}: {field}: {message}" if field else f"{where}: {message}"
 
 
 def _around_proxy(app: object, *, depth: int) -> list[str] | None:
-    """Return the class names of what is around the proxy, outermost first; None where it is not found."""
+    """Return the class names of the middleware around the proxy, outermost first; None if there is no proxy in ``app``."""
     from kafkaproxy.asgi import KafkaProxy
 
     if isinstance(app, KafkaProxy):
         return []
     if depth:
-        for inner in _held(app):
+        for inner in _inner_candidates(app):
             if (around := _around_proxy(inner, depth=depth - 1)) is not None:
                 return [type(app).__name__, *around]
     return None
 
 
-def _held(app: object) -> Collection[object]:
-    """What an ASGI middleware or router holds: its attributes, and the values of those that are mappings."""
+def _inner_candidates(app: object) -> Collection[object]:
+    """Return what an ASGI middleware or router may wrap: its attributes, and the values of those that are mappings."""
     values = list(getattr(app, "__dict__", {}).values())
     return [each for value in values for each in (value.values() if isinstance(value, dict) else (value,))]
 

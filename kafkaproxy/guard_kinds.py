@@ -14,7 +14,7 @@ from kafkaproxy.core.names import nearest
 __all__ = ["Factory", "OptionError", "check_guard", "find_factory", "kinds", "register", "suggest"]
 
 Factory = Callable[[Any], Any]
-"""Takes a ``GuardConfig`` (``kafkaproxy.routing.table``), returns a ``Guard`` (``kafkaproxy.guards.base``)."""
+"""Takes a ``GuardConfig`` (``kafkaproxy.routing.table``), returns a ``GuardBackend`` (``kafkaproxy.guards.base``)."""
 
 _kinds: dict[str, Factory | str] = {
     "jwt": "kafkaproxy.guards.jwt.JwtGuard",

@@ -1,4 +1,4 @@
-"""Which members of a JSON value are secrets, how they are replaced by marks, and the way back."""
+"""Secrets in JSON values: which members are secrets, replacing them by marks, and putting them back."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MARK: Final = re.compile(r"•••• stored, not shown \(([0-9a-f]{12})\)")
 
 
 def is_reference(value: Any) -> bool:
-    """Whether the value is nothing but ``${{env.NAME}}``: that is no secret."""
+    """Return True if the value is nothing but ``${{env.NAME}}``, which is no secret."""
     return isinstance(value, str) and env_names(value) == [mask_env(value).strip()]
 
 
 def _members(value: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any, bool]]:
-    """Yield index, item and whether it is a secret."""
+    """Yield index, item, and True if the item is a secret."""
     if isinstance(value, list):
         yield from ((index, item, False) for index, item in enumerate(value))
         return
@@ -37,7 +37,7 @@ def _members(value: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any, bool
 
 
 def _replace(value: Any, change: Mapping[str, Any]) -> Any:
-    """Replace every secret whose tag is in ``change``."""
+    """Return the value with every secret replaced whose tag is in ``change``."""
     if not isinstance(value, (dict, list)):
         return value
     copy = value.copy()
@@ -56,12 +56,12 @@ def _secrets(value: Any) -> Iterator[Any]:
 
 
 def holds_secret(value: Any) -> bool:
-    """Whether the JSON value has a secret member, in clear."""
+    """Return True if the JSON value has a secret member in clear text."""
     return next(_secrets(value), None) is not None
 
 
 def _tag(secret: Any) -> str:
-    # Keyed by SECRET_KEY: it tells stored secrets apart and says nothing about them.
+    # Keyed by SECRET_KEY: the tag distinguishes stored secrets and reveals nothing about them.
     return salted_hmac("kafkaproxy.admin.secrets", json.dumps(secret), algorithm="sha256").hexdigest()[:12]
 
 
@@ -70,17 +70,17 @@ def _marks(stored: Any) -> dict[str, str]:
 
 
 def mask(value: Any) -> Any:
-    """Return the JSON value with a mark in the place of every secret member."""
+    """Return the JSON value with every secret member replaced by a mark."""
     return _replace(value, _marks(value))
 
 
 def mask_known(value: Any, stored: Any) -> Any:
-    """Return the JSON value with a mark in the place of every secret that ``stored`` holds too."""
+    """Return the JSON value with those secrets replaced by marks that ``stored`` holds too."""
     return _replace(value, _marks(stored))
 
 
 def unmask(value: Any, stored: Any) -> Any:
-    """Put the stored secrets back in the place of their marks; raise ``ValidationError`` for a mark of none."""
+    """Return the value with every mark replaced by its stored secret; raise ``ValidationError`` for a mark without one."""
     return _unmask(value, {_tag(secret): secret for secret in _secrets(stored)})
 
 

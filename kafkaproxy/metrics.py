@@ -1,7 +1,7 @@
-"""What is counted. Declared here and nowhere else; labels come from closed sets: names of the configuration, never paths.
+"""The metrics. They are declared here and nowhere else; labels come from closed sets: names of the configuration, never paths.
 
-Recording is adding one to an integer that was looked up before (:class:`Cell`). Increments of several threads at once may
-lose one; nothing here is worth a lock on the request path. Everything counts for one process.
+To record is to add to the integer of a :class:`Cell` that was looked up before. Increments of several threads at once may lose
+one; no metric is worth a lock on the request path. Every number is that of one process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ += ["STORE_FRESH", "STORE_TAKEOVERS", "TOPICS_STOPPED"]
 __all__ += ["Cell", "Metric", "answers", "counting", "render"]
 
 _CLASSES: Final = ("", "", "2xx", "3xx", "4xx", "5xx")
-"""By the first digit of a status; nobody answers with the first two."""
+"""Status class by the first digit of a status. No response has a status that begins with 0 or 1."""
 Labels = tuple[str, ...]
 Answers = tuple["Cell", ...]
 """The cells of a route, by the first digit of the status."""
@@ -30,7 +30,7 @@ class Cell:
 
 
 class Metric:
-    """A counter or a gauge, with a cell for each combination of labels that was met."""
+    """A counter or a gauge, with a cell for each combination of labels that occurred."""
 
     def __init__(self, kind: str, name: str, text: str, labels: Labels) -> None:
         self.kind = kind
@@ -48,7 +48,7 @@ class Metric:
 RESPONSES: Final = Metric(
     "counter",
     "kafkaproxy_responses_total",
-    "Responses by route and class of status. Without a route: refused before one was chosen.",
+    "Responses by route and class of status. Without a route: refused before a route was chosen.",
     ("gateway", "route", "capability", "status"),
 )
 RECORDS: Final = Metric(
@@ -60,49 +60,49 @@ RECORDS: Final = Metric(
 REPLY_FIELDS_DROPPED: Final = Metric(
     "counter",
     "kafkaproxy_reply_fields_dropped_total",
-    "Headers of replies that were left out of responses because they are no valid fields.",
+    "Headers of replies that were left out of responses because they are not valid fields.",
     ("gateway", "route"),
 )
 REPLIES_UNUSABLE: Final = Metric(
     "counter",
     "kafkaproxy_replies_unusable_total",
-    "Replies whose :status is none, answered 502.",
+    "Replies whose :status is not a status code, answered 502.",
     ("gateway", "route"),
 )
 MERGE_SKIPPED: Final = Metric(
     "counter",
     "kafkaproxy_merge_records_skipped_total",
-    "Records that were left out of merged answers because they are not JSON, in each merge anew.",
+    "Records that were left out of merged responses because they are not JSON, counted in each merge.",
     ("gateway", "route"),
 )
 BROKER_UP: Final = Metric(
     "gauge",
     "kafkaproxy_broker_up",
-    "Whether Kafka answered last time it was asked: 1, or 0.",
+    "1 if Kafka answered its last request, 0 if not.",
     ("cluster",),
 )
 STORE_BYTES: Final = Metric(
     "gauge",
     "kafkaproxy_store_bytes",
-    "What topics take of the store, told by the process that writes it.",
+    "Bytes of the store that topics use, reported by the process that writes it.",
     ("cluster",),
 )
 STORE_FRESH: Final = Metric(
     "gauge",
     "kafkaproxy_store_fresh",
-    "Whether the process that writes the store gave a sign of life lately: 1, or 0. At 0 nothing is served from it.",
+    "1 if the process that writes the store wrote a heartbeat lately, 0 if not. At 0 nothing is served from it.",
     ("cluster",),
 )
 STORE_TAKEOVERS: Final = Metric(
     "counter",
     "kafkaproxy_store_takeovers_total",
-    "How often this process made a new store because the process that wrote the last one was frozen.",
+    "How often this process made a new store because the process that wrote the former one was frozen.",
     ("cluster",),
 )
 TOPICS_STOPPED: Final = Metric(
     "gauge",
     "kafkaproxy_topics_stopped",
-    "Topics that are not read because the store has no room for them, told by the process that writes it.",
+    "Topics that are not read because the store has no capacity for them, reported by the process that writes it.",
     ("cluster",),
 )
 _DECLARED: Final = (
@@ -118,7 +118,7 @@ _answers: dict[Labels, Answers] = {}
 
 
 def answers(gateway: str, route: str = "", capability: str = "") -> Answers:
-    """Return the cells of a route's answers."""
+    """Return the cells of a route's responses, by the first digit of the status."""
     key = (gateway, route, capability)
     cells = _answers.get(key)
     if cells is None:
@@ -130,7 +130,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 def counting(send: Send, cells: Answers) -> Send:
-    """Return ``send`` that counts the status of the response."""
+    """Return an ASGI ``send`` that counts the status of the response."""
 
     def counted(message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
@@ -141,7 +141,7 @@ def counting(send: Send, cells: Answers) -> Send:
 
 
 def render(*, streams: int, waiting: int) -> str:
-    """Return everything in Prometheus' text format, version 0.0.4."""
+    """Return all metrics in Prometheus' text format, version 0.0.4."""
     lines: list[str] = []
     for metric in _DECLARED:
         rows = ((_labelled(metric.name, metric.labels, each), cell.value) for each, cell in sorted(metric.cells.items()))

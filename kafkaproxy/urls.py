@@ -1,6 +1,6 @@
-"""What a site may include: ``path("kafkaproxy/", include("kafkaproxy.urls"))`` serves ``/kafkaproxy/metrics`` and ``/ready``.
+"""URLs for operators: ``path("kafkaproxy/", include("kafkaproxy.urls"))`` serves ``/kafkaproxy/metrics`` and ``/ready``.
 
-Nothing of it is secret, and nothing is for everybody: let the reverse proxy keep it inside.
+They hold no secret, but are not for the public: let the reverse proxy restrict them to the internal network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 @require_safe
 @never_cache
 def metrics(_request: HttpRequest) -> HttpResponse:
-    """Answer with what this process counted. Starts nothing."""
+    """Return the metrics of this process in Prometheus text format. Does not start the runtime."""
     running = runtime()
     return HttpResponse(render(streams=len(running.streams), waiting=running.worker.waiting), content_type=_CONTENT_TYPE)
 
@@ -30,7 +30,7 @@ def metrics(_request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def ready(_request: HttpRequest) -> HttpResponse:
-    """Say whether this process knows its routes: 200, or 503 as long as it never loaded a configuration. Starts nothing."""
+    """Return 200 if this process has loaded a configuration, else 503. Does not start the runtime."""
     table = runtime().table
     if table is not None and table.configuration.known:
         return HttpResponse("ready\n", content_type="text/plain")

@@ -12,7 +12,7 @@ from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.names import is_header_name, is_method, is_name, is_topic_name, may_name_topic, unusable_in_topic
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 
@@ -35,7 +35,7 @@ _TOPIC_RULE: Final = _("A topic name has 1 to 249 letters, digits, '.', '_' and 
 
 @deconstructible
 class TemplateValidator:
-    """Check a template for the place (a :class:`Place` name) where it stands."""
+    """Check a template for the place (a :class:`TemplatePlace` name) where it stands."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -43,10 +43,10 @@ class TemplateValidator:
     def __call__(self, value: str) -> None:
         """Raise ``ValidationError`` for a malformed template or an expression that cannot stand here."""
         try:
-            template = Template.parse(mask_env(value), Place[self.place])
+            template = Template.parse(mask_env(value), TemplatePlace[self.place])
         except TemplateError as error:
             raise ValidationError(str(error), code="template") from error
-        if problem := topic_problem(template, Place[self.place]):
+        if problem := topic_problem(template, TemplatePlace[self.place]):
             raise ValidationError(problem, code="topic")
 
     def __eq__(self, other: object) -> bool:
@@ -56,9 +56,9 @@ class TemplateValidator:
         return hash(self.place)
 
 
-def topic_problem(template: Template, place: Place) -> str:
+def topic_problem(template: Template, place: TemplatePlace) -> str:
     """Return why a template that names a topic can become the name of none; empty: it can, or it names no topic."""
-    if place not in (Place.TOPIC, Place.REPLY_TO) or may_name_topic(template):
+    if place not in (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO) or may_name_topic(template):
         return ""
     wrong = unusable_in_topic("".join(part for part in template.parts if isinstance(part, str)))
     if not wrong:

@@ -18,7 +18,7 @@ SAMPLES: Final = ("crud", "cache", "oneway", "sync", "async", "sse")
 
 
 def import_samples() -> None:
-    """Make gateways of ``fixtures/*.yaml``; those that are there stay as somebody may have changed them by now."""
+    """Make gateways of ``fixtures/*.yaml``; those that are there stay, as they may have been changed."""
     there = set(Gateway.objects.values_list("name", flat=True))
     for name in (name for name in SAMPLES if name not in there):
         call_command("importzilla", str(BASE_DIR / "fixtures" / f"{name}.yaml"), verbosity=0)

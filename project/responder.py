@@ -3,7 +3,7 @@
 It knows nothing of kafkaproxy. A request is a record whose headers say what was asked (``:method``, ``:path``) and where
 the answer goes (``zilla:reply-to``); the answer is a record with the same ``zilla:correlation-id`` and a ``:status``.
 
-A request is done when its answer is in Kafka, not when it was read: who dies or is stopped before that is asked again.
+A request is done when its answer is in Kafka, not when it was read: a request whose process ends before is read again.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Responder:
         self._count = itertools.count()
 
     def run(self, stop: threading.Event) -> None:
-        """Answer until ``stop`` is set. What is pending then is left to whoever of the group comes next."""
+        """Answer until ``stop`` is set. What is pending then is left to the next member of the group."""
         try:
             self._follow(stop)
             while not stop.is_set():

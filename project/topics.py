@@ -24,7 +24,7 @@ _REFERENCE: Final = "${{env.KAFKA_BOOTSTRAP_SERVERS}}"
 
 
 def is_embedded() -> bool:
-    """Whether the demo runs on the broker inside the server process."""
+    """Return True if the demo runs on the broker inside the server process."""
     return os.environ["KAFKA_BOOTSTRAP_SERVERS"] == EMBEDDED
 
 

@@ -32,7 +32,7 @@ async def records(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"records": follower.after(after)}, headers={"cache-control": "no-store"})
 
 
-@csrf_exempt  # whoever guesses a page's random name may make its browser connect again
+@csrf_exempt  # a client that guesses a page's random name can make its browser connect again
 @require_POST
 async def cut(request: HttpRequest) -> HttpResponse:
     """Break the connection of a page's stream."""

@@ -26,7 +26,7 @@ PUBLIC = {
     "kafkaproxy.routing.announce": {"touch": "kafkaproxy/routing/announce.py"},
     "kafkaproxy.guards": {
         "register": "kafkaproxy/guard_kinds.py",
-        "Guard": "kafkaproxy/guards/base.py",
+        "GuardBackend": "kafkaproxy/guards/base.py",
         "GuardConfig": "kafkaproxy/routing/table.py",
         "Request": "kafkaproxy/http/request.py",
         "ClientPrincipal": "kafkaproxy/guards/principals.py",

@@ -10,8 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.base import CheckedAdmin, RowsInline
 from kafkaproxy.admin.forms.advice import hidden_entries, hidden_routes
 from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ENTRY_ROWS, ROUTE_PREFETCH, draft_entry
 from kafkaproxy.admin.forms.linked import LinkedForm
@@ -28,7 +27,7 @@ class EntryForm(LinkedForm):
     row_names = ENTRY_ROWS
 
 
-class ConditionInline(RowsInline):
+class EntryConditionInline(RowsInline):
     """When the entry is taken."""
 
     model = EntryCondition
@@ -37,7 +36,7 @@ class ConditionInline(RowsInline):
     line_checks = {"headers": validate_pattern}
 
 
-class GuardInline(RowsInline):
+class EntryGuardInline(RowsInline):
     """The guards that have to pass."""
 
     model = EntryGuard
@@ -52,7 +51,7 @@ class EntryAdmin(CheckedAdmin):
 
     form = EntryForm
     empty_text = _("Entries are the outer rules of a gateway. Add a gateway first: it gets an entry that takes every request.")
-    inlines = [ConditionInline, GuardInline]
+    inlines = [EntryConditionInline, EntryGuardInline]
     list_display = ["name", "matches", "gateway", "position", "enabled", "route_count"]
     list_editable = ["position", "enabled"]
     list_filter = ["enabled", "gateway", "guarded__guard"]
@@ -91,7 +90,7 @@ class EntryAdmin(CheckedAdmin):
         return self.sentence_output(entry, entry_sentence(draft_entry(entry)) if entry.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
-        """Say in words what was entered."""
+        """Return what was entered, in words."""
         return entry_sentence(draft_entry(form.instance, form.rows))
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -11,8 +11,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.actions import SwitchAdmin
-from kafkaproxy.admin.base import StackedRowsInline
+from kafkaproxy.admin.base import StackedRowsInline, SwitchAdmin
 from kafkaproxy.admin.forms.advice import entry_issues, hidden_entries
 from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ROUTE_PREFETCH, draft_entry
 from kafkaproxy.admin.forms.linked import LinkedForm

@@ -38,12 +38,12 @@ class GuardForm(SecretsForm):
 
 @admin.register(Guard)
 class GuardAdmin(SecretsAdminMixin, ConfigAdmin):
-    """Guards."""
+    """ConfiguredGuards."""
 
     form = GuardForm
     empty_text = _(
-        "A guard says who a client is: by the tokens of an issuer, or by the session of this site. "
-        "Routes and entries require guards; without one they are open to everybody."
+        "A guard identifies a client: by the tokens of an issuer, or by the session of this site. "
+        "Routes and entries require guards; without one they are open to every client."
     )
     masked_fields = ("options",)
     list_display = ["name", "kind", "issuer"]

@@ -12,8 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from kafkaproxy.admin.base import RowsInline
-from kafkaproxy.admin.checked import CheckedAdmin
+from kafkaproxy.admin.base import CheckedAdmin, RowsInline
 from kafkaproxy.admin.forms.advice import route_warnings
 from kafkaproxy.admin.forms.drafts import ROUTE_PREFETCH, ROUTE_ROWS, draft_route
 from kafkaproxy.admin.forms.generic import ModelForm
@@ -21,8 +20,7 @@ from kafkaproxy.admin.forms.linked import LinkedForm
 from kafkaproxy.admin.forms.words import route_sentence
 from kafkaproxy.admin.pages.tryit import TryItMixin
 from kafkaproxy.models import AsyncField, Condition, Entry, Filter, Guard, Override, Route, RouteGuard
-from kafkaproxy.routing.issues import Issue
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, validate_route
 from kafkaproxy.validators import TemplateValidator
 
 __all__ = ["RouteAdmin"]
@@ -34,7 +32,7 @@ class RouteForm(LinkedForm):
     row_names = ROUTE_ROWS
 
     def find_issues(self) -> Iterator[Issue]:
-        """Ask the rules, once it is known what the route is to do."""
+        """Ask the rules, once a capability is chosen."""
         if "capability" in self.errors:
             return
         paths_wrong = self.has_row_error("conditions", "path")
@@ -45,22 +43,22 @@ class RouteForm(LinkedForm):
 
 
 class FilterForm(ModelForm):
-    """A filter. Where a line of it is wrong, that is the error: not that nothing is left."""
+    """A filter. An error in one of its lines is the only error: it must not also be called empty."""
 
     def clean(self) -> dict[str, Any] | None:
-        """Judge nothing by the headers that are stored where those that were written are wrong."""
+        """Skip the model's check of the headers if those in the form are wrong."""
         if "headers" in self.errors:
             self.instance.headers = {}
         return super().clean()
 
     def full_clean(self) -> None:
-        """Leave the errors of fields alone where there are any."""
+        """Drop the errors of the whole if a field has one."""
         super().full_clean()
         if len(self.errors) > 1:
             self.errors.pop("__all__", None)
 
 
-class ConditionInline(RowsInline):
+class RouteConditionInline(RowsInline):
     """When the route serves."""
 
     model = Condition
@@ -93,7 +91,7 @@ class FilterInline(RowsInline):
     line_checks = {"headers": TemplateValidator("FILTER")}
 
 
-class GuardInline(RowsInline):
+class RouteGuardInline(RowsInline):
     """The guards that have to pass."""
 
     model = RouteGuard
@@ -112,7 +110,7 @@ class RouteAdmin(TryItMixin, CheckedAdmin):
         "A route says what requests of a path do with a topic: they become records, read records, or open a stream of them. "
         "Add a gateway first: a route belongs to one of its entries."
     )
-    inlines = [ConditionInline, OverrideInline, AsyncFieldInline, FilterInline, GuardInline]
+    inlines = [RouteConditionInline, OverrideInline, AsyncFieldInline, FilterInline, RouteGuardInline]
     list_display = ["name", "does", "entry", "position", "enabled"]
     list_editable = ["position", "enabled"]
     list_filter = ["enabled", "capability", "entry__gateway", "guarded__guard"]
@@ -167,9 +165,9 @@ class RouteAdmin(TryItMixin, CheckedAdmin):
         return self.sentence_output(route, route_sentence(draft_route(route)) if route.pk else "")
 
     def find_sentence(self, form: LinkedForm) -> str:
-        """Say in words what was entered."""
+        """Return what was entered, in words."""
         return route_sentence(draft_route(form.instance, form.rows))
 
     def find_warnings(self, changed: Sequence[Route]) -> Iterable[str]:
-        """Warn of routes that are never reached, and of what else is odd."""
+        """Warn of routes that are never reached, and of other issues."""
         return route_warnings(changed)

@@ -1,4 +1,4 @@
-"""The REST consumer: from a matched request to its handler, and from whatever goes wrong to a problem."""
+"""The REST consumer: it calls the handler of a matched request, and answers every error with a problem."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Handler = Callable[..., Awaitable[None]]
 
 
 class RestConsumer(AsyncConsumer):  # type: ignore[misc]
-    """Serves produce, reply and fetch. One instance serves every request: it keeps nothing between them.
+    """Serves produce, reply and fetch. One instance serves every request; it has no state of a request.
 
-    Channels' dispatch by message type is passed over for HTTP, whose path is hot.
+    It overrides Channels' dispatch by message type, which would take longer than many a request.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer a matched request, which the scope carries with its match and principals under ``kafkaproxy``.
+        """Answer a matched request. ``scope["kafkaproxy"]`` is a :data:`Matched`.
 
-        They are taken out: a request that its own scope refers to would have to wait for the cyclic garbage collector.
+        It is removed from the scope: request and scope would refer to each other, and wait for the cyclic garbage collector.
         """
         matched: Matched = scope.pop("kafkaproxy")
-        request, match, principals, cache = matched
+        request, match, principals, cache, observer = matched
         responder = Responder(send, head=request.method == "HEAD")
         settings = get_settings()
         users = self._worker.users(match.route.cluster)
         users.add(request)
         try:
-            await _handler(match)(Exchange(request, match, principals, cache), self._worker, settings, responder)
+            await _handler(match)(Exchange(request, match, principals, cache, observer), self._worker, settings, responder)
         except ClientGone:
             return
         except Exception as error:
             if not await responder.refuse(error, match.route.name, settings.retry_after_seconds):
-                raise  # too late for a status: the server cuts the connection, so nobody takes half for whole
+                raise  # the response has begun: the server closes the connection, so the client sees that it is incomplete
         finally:
             users.discard(request)
             request.close()

@@ -1,4 +1,4 @@
-"""Waiting on behalf of a client: bounded in time and number, and cancelled on disconnect."""
+"""Waits for a client: bounded in time and in number, and cancelled on disconnect."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kafkaproxy.http.problems import Problem, retry_after
 from kafkaproxy.http.request import Request
 from kafkaproxy.worker.worker import Worker
 
-__all__ = ["Waiting", "require_place", "waiting"]
+__all__ = ["BoundedWait", "counted_as_waiting", "require_free_wait"]
 
 T = TypeVar("T")
 
 
-class Waiting:
-    """A wait of up to ``seconds``, cut to the setting ``MAX_WAIT_SECONDS``."""
+class BoundedWait:
+    """A wait of up to ``seconds``, and of up to the setting ``MAX_WAIT_SECONDS``."""
 
     def __init__(self, request: Request, worker: Worker, settings: Settings, seconds: float) -> None:
         self._request = request
@@ -28,20 +28,20 @@ class Waiting:
 
     @property
     def seconds(self) -> float:
-        """How long the wait is: less than was asked for where the process stops."""
+        """How long the wait is, in seconds; shorter while the process stops."""
         return min(self._seconds, self._worker.longest_wait)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work``; raise ``TimeoutError`` at the end of the time, ``ClientGone`` when the client leaves.
+        """Run ``work``; raise ``TimeoutError`` after the time, ``ClientGone`` when the client disconnects.
 
-        A 503 :class:`Problem` says that too many requests wait already.
+        Raises a 503 :class:`Problem` if too many requests wait already.
         """
         async with self.timeout():
             return await self.run_without_timeout(work)
 
     @asynccontextmanager
     async def timeout(self) -> AsyncIterator[None]:
-        """Raise ``TimeoutError`` at the end of the time, which comes sooner where the process stops."""
+        """Raise ``TimeoutError`` after the time, or sooner if the process stops: it reschedules these timeouts."""
         timeouts = self._worker.timeouts
         async with asyncio.timeout(self.seconds) as timeout:
             timeouts[timeout] = asyncio.get_running_loop()
@@ -51,19 +51,19 @@ class Waiting:
                 del timeouts[timeout]
 
     async def run_without_timeout(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` as :meth:`run` does, for as long as it takes: it looks at the time itself."""
+        """Run ``work`` as :meth:`run` does, but without a timeout: ``work`` uses :meth:`timeout` itself."""
         try:
-            with waiting(self._worker, self._settings):
+            with counted_as_waiting(self._worker, self._settings):
                 async with self._request.cancel_on_disconnect():
                     return await work
         finally:
-            work.close()  # which was not begun where too many wait or the client had left, and is over otherwise
+            work.close()  # a coroutine that was never started would be warned about; closing a finished one does nothing
 
 
 @contextmanager
-def waiting(worker: Worker, settings: Settings) -> Iterator[None]:
-    """Count as a request that waits; a 503 :class:`Problem` says that too many do already."""
-    require_place(worker, settings)
+def counted_as_waiting(worker: Worker, settings: Settings) -> Iterator[None]:
+    """Count the block as a waiting request; raise a 503 :class:`Problem` if too many wait already."""
+    require_free_wait(worker, settings)
     worker.waiting += 1
     try:
         yield
@@ -71,8 +71,8 @@ def waiting(worker: Worker, settings: Settings) -> Iterator[None]:
         worker.waiting -= 1
 
 
-def require_place(worker: Worker, settings: Settings) -> None:
-    """Raise a 503 :class:`Problem` where too many requests wait already."""
+def require_free_wait(worker: Worker, settings: Settings) -> None:
+    """Raise a 503 :class:`Problem` if too many requests wait already."""
     if worker.waiting >= settings.max_waiting_requests:
         detail = "Too many requests wait for Kafka at the moment. Try again."
         raise Problem(503, "too-many-waiting", detail, [retry_after(settings.retry_after_seconds)])

@@ -1,4 +1,4 @@
-"""What a route can do, and the methods that this serves."""
+"""What a route can do, and the HTTP methods for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Capability", "served_methods"]
 
 
 class Capability(StrEnum):
-    """What a route does."""
+    """The capability of a route."""
 
     PRODUCE = "produce"
     FETCH = "fetch"
@@ -25,7 +25,7 @@ _METHODS: Final[Mapping[Capability, frozenset[str]]] = {
 
 
 def served_methods(capability: Capability, method: str | None) -> frozenset[str]:
-    """Return the methods of a condition: its own, or what the capability serves. A fetch of GET serves HEAD too."""
+    """Return the methods that a condition serves: its own, or all of the capability. A fetch of GET serves HEAD too."""
     if method is None or (capability is Capability.FETCH and method == "GET"):
         return _METHODS[capability]
     return frozenset({method})

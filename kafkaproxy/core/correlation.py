@@ -1,9 +1,9 @@
 """Correlation ids: ``<idempotency key>-<32 hex digits>``.
 
-The digits are two halves. The first says whose the exchange is: the identities of the guards, and where its outcome can be
-asked for; a poll can check it without knowing the request. The second says what makes two requests the same (divergence D7):
-method, path with query, resolved key, content-type, if-match, reply-to, overrides and the body. The other fields are in
-neither, so a retry with a new token, date or trace id keeps its id.
+The digits are two halves. The first identifies the owner of the exchange: the identities of the guards, and where the outcome
+can be polled; a poll can check it without knowing the request. The second identifies the request (divergence D7): method, path
+with query, resolved key, content-type, if-match, reply-to, overrides and the body. Other fields are in neither, so a retry with
+a new token, date or trace id has the same id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REQUEST: Final = b"kafkaproxy-cid-1"
 
 
 def owner_digest(identities: Iterable[tuple[str, str]], location: Iterable[str]) -> str:
-    """Return the first half: whose an exchange is. ``identities`` are guards with the identity that each found."""
+    """Return the first half, which identifies the owner. ``identities`` are pairs of a guard and the identity that it found."""
     parts = [text for pair in identities for text in pair]
     return _digest(_OWNER, [str(len(parts)), *parts, *location])
 
@@ -48,12 +48,12 @@ def correlation_id(
 
 
 def is_owned(text: str, owner: str) -> bool:
-    """Whether this is a correlation id, and of an exchange of that owner."""
+    """Return True if the text is a correlation id of an exchange of that owner."""
     return _DIGITS.fullmatch(text) is not None and text[-4 * _HALF : -2 * _HALF] == owner
 
 
 def _digest(person: bytes, parts: Iterable[str | bytes | None]) -> str:
-    """Parts are length-prefixed, so no two different lists run together."""
+    """Return the digest of a list of parts. The length before each part keeps different lists from having the same bytes."""
     digest = hashlib.blake2b(digest_size=_HALF, person=person)
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part

@@ -1,6 +1,7 @@
-"""CORS as a calculation: from a policy and what a request says to the fields of the answer, or to a refusal.
+"""CORS as a pure function: a policy and a request's fields in, the fields of the response or a refusal out.
 
-See the contract, *CORS*, and the Fetch standard, section 3.2. Preflights are stricter than the reference's and say more (D30).
+See the contract, *CORS*, and the Fetch standard, section 3.2. Preflights are stricter than the reference's, and their answers
+list more (D30).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ _ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://([a-z0-9._~%!$&'()*+,;=-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE
 )
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
-# Fetch standard, "CORS-safelisted request-header"; not content-type: a preflight names it where its value is not safelisted.
+# Fetch standard, "CORS-safelisted request-header". Without content-type: a preflight names it only if its value is not
+# safelisted.
 _SAFE_REQUEST_FIELDS: Final = frozenset({"accept", "accept-language", "content-language"})
-# Never exposed by name: a script may read them anyway, or they say nothing to it.
+# Never exposed by name: scripts may read these anyway, or have no use for them.
 _NOT_EXPOSED: Final[frozenset[bytes]] = frozenset(
     {b"cache-control", b"content-language", b"content-length", b"content-type", b"expires", b"last-modified", b"pragma"}
     | {b"server", b"date", b"vary", b"connection"}
@@ -29,7 +31,7 @@ _ALLOW_ORIGIN: Final = b"access-control-allow-origin"
 
 
 def normal_origin(origin: str) -> str | None:
-    """Return an origin in lower case and without its default port; None for what is no origin. ``null`` stays."""
+    """Return an origin in lower case and without its default port; None if it is no origin. ``null`` is returned as it is."""
     if origin == "null":
         return origin
     found = _ORIGIN.fullmatch(origin)
@@ -40,7 +42,7 @@ def normal_origin(origin: str) -> str | None:
 
 
 def with_vary(fields: Fields, names: Iterable[str]) -> Fields:
-    """Return the fields with ``vary`` naming these too, as one line (RFC 9110 section 12.5.5)."""
+    """Return the fields with one ``vary`` line that also names these fields (RFC 9110 section 12.5.5)."""
     known: list[str] = []
     for line in (value.decode("latin-1") for name, value in fields if name == b"vary"):
         known += [name.strip() for name in line.split(",")]
@@ -51,7 +53,7 @@ def with_vary(fields: Fields, names: Iterable[str]) -> Fields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """What a preflight asks for, and what the routes of its path need whatever the policy lists."""
+    """What a preflight requests, and what the routes of its path need whatever the policy lists."""
 
     method: str | None
     headers: tuple[str, ...]
@@ -63,7 +65,7 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorsPolicy:
-    """A policy; None in a list's place is any. ``origins`` is a test of an origin as it was sent."""
+    """A CORS policy. A list that is None allows anything; ``origins`` returns True for an allowed origin, as it was sent."""
 
     cross_origin: bool
     origins: Callable[[str], bool] | None = None
@@ -76,13 +78,13 @@ class CorsPolicy:
     """In lower case."""
     private_network: bool = False
     names_origin: bool = field(init=False)
-    """Whether the answer names the origin instead of ``*``, and so depends on it."""
+    """True if the response names the origin instead of ``*``, and so depends on it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names_origin", self.cross_origin and (self.credentials or self.origins is not None))
 
     def allows(self, origin: str, own: str) -> bool:
-        """Whether a request of ``origin`` may be served; ``own`` is where it arrived."""
+        """Return True if a request of ``origin`` may be served; ``own`` is the origin that it was sent to."""
         return _is_own(origin, own) or self._allows_foreign(origin)
 
     def _allows_foreign(self, origin: str) -> bool:
@@ -91,7 +93,7 @@ class CorsPolicy:
         return self.origins is None or self.origins(origin)
 
     def preflight(self, asked: Preflight, origin: str, own: str) -> Fields | None:
-        """Return the fields that answer a preflight, None to refuse it."""
+        """Return the fields of the preflight's response; None to refuse it."""
         if _is_own(origin, own):
             return []
         if not (self._allows_foreign(origin) and self._allows_method(asked) and self._allows_headers(asked)):
@@ -110,7 +112,7 @@ class CorsPolicy:
         return with_vary(fields, ["origin"]) if self.names_origin else fields
 
     def added(self, fields: Fields, origin: str | None, own: str) -> Fields:
-        """Return the fields of an answer with those of CORS. An answer that allows an origin by itself is left alone."""
+        """Return a response's fields with those of CORS. If the response allows an origin by itself, it is not changed."""
         if not self.cross_origin or any(name == _ALLOW_ORIGIN for name, _ in fields):
             return fields
         cors: Fields = []
@@ -144,7 +146,7 @@ class CorsPolicy:
     def _headers(self, asked: Preflight) -> bytes:
         if self.headers is not None or self.credentials:
             return ", ".join(asked.headers).encode("latin-1")
-        # Fetch standard, "CORS-preflight fetch": the wildcard does not stand for authorization.
+        # Fetch standard, "CORS-preflight fetch": the wildcard does not include authorization.
         return b"*, authorization" if "authorization" in asked.headers else b"*"
 
     def _exposed(self, fields: Fields) -> Fields:
@@ -157,7 +159,7 @@ class CorsPolicy:
 
 
 def origin_in(origins: Collection[str]) -> Callable[[str], bool]:
-    """Return the test for a list of origins; a default port may stand or not, on either side."""
+    """Return a function that tests if an origin is in the list. A default port may be written or left out on either side."""
     known = frozenset(normal_origin(each) or each for each in origins)
     return lambda origin: normal_origin(origin) in known
 

@@ -1,4 +1,4 @@
-"""Whether one path template matches everything that another one matches, so that a rule behind it is never reached."""
+"""Compares path templates: does one match everything that another one matches, so that a rule behind it is never reached?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import Glob, Param, PathTemplate
 
-__all__ = ["Coverers", "apart", "covers", "may_overlap"]
+__all__ = ["CoverIndex", "are_disjoint", "covers", "may_overlap"]
 
 T = TypeVar("T")
 
@@ -16,10 +16,10 @@ _EVERYTHING = (Glob(),)
 
 
 def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
-    """Whether every path that ``narrow`` matches is matched by ``wide``; None matches every path.
+    """Return True if every path that ``narrow`` matches is matched by ``wide``; None matches every path.
 
-    True is always right. False may be wrong where only the alternatives of several places together cover, such as ``*a*`` and
-    ``{x}*``: nobody is warned then.
+    True is always right. False may be wrong if only several alternatives together cover ``narrow``, as with ``*a*`` and
+    ``{x}*``; then there is no warning.
     """
     pattern = _tokens(wide)
     states = _skip_globs(pattern, {0})
@@ -30,8 +30,11 @@ def covers(wide: PathTemplate | None, narrow: PathTemplate | None) -> bool:
     return len(pattern) in states
 
 
-def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
-    """Whether no path matches both. True is always right; of two patterns, only the literals at their ends are compared."""
+def are_disjoint(one: PathTemplate | None, other: PathTemplate | None) -> bool:
+    """Return True if no path matches both.
+
+    True is always right; of two patterns only the literals at their ends are compared.
+    """
     for literal, pattern in ((one, other), (other, one)):
         if literal is not None and literal.is_literal:
             return pattern is not None and pattern.match("".join(map(str, literal.parts))) is None
@@ -41,22 +44,25 @@ def apart(one: PathTemplate | None, other: PathTemplate | None) -> bool:
 
 
 def may_overlap(first: str, second: str) -> bool:
-    """Whether some path may match both patterns as written; an empty one matches every path. False is always right."""
+    """Return True if some path may match both patterns, given as text; an empty one matches every path.
+
+    False is always right.
+    """
     one, other = (PathTemplate.parse(mask_env(text)) if text else None for text in (first, second))
-    return not apart(one, other)
+    return not are_disjoint(one, other)
 
 
 Token = str | Param | Glob
 
 
 def _tokens(template: PathTemplate | None) -> list[Token]:
-    """Split literals into characters."""
+    """Return the parts, with literals split into characters."""
     parts = _EVERYTHING if template is None else template.parts
     return [token for part in parts for token in (part if isinstance(part, str) else (part,))]
 
 
 def _skip_globs(pattern: list[Token], states: set[int]) -> set[int]:
-    """Add the states behind globs, which may match nothing."""
+    """Add the states after globs, which may match nothing."""
     for first in sorted(states):
         behind = first
         while behind < len(pattern) and isinstance(pattern[behind], Glob):
@@ -66,7 +72,7 @@ def _skip_globs(pattern: list[Token], states: set[int]) -> set[int]:
 
 
 def _step(pattern: list[Token], state: int, seen: Token) -> tuple[int, ...]:
-    """Return the states behind ``seen``, a character or a placeholder that stands for many."""
+    """Return the states after ``seen``, a character or a placeholder that stands for many."""
     if state == len(pattern):
         return ()
     match pattern[state]:
@@ -79,19 +85,19 @@ def _step(pattern: list[Token], state: int, seen: Token) -> tuple[int, ...]:
             return (state + 1,) if seen == character else ()
 
 
-class Coverers(Generic[T]):
-    """Templates that may cover another one, found by the literals at both ends, so that thousands can be compared."""
+class CoverIndex(Generic[T]):
+    """Finds the templates that may cover another one by the literals at both ends, so that thousands can be compared."""
 
     def __init__(self) -> None:
         self._items: dict[str, dict[str, list[T]]] = {}
 
     def add(self, template: PathTemplate | None, item: T) -> None:
-        """Remember ``item`` under its template."""
+        """Add ``item`` under its template."""
         prefix, suffix = _ends(template)
         self._items.setdefault(prefix, {}).setdefault(suffix, []).append(item)
 
     def find(self, template: PathTemplate | None) -> Iterator[T]:
-        """Return the items whose templates begin and end no more narrowly; they still have to be compared."""
+        """Yield the items whose templates begin and end no more narrowly; the caller compares them with :func:`covers`."""
         prefix, suffix = _ends(template)
         for length in range(len(prefix) + 1):
             by_suffix = self._items.get(prefix[:length])

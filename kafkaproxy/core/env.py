@@ -1,4 +1,4 @@
-"""Environment references: ``${{env.NAME}}``, kept as written and resolved when used, never stored resolved."""
+"""Environment references: ``${{env.NAME}}``. They are stored as written, resolved when used, and never stored resolved."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class MissingVariable(ValueError):
 
 
 def env_names(text: str) -> list[str]:
-    """Return the variables that ``text`` refers to, in order."""
+    """Return the names of the variables that ``text`` refers to, in order."""
     return _REFERENCE.findall(text)
 
 
 def mask_env(text: str) -> str:
-    """Replace every reference by its variable's name, a harmless literal, for checking the text around it."""
+    """Replace every reference by its variable's name, a harmless literal, to check the text around it."""
     return _REFERENCE.sub(r"\1", text)
 
 
 def resolve_env(text: str, environ: Mapping[str, str]) -> str:
-    """Fill the references in; raise :class:`MissingVariable` for one that is not set (an empty value is a value)."""
+    """Return the text with the references resolved; raise :class:`MissingVariable` for a variable that is not set."""
 
     def value(found: re.Match[str]) -> str:
         try:

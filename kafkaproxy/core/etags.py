@@ -1,8 +1,8 @@
-"""Entity tags: what they are made of here, and the conditional fields that carry them back (RFC 9110 sections 8.8, 13).
+"""Entity tags: how they are made, and the conditional fields that carry them back (RFC 9110 sections 8.8, 13).
 
-An opaque tag is ``<progress>`` or ``<progress>/<the record's own etag>``, the reference's form, in quotes. Every progress in a
-tag has one pair more, for partition -2: a fingerprint of the topic's id, so that a re-created topic never answers 304 for
-the record of the old one. Decoders of the reference pass over partitions below zero.
+An opaque tag is ``<progress>`` or ``<progress>/<the record's own etag>``, the reference's form, in quotes. The progress in a
+tag has an extra pair for partition -2: a fingerprint of the topic's id, so that a re-created topic never answers 304 for a
+record of the old one. Decoders of the reference ignore partitions below zero.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from urllib.parse import quote, unquote
 
 from kafkaproxy.core import progress
 
-__all__ = ["Validator", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
+__all__ = ["IfNoneMatch", "merge_etag", "parse_if_match", "parse_if_none_match", "record_etag"]
 
 FINGERPRINT_PARTITION: Final = -2
 DIGEST_PARTITION: Final = -3
-# RFC 9110 section 8.8.3: etagc; what is outside is percent-encoded, so that any record header makes a valid tag.
+# RFC 9110 section 8.8.3: etagc. Other characters are percent-encoded, so that any record header makes a valid tag.
 _ETAGC_SAFE: Final = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
-# A member of a list: an entity tag, or whatever stands up to the next comma. Possessive throughout: a field line is as long as
-# the server lets it be, and backtracking over it would hold up every other request.
+# A member of a list: an entity tag, or any text up to the next comma. Possessive throughout: a field line is as long as the
+# server allows, and backtracking over it would block every other request.
 _MEMBER: Final = re.compile(r'[ \t,]*+(?:(?:W/)?"([^"]*+)"(?=[ \t]*+(?:,|$))|([^,]++))')
 
 
 def fingerprint(topic_id: bytes) -> int:
-    """Return 32 bits that tell apart topics of one name."""
+    """Return 32 bits that distinguish topics of the same name."""
     return int.from_bytes(hashlib.blake2b(topic_id, digest_size=4).digest())
 
 
@@ -45,32 +45,32 @@ def merge_etag(topic_fingerprint: int, digest: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Validator:
-    """The parsed ``if-none-match``: ``*``, or the opaque tags."""
+class IfNoneMatch:
+    """A parsed ``if-none-match`` field: ``*``, or the opaque tags."""
 
     any: bool
     tags: frozenset[str]
 
     def matches(self, etag: str | None) -> bool:
-        """Whether a representation with this (quoted) tag, or none (None), matches; comparison is weak."""
+        """Return True if a representation with this (quoted) tag matches; None is one without a tag. The comparison is weak."""
         if etag is None:
             return False
         return self.any or etag.strip('"') in self.tags
 
 
-def parse_if_none_match(values: Iterable[str]) -> Validator | None:
-    """Parse the field's lines; None where there is nothing usable. Unquoted tags, the reference's form, count too."""
+def parse_if_none_match(values: Iterable[str]) -> IfNoneMatch | None:
+    """Parse the lines of the field; None if there is nothing usable. Unquoted tags, the reference's form, are accepted too."""
     tags = list(_entity_tags(values))
     if not tags:
         return None
-    return Validator(any=("*", False) in tags, tags=frozenset(tag for tag, _ in tags))
+    return IfNoneMatch(any=("*", False) in tags, tags=frozenset(tag for tag, _ in tags))
 
 
 def parse_if_match(values: Iterable[str]) -> str | None:
-    """Return what a service gets as ``if-match``: the record's own etag in the first tag that has one.
+    """Return the ``if-match`` for the service: the record's own etag from the first tag that has one.
 
-    A tag that is not one of ours is the service's own, and ``*`` is ``*``: both as they are. None where our tags are all there
-    is, and none of them holds an etag of the record.
+    A tag that is not one of ours is the service's own and is returned as it is, and so is ``*``. None if all tags are ours and
+    none contains a record's etag.
     """
     for tag, _ in _entity_tags(values):
         position, slash, own = tag.partition("/")
@@ -90,7 +90,7 @@ def _is_progress(text: str) -> bool:
 
 
 def _entity_tags(values: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Yield the opaque tags, and whether each was quoted."""
+    """Yield each opaque tag, and True if it was quoted."""
     for value in values:
         for found in _MEMBER.finditer(value.strip(" \t,")):
             quoted, bare = found.groups()

@@ -1,7 +1,7 @@
-"""Event ids: where a stream is, in the reference's form, so that its clients keep their position.
+"""Event ids: the position of a stream in the reference's form, so that clients of the reference keep their position.
 
 ``<progress>`` or ``<progress>/<etag>``, or with the key ``["<key, base64url>","<progress>[/<etag>]"]``; a null key is ``null``.
-Key and etag are for the client; resuming needs the progress only. So they are left out of an id that would be too long.
+Key and etag are for the client; resuming needs only the progress. So they are left out of an id that would be too long.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from kafkaproxy.core import progress
 
 __all__ = ["BadEventId", "is_position", "make_event_id", "parse_event_id"]
 
-# Quotes and backslashes would break the keyed form's JSON, control characters the frame: they are percent-encoded.
+# Percent-encoded outside of these: quotes and backslashes would break the JSON of the keyed form, control characters the frame.
 _ETAG_SAFE: Final = "!#$&'()*+,/:;<=>?@[]^`{|}~"
-# Not read as JSON: the reference writes etags as they are, quotes too.
+# Not parsed as JSON: the reference does not escape etags, not even quotes.
 _KEYED: Final = re.compile(r'\[(?:null|"[^"]*"),"([^"/]*)(?:/.*)?"\]', re.DOTALL)
 _POSITION: Final = re.compile(r'[\w=-]*|\[null,"[\w=-]*"\]', re.ASCII)
 
@@ -30,7 +30,7 @@ class BadEventId(ValueError):
 
 
 def make_event_id(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool, limit: int | None = None) -> str:
-    """Make an id from an encoded progress. Where it has more than ``limit`` bytes, the etag is left out, then the key."""
+    """Return an id for an encoded progress. If it has more than ``limit`` bytes, the etag is left out, then the key."""
     event_id = _make(position, key, etag, keyed=keyed)
     if limit is not None and len(event_id) > limit:
         event_id = _make(position, key, None, keyed=keyed)
@@ -49,14 +49,14 @@ def _make(position: str, key: bytes | None, etag: bytes | None, *, keyed: bool) 
 
 
 def is_position(text: str) -> bool:
-    """Whether an id has neither key nor etag, so that there is nothing that could have been left out of it."""
+    """Return True if an id has neither key nor etag, so that nothing could be left out of it."""
     return _POSITION.fullmatch(text) is not None
 
 
 def parse_event_id(text: str) -> dict[int, int]:
-    """Return partition → next offset; raise :class:`BadEventId` for what is no id of any form.
+    """Return partition → next offset; raise :class:`BadEventId` if the text is not an id of any form.
 
-    An offset below zero is the reference's "nothing delivered yet"; partitions below zero carry nothing of the position.
+    An offset below zero is the reference's "nothing delivered yet". Partitions below zero are not part of the position.
     """
     try:
         position = progress.decode(_position(text))

@@ -1,7 +1,7 @@
 """Expressions: ``${params.id}``, ``${guarded['jwt'].identity}``, ``${idempotencyKey}`` in topics, keys and values.
 
-A template is parsed once, when it is saved or loaded, and rendered for each request. Substitution is one literal pass: a
-value is never looked at again, so request data can neither add an expression nor break one.
+A template is parsed once, when it is saved or loaded, and rendered for each request. Rendering is one pass: a value is never
+parsed again, so request data can neither add an expression nor break one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from typing import Final, Protocol
 
 from kafkaproxy.core.paths import NAME, TemplateError
 
-__all__ = ["Attribute", "Context", "CorrelationId", "Expression", "IdempotencyKey", "Identity", "Parameter", "Place"]
+__all__ = [
+    "Attribute",
+    "CorrelationId",
+    "Expression",
+    "IdempotencyKey",
+    "Identity",
+    "Parameter",
+    "RenderContext",
+    "TemplatePlace",
+]
 __all__ += ["Principal", "Template"]
 
 _EXPRESSION: Final = re.compile(r"\$\{([^{}]*)\}?")
@@ -26,11 +35,11 @@ _GUARDED: Final = re.compile(rf"guarded\['({_GUARD_NAME})'\]\.(?:(identity)|attr
 
 
 class Principal(Protocol):
-    """Who a guard says the client is."""
+    """The client as a guard identified it."""
 
     @property
     def identity(self) -> str:
-        """The identity, empty where the credential names none."""
+        """The identity; empty if the credential names none."""
         ...
 
     @property
@@ -39,8 +48,8 @@ class Principal(Protocol):
         ...
 
 
-class Context:
-    """What a request offers to expressions. Without an idempotency key a random UUID is made when it is first asked for."""
+class RenderContext:
+    """The values of a request for expressions. Without an idempotency key a random UUID is made when it is first read."""
 
     __slots__ = ("_idempotency_key", "correlation_id", "guarded", "params")
 
@@ -59,7 +68,7 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """The client's key, or a random UUID, the same at every look."""
+        """The client's key, or a random UUID that stays the same for the request."""
         if self._idempotency_key is None:
             self._idempotency_key = str(uuid.uuid4())
         return self._idempotency_key
@@ -71,7 +80,7 @@ class Parameter:
 
     name: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the decoded value of the path parameter."""
         return context.params[self.name]
 
@@ -82,7 +91,7 @@ class Identity:
 
     guard: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the identity, or an empty string."""
         principal = context.guarded.get(self.guard)
         return "" if principal is None else principal.identity
@@ -90,12 +99,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """``${guarded['guard'].attributes.name}``; empty where it is missing."""
+    """``${guarded['guard'].attributes.name}``; empty if it is missing."""
 
     guard: str
     name: str
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the attribute, or an empty string."""
         principal = context.guarded.get(self.guard)
         return "" if principal is None else principal.attributes.get(self.name, "")
@@ -105,7 +114,7 @@ class Attribute:
 class IdempotencyKey:
     """``${idempotencyKey}``: the client's, or a random UUID."""
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the idempotency key of the request."""
         return context.idempotency_key
 
@@ -114,7 +123,7 @@ class IdempotencyKey:
 class CorrelationId:
     """``${correlationId}``."""
 
-    def render(self, context: Context) -> str:
+    def render(self, context: RenderContext) -> str:
         """Return the correlation id of the exchange."""
         return context.correlation_id
 
@@ -122,8 +131,8 @@ class CorrelationId:
 Expression = Parameter | Identity | Attribute | IdempotencyKey | CorrelationId
 
 
-class Place(Enum):
-    """Where a template stands; each place allows its own expressions (the contract, *Matching*)."""
+class TemplatePlace(Enum):
+    """Where a template is used. Each place allows its own expressions (the contract, *Matching*)."""
 
     TOPIC = auto()
     KEY = auto()
@@ -134,32 +143,32 @@ class Place(Enum):
 
     @property
     def allowed(self) -> frozenset[type[Expression]]:
-        """The kinds of expression that may stand here."""
+        """The kinds of expression that are allowed here."""
         return _ALLOWED[self]
 
 
 _COMMON: Final[frozenset[type[Expression]]] = frozenset({Parameter, Identity, Attribute})
-_ALLOWED: Final[Mapping[Place, frozenset[type[Expression]]]] = {
-    Place.TOPIC: _COMMON,
-    Place.KEY: _COMMON | {IdempotencyKey},
-    Place.OVERRIDE: _COMMON | {IdempotencyKey},
-    Place.FILTER: _COMMON,
-    Place.REPLY_TO: _COMMON,
-    Place.ASYNC: frozenset({Parameter, CorrelationId}),
+_ALLOWED: Final[Mapping[TemplatePlace, frozenset[type[Expression]]]] = {
+    TemplatePlace.TOPIC: _COMMON,
+    TemplatePlace.KEY: _COMMON | {IdempotencyKey},
+    TemplatePlace.OVERRIDE: _COMMON | {IdempotencyKey},
+    TemplatePlace.FILTER: _COMMON,
+    TemplatePlace.REPLY_TO: _COMMON,
+    TemplatePlace.ASYNC: frozenset({Parameter, CorrelationId}),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Literal text with expressions; ``parts`` holds both in order."""
+    """A parsed template: literal text and expressions; ``parts`` holds both in order."""
 
     text: str
     parts: tuple[str | Expression, ...]
     literal: str | None = None
-    """The text, where it is the same for every request."""
+    """The text, if it is the same for every request; else None."""
 
     @classmethod
-    def parse(cls, text: str, place: Place) -> Template:
+    def parse(cls, text: str, place: TemplatePlace) -> Template:
         """Parse ``text`` for ``place``; raise :class:`TemplateError` for what is malformed or not allowed there."""
         parts: list[str | Expression] = []
         end = 0
@@ -172,8 +181,8 @@ class Template:
             parts.append(text[end:])
         return cls(text, tuple(parts), text if all(isinstance(part, str) for part in parts) else None)
 
-    def render(self, context: Context) -> str:
-        """Fill the expressions in."""
+    def render(self, context: RenderContext) -> str:
+        """Return the text with the expressions' values."""
         if self.literal is not None:
             return self.literal
         parts = self.parts
@@ -182,8 +191,8 @@ class Template:
             return part if isinstance(part, str) else part.render(context)
         return "".join(part if isinstance(part, str) else part.render(context) for part in parts)
 
-    def render_quoted(self, context: Context, quote: Callable[[str], str]) -> str:
-        """Fill the expressions in, each value passed through ``quote``; literals stay as they are."""
+    def render_quoted(self, context: RenderContext, quote: Callable[[str], str]) -> str:
+        """Return the text with the expressions' values, each passed through ``quote``; literals stay as they are."""
         return "".join(part if isinstance(part, str) else quote(part.render(context)) for part in self.parts)
 
     @property
@@ -193,7 +202,7 @@ class Template:
 
     @property
     def is_literal(self) -> bool:
-        """Whether the text is the same for every request."""
+        """True if the text is the same for every request."""
         return self.literal is not None
 
     @property
@@ -207,7 +216,7 @@ class Template:
         return frozenset(part.guard for part in self.expressions if isinstance(part, (Identity, Attribute)))
 
 
-def _parse_expression(text: str, found: re.Match[str], place: Place) -> Expression:
+def _parse_expression(text: str, found: re.Match[str], place: TemplatePlace) -> Expression:
     at = f"at position {found.start() + 1} of {text!r}"
     if not found[0].endswith("}"):
         raise TemplateError(f"The expression {at} is not closed: add '}}'.")
@@ -231,7 +240,7 @@ def _recognise(inner: str) -> Expression | None:
     return None
 
 
-def _spellings(place: Place) -> list[str]:
+def _spellings(place: TemplatePlace) -> list[str]:
     spelling: dict[type[Expression], str] = {
         Parameter: "${params.NAME}",
         Identity: "${guarded['GUARD'].identity}",

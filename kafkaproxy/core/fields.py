@@ -1,4 +1,4 @@
-"""HTTP field rules: what is a valid field, what is hop-by-hop, what carries a credential."""
+"""Rules for HTTP fields: which are valid, which are hop-by-hop, which carry a credential."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\x20\x09\x21-\x7e\x80-\
 
 
 def is_field_name(name: bytes) -> bool:
-    """Whether this is a token (RFC 9110 section 5.6.2)."""
+    """Return True if the name is a token (RFC 9110 section 5.6.2)."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_field_value(value: bytes) -> bool:
-    """Whether this is a field value (RFC 9110 section 5.5): no control characters, no white space at its ends."""
+    """Return True if the value is valid (RFC 9110 section 5.5): no control characters, no white space at its ends."""
     return _VALUE.fullmatch(value) is not None
 
 
 def connection_fields(values: Iterable[bytes]) -> frozenset[bytes]:
-    """Return the names that ``connection`` declares hop-by-hop, in lower case."""
+    """Return the names, in lower case, that the lines of ``connection`` declare hop-by-hop."""
     return frozenset(name.strip().lower() for value in values for name in value.split(b","))

@@ -1,4 +1,4 @@
-"""Futures that outlive the wait for them: asyncio is not to log their errors as never retrieved."""
+"""Futures that outlive the wait for them: keeps asyncio from logging that their errors were never retrieved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def await_shared(future: asyncio.Future[T]) -> T:
-    """Return the result of a future that others may wait for too. A cancelled wait leaves the future as it is.
+    """Return the result of a future that other callers may wait for too. Cancelling the wait does not cancel the future.
 
     With ``asyncio.shield`` an error that comes after the cancellation would be logged.
     """
@@ -22,7 +22,7 @@ async def await_shared(future: asyncio.Future[T]) -> T:
 
 
 def abandon(future: asyncio.Future[Any]) -> None:
-    """Cancel a future whose outcome is of no use any more; an error that it ends with all the same is not logged."""
+    """Cancel a future whose outcome is no longer needed; if it fails all the same, that is not logged."""
     if future.done():
         retrieve(future)
     else:
@@ -31,6 +31,6 @@ def abandon(future: asyncio.Future[Any]) -> None:
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark the error of a future that is done, if it has one, as retrieved."""
+    """Mark the error of a future that is done as retrieved, if it has one."""
     if not future.cancelled():
         future.exception()

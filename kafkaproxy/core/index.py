@@ -1,7 +1,7 @@
-"""An index of path templates whose look-up cost does not grow with their number.
+"""An index of path templates. The cost of a look-up does not grow with their number.
 
-Paths are indexed in a trie of segments. What the trie cannot tell apart by literal segments (``*``, segments that mix text
-and parameters) is bucketed by literal prefix and suffix.
+Paths are indexed in a trie of segments. Templates that the trie cannot separate by literal segments (``*``, segments that mix
+text and parameters) are put into buckets by literal prefix and suffix.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class _Node(Generic[ValueT]):
 class PathIndex(Generic[ValueT]):
     """Finds the values whose path template may match a path.
 
-    Candidates are a superset by construction only for ``*``; callers run the template itself on each, which also yields the
-    parameters.
+    The candidates include every match. For templates with ``*`` they may include others, so the caller matches each template
+    itself, which also returns the parameters.
     """
 
     def __init__(self, items: Iterable[tuple[PathTemplate | None, ValueT]]) -> None:
@@ -51,7 +51,7 @@ class PathIndex(Generic[ValueT]):
         while pending:
             node, index, start = pending.pop()
             if node.tails:
-                found.extend(_tails(node, path[start:]))
+                found.extend(_matching_tails(node, path[start:]))
             if index == len(segments):
                 found.extend(node.values)
                 continue
@@ -129,7 +129,7 @@ def _literal_run(parts: list[str | Param | Glob], *, backwards: bool = False) ->
     return "".join(run[::-1] if backwards else run)
 
 
-def _tails(node: _Node[ValueT], rest: str) -> Iterator[ValueT]:
+def _matching_tails(node: _Node[ValueT], rest: str) -> Iterator[ValueT]:
     for (before, after), bucket in node.tails.items():
         if len(rest) >= before + after:
             values = bucket.get((rest[:before], rest[len(rest) - after :] if after else ""))

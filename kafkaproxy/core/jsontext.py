@@ -1,4 +1,4 @@
-"""Is it JSON? (RFC 8259, in UTF-8, as everything that leaves a system has to be.)"""
+"""Tests if a value is JSON (RFC 8259), in UTF-8, as JSON that is exchanged between systems has to be."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-# parse_int and parse_float as str: whether it is a number matters, its value (and Python's limit on digits) does not.
+# Numbers are kept as text: only their form matters, and Python's limit on digits must not apply.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
 
 
 def is_json(value: bytes) -> bool:
-    """Whether ``value`` is one JSON text. Python's leniency (NaN, UTF-16, a BOM) does not count."""
+    """Return True if ``value`` is one JSON text. What only Python accepts (NaN, UTF-16, a BOM) is not JSON."""
     try:
         _DECODER.decode(value.decode())
     except (ValueError, RecursionError):

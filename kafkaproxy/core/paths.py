@@ -18,7 +18,7 @@ __all__ = ["BadPath", "Glob", "Param", "PathTemplate", "TemplateError", "decode_
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN: Final = re.compile(r"\*|\{([^{}]*)\}|[{}]")
-# What a raw path may hold as it stands: RFC 3986 pchar, "/", and "%" of an escape that is already there.
+# Characters that a raw path may contain: RFC 3986 pchar, "/", and "%" of an escape that is already there.
 _RAW_SAFE: Final = "/%:@!$&'()*+,;=-._~"
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -63,7 +63,7 @@ class PathTemplate:
             _add_literal(parts, text[end : token.start()])
             end = token.end()
             if token[0] == "*":
-                if not (parts and isinstance(parts[-1], Glob)):  # "**" says no more than "*"
+                if not (parts and isinstance(parts[-1], Glob)):  # "**" means no more than "*"
                     parts.append(Glob())
                 continue
             parts.append(_parse_param(text, token, names))
@@ -77,7 +77,7 @@ class PathTemplate:
 
     @cached_property
     def is_literal(self) -> bool:
-        """Whether the template matches exactly one path."""
+        """True if the template matches exactly one path."""
         return all(isinstance(part, str) for part in self.parts)
 
     @cached_property
@@ -88,9 +88,10 @@ class PathTemplate:
 
     @cached_property
     def segments(self) -> list[list[str | Param]] | None:
-        """The parts by segment, where one holds several parameters; None otherwise, and for a template with a glob.
+        """The parts by segment, if a segment has several parameters; None otherwise, and for a template with a glob.
 
-        A regular expression tries every way to share a segment out among its parameters: seconds, for a path made for it.
+        A regular expression would try every way to divide such a segment between its parameters, which takes seconds for a path
+        that was made for that.
         """
         segments: list[list[str | Param]] = [[]]
         for part in self.parts:
@@ -115,9 +116,9 @@ class PathTemplate:
 
 
 def decode_params(raw: Mapping[str, str]) -> dict[str, str]:
-    """Percent-decode parameter values; raise :class:`BadPath` for bytes that are not UTF-8.
+    """Return percent-decoded parameter values; raise :class:`BadPath` for bytes that are not UTF-8.
 
-    A value that silently became another one (replacement characters) would write to, or read, the wrong key.
+    With replacement characters instead, the request would write to, or read, a key that the client did not name.
     """
     decoded: dict[str, str] = {}
     for name, value in raw.items():
@@ -132,7 +133,7 @@ def decode_params(raw: Mapping[str, str]) -> dict[str, str]:
 
 
 def quote_literal(literal: str) -> str:
-    """Percent-encode what cannot stand in a raw path as it is; escapes that are already there stay."""
+    """Percent-encode the characters that a raw path cannot contain; existing escapes stay."""
     return quote(_LONE_PERCENT.sub("%25", literal), safe=_RAW_SAFE)
 
 
@@ -163,7 +164,7 @@ def _match_segments(segments: list[list[str | Param]], path: str) -> dict[str, s
 
 
 def _match_segment(parts: list[str | Param], text: str, values: dict[str, str]) -> bool:
-    """Match from the right, each parameter taking as little as it can: that leaves the earlier ones the most, in one pass."""
+    """Match a segment from its right end in one pass, each parameter as short as possible: earlier ones get the most."""
     end = len(text)
     param: Param | None = None
     for place, part in reversed(tuple(enumerate(parts))):
@@ -187,7 +188,7 @@ def _match_segment(parts: list[str | Param], text: str, values: dict[str, str]) 
 def _part_regex(part: str | Param | Glob, following: str | Param | Glob) -> str:
     match part:
         case Param(name):
-            # Up to the end of its segment nothing is to be given back: possessive, so that no path makes it backtrack.
+            # Nothing before the end of its segment can be given back: possessive, so that no path makes it backtrack.
             possessive = "+" if isinstance(following, str) and following.startswith("/") else ""
             return f"(?P<{name}>[^/]+{possessive})"
         case Glob():

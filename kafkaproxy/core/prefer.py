@@ -11,26 +11,26 @@ __all__ = ["Preferences", "parse_prefer"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
-# The reference separates preferences by ";", RFC 7240 by ","; both are read. A parameter of a preference looks the same as
-# the reference's next preference, so names are looked at wherever they stand. Possessive throughout: a field line is as long as
-# the server lets it be, and backtracking over it would hold up every other request.
+# The reference separates preferences by ";", RFC 7240 by ","; both are accepted. A parameter of a preference looks like the
+# reference's next preference, so a name counts wherever it is. Possessive throughout: a field line is as long as the server
+# allows, and backtracking over it would block every other request.
 _MEMBER: Final = re.compile(r'(?:[^";,]++|"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z))++', re.DOTALL)
 _MAX_WAIT: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What the client prefers; ``wait`` in seconds, None where it does not say (or says 0, or nonsense)."""
+    """What the client prefers. ``wait`` is in seconds; None if it is missing, 0 or malformed."""
 
     respond_async: bool = False
     wait: int | None = None
 
 
-NOTHING: Final = Preferences()
+NO_PREFERENCES: Final = Preferences()
 
 
 def parse_prefer(values: Iterable[str]) -> Preferences:
-    """Parse all lines of the field; what is malformed or unknown is passed over (RFC 7240 section 2)."""
+    """Parse the lines of the field; malformed and unknown preferences are ignored (RFC 7240 section 2)."""
     seen: dict[str, str] = {}
     for value in values:
         for member in _MEMBER.findall(value):
@@ -39,7 +39,7 @@ def parse_prefer(values: Iterable[str]) -> Preferences:
             if _TOKEN.fullmatch(name) and (quoted or not given or _TOKEN.fullmatch(given)):
                 seen.setdefault(name.lower(), quoted[1] if quoted else given)
     if not seen:
-        return NOTHING
+        return NO_PREFERENCES
     return Preferences(respond_async="respond-async" in seen, wait=_seconds(seen.get("wait")))
 
 
@@ -47,6 +47,6 @@ def _seconds(text: str | None) -> int | None:
     digits = text or ""
     if not digits.isascii() or not digits.isdigit():
         return None
-    # No client waits for 30 years; the bound keeps a 5,000-digit number from being an error.
+    # No client waits for 30 years; the bound keeps a number of 5,000 digits from raising an error.
     seconds = int(digits) if len(digits) < 10 else _MAX_WAIT
     return seconds or None

@@ -1,6 +1,6 @@
-"""The progress codec: partitions with an offset each, as the reference writes them into ETags and event ids.
+"""The progress codec: partition → offset, encoded as the reference does in ETags and event ids.
 
-Bytes: version ``0x01``, then the pair count, then partition and offset of each pair, all as zigzag LEB128 varints; text:
+Bytes: version ``0x01``, then the number of pairs, then partition and offset of each pair, all as zigzag LEB128 varints; text:
 base64url with padding. Examples: ``{0: 2, 1: 1}`` is ``AQQABAIC``, ``{}`` is ``AQA=``.
 """
 
@@ -20,7 +20,7 @@ _MAX_VARINT: Final = 10
 
 
 class BadProgress(ValueError):
-    """The text is not a progress of version 1."""
+    """The text is not a valid progress of version 1."""
 
 
 def encode(progress: Mapping[int, int]) -> str:
@@ -42,7 +42,7 @@ class Encoder:
             self.set(partition, progress[partition])
 
     def set(self, partition: int, offset: int) -> None:
-        """Move one partition."""
+        """Set the offset of one partition."""
         out = bytearray()
         _write(out, partition)
         _write(out, offset)
@@ -52,7 +52,7 @@ class Encoder:
             self._pairs = dict(sorted(self._pairs.items()))
 
     def copy(self) -> Encoder:
-        """Return another one, to go on from here."""
+        """Return a copy that can change independently."""
         copy = Encoder({})
         copy._pairs = self._pairs.copy()
         return copy
@@ -65,7 +65,7 @@ class Encoder:
 
 
 def decode(text: str) -> dict[int, int]:
-    """Decode what :func:`encode` wrote; raise :class:`BadProgress` for anything else."""
+    """Return partition → offset; raise :class:`BadProgress` for text that :func:`encode` does not write."""
     raw = _from_base64(text)
     if not raw or raw[0] != _VERSION:
         raise BadProgress("Not a version 1 progress.")

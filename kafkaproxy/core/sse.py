@@ -1,7 +1,7 @@
-"""Event framing (WHATWG HTML, section 9.2): any bytes in, the same record out, and nothing a record holds can end its frame.
+"""Event framing (WHATWG HTML, section 9.2): a record may hold any bytes; the client gets the same, and none end the frame.
 
-A frame is ``id``, ``event`` (only where it is not ``message``), ``data`` lines and a blank line, as ``field:value``. CR, LF and
-CRLF in a value all begin a new ``data`` line, since a parser ends a line at each of them. A parser drops one space after the
+A frame is ``id``, ``event`` (only if it is not ``message``), ``data`` lines and a blank line, as ``field:value``. CR, LF and
+CRLF in a value each begin a new ``data`` line, since a parser ends a line at each of them. A parser drops one space after the
 colon, so a line that begins with a space gets one more.
 """
 
@@ -20,9 +20,9 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 def record_frame(event_id: str, key: bytes | None, value: bytes | None, *, as_base64: bool) -> bytes:
-    """Frame a record. A null value is ``event:delete`` with the key, base64url, as data (no data without a key).
+    """Return the frame of a record. A null value is ``event:delete`` with the key, base64url, as data (no data without a key).
 
-    A value that is not UTF-8 is ``event:binary`` with base64 data; ``as_base64`` writes every value so, as ``message``.
+    A value that is not UTF-8 is ``event:binary`` with base64 data. With ``as_base64`` every value is base64, as ``message``.
     """
     if value is None:
         return frame(event_id, b"delete", None if key is None else base64.urlsafe_b64encode(key))
@@ -34,7 +34,7 @@ def record_frame(event_id: str, key: bytes | None, value: bytes | None, *, as_ba
 
 
 def frame(event_id: str, event: bytes | None, data: bytes | None) -> bytes:
-    """Frame an event. ``event_id`` and ``event`` hold no line end and no NUL: they are made by us."""
+    """Return the frame of an event. ``event_id`` and ``event`` come from this package and hold no line end and no NUL."""
     head = b"id:%b\n" % event_id.encode()
     if event is not None:
         head += b"event:%b\n" % event
@@ -47,17 +47,17 @@ def frame(event_id: str, event: bytes | None, data: bytes | None) -> bytes:
 
 
 def challenge_frame(challenge: Mapping[str, Any]) -> bytes:
-    """Return the event that asks for a fresh credential; without an id, so that the position stays."""
+    """Return the event that requests a new credential. It has no id, so that the client's position stays."""
     return b"event:challenge\ndata:%b\n\n" % json.dumps(challenge, separators=(",", ":")).encode()
 
 
 def id_frame(event_id: str) -> bytes:
-    """Return an event that dispatches nothing: it only moves the client's last event id."""
+    """Return an event that the client does not see: it only moves its last event id."""
     return b"id:%b\n\n" % event_id.encode()
 
 
 def gap_frame(event_id: str, lost: Mapping[str, Any]) -> bytes:
-    """Return the event that says what was lost; on from ``event_id``."""
+    """Return the event that says which records were lost; the stream continues at ``event_id``."""
     return frame(event_id, b"gap", json.dumps(lost, separators=(",", ":")).encode())
 
 
@@ -67,7 +67,7 @@ def retry_frame(milliseconds: int) -> bytes:
 
 
 def is_text(value: bytes) -> bool:
-    """Whether the bytes are UTF-8."""
+    """Return True if the bytes are UTF-8."""
     try:
         value.decode()
     except UnicodeDecodeError:

@@ -12,9 +12,9 @@ Imports ``http``, ``routing``, ``guard_kinds`` and ``core``; no models, no worke
 from __future__ import annotations
 
 from kafkaproxy.guard_kinds import OptionError, register
-from kafkaproxy.guards.base import Guard
+from kafkaproxy.guards.base import GuardBackend
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
-__all__ = ["ClientPrincipal", "Guard", "GuardConfig", "OptionError", "Refusal", "Request", "register"]
+__all__ = ["ClientPrincipal", "GuardBackend", "GuardConfig", "OptionError", "Refusal", "Request", "register"]

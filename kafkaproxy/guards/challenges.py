@@ -1,15 +1,15 @@
-"""Answers to challenges: a POST without a body to a stream's path, with a fresh credential.
+"""Challenge responses: a POST without a body to a stream's path, with a fresh credential.
 
-See the contract, *Continuous authorization*. The reference answers 204 to anything (D25).
+The contract, *Continuous authorization*. The reference answers 204 to every such request (D25).
 """
 
 from __future__ import annotations
 
 import logging
 
+from kafkaproxy.guards.authorization_sessions import CHALLENGE_RESPONSE, CHALLENGE_SESSION, AuthorizationSessions
 from kafkaproxy.guards.principals import ClientPrincipal, Principals
 from kafkaproxy.guards.renewals import RenewalsUnavailable
-from kafkaproxy.guards.sessions import CHALLENGE_RESPONSE, CHALLENGE_SESSION, AuthorizationSessions
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, Refused
@@ -20,7 +20,7 @@ log = logging.getLogger("kafkaproxy.guards")
 
 
 def is_challenge_answer(request: Request) -> bool:
-    """Whether the request is meant as an answer to a challenge: one with a body is not, and its body is not lost."""
+    """True for a challenge response. A request with a body is none, so that no body is discarded."""
     return (
         request.method == "POST"
         and request.lines(b"content-type") == [CHALLENGE_RESPONSE]
@@ -32,9 +32,9 @@ def is_challenge_answer(request: Request) -> bool:
 async def answer_challenge(
     request: Request, match: Match, principals: Principals, sessions: AuthorizationSessions
 ) -> Problem | Refused | None:
-    """Prolong the sessions that the answer is about; None if that is done (204), else nothing has changed.
+    """Prolong the sessions that a challenge response is for. Return None if that was done (204); else nothing has changed.
 
-    ``match`` is the stream that a GET of the path would open; ``principals`` are who brings the answer (D25, D26).
+    ``match`` is the stream that a GET of the path would open; ``principals`` are those of the challenge response (D25, D26).
     """
     signed = request.field(CHALLENGE_SESSION.encode())
     if signed is None:

@@ -1,4 +1,4 @@
-"""From the claims of a token to identity, roles and attributes."""
+"""Read identity, roles and attributes from the claims of a token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["attribute_text", "attributes_of", "find_claim", "identity_of", "numb
 def principal_of(
     claims: Mapping[str, Any], options: Mapping[str, Any], *, identity: str, expires_at: float | None
 ) -> ClientPrincipal:
-    """Return who the claims are about, by a guard's options; raise ``ValueError`` for a text that no record can hold."""
+    """Return the principal by the claims and a guard's options; raise ``ValueError`` for text that is not valid UTF-8."""
     challenge = options["challenge"]
     made = ClientPrincipal(
         identity=identity_of(claims, identity),
@@ -24,12 +24,14 @@ def principal_of(
         expires_at=expires_at,
         challenge_at=None if challenge is None or expires_at is None else expires_at - challenge,
     )
-    "".join([made.identity, *made.attributes.values()]).encode()  # JSON can spell half a surrogate pair
+    "".join(
+        [made.identity, *made.attributes.values()]
+    ).encode()  # raises UnicodeEncodeError, a ValueError, for the lone surrogates that JSON escapes allow
     return made
 
 
 def find_claim(claims: Mapping[str, Any], path: str) -> Any:
-    """Return the claim of that name or, where there is none, of that path: ``realm_access.roles``; None without one."""
+    """Return the claim of that name, else of that dotted path (``realm_access.roles``); None without one."""
     if path in claims:
         return claims[path]
     value: Any = claims
@@ -41,7 +43,7 @@ def find_claim(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def roles_of(claims: Mapping[str, Any], path: str) -> frozenset[str]:
-    """Return the roles: a list of texts, or a text with spaces between them."""
+    """Return the roles. The claim is a list of texts, or a text of roles separated by spaces."""
     value = find_claim(claims, path)
     if isinstance(value, str):
         return frozenset(value.split())
@@ -49,7 +51,7 @@ def roles_of(claims: Mapping[str, Any], path: str) -> frozenset[str]:
 
 
 def identity_of(claims: Mapping[str, Any], path: str) -> str:
-    """Return the identity, empty where the claim is missing or names nobody."""
+    """Return the identity; empty if the claim is missing, or neither text nor integer."""
     value = find_claim(claims, path)
     if isinstance(value, str):
         return value
@@ -57,18 +59,18 @@ def identity_of(claims: Mapping[str, Any], path: str) -> str:
 
 
 def attributes_of(claims: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes whose claims are there, as texts."""
+    """Return the attributes as texts, without those whose claims are missing."""
     found = {name: find_claim(claims, path) for name, path in paths.items()}
     return {name: attribute_text(value) for name, value in found.items() if value is not None}
 
 
 def attribute_text(value: Any) -> str:
-    """Return a value as text; what is neither text nor number as JSON."""
+    """Return a text as it is, any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def number_of(claims: Mapping[str, Any], name: str) -> float | None:
-    """Return a NumericDate (RFC 7519 section 2); None where it is missing; raise ``ValueError`` for anything else."""
+    """Return a NumericDate (RFC 7519 section 2); None if it is missing; raise ``ValueError`` for anything else."""
     value = claims.get(name)
     if value is None and name not in claims:
         return None

@@ -1,7 +1,7 @@
-"""Where a credential stands in a request: cookie, then field, then query, by the gateway's templates (D29).
+"""Find the credential in a request: in cookies, then fields, then the query, by the gateway's templates (D29).
 
-A template is literal text around ``{credentials}``, such as ``Bearer {credentials}``. With ``Basic``, the rest of the template
-stands for what the base64 holds: ``Basic {username}:{credentials}`` takes the password, ``Basic {username}:{password}`` both.
+A template is literal text around ``{credentials}``, such as ``Bearer {credentials}``. After ``Basic``, the template matches
+the decoded base64: ``Basic {username}:{credentials}`` takes the password, ``Basic {username}:{password}`` both.
 """
 
 from __future__ import annotations
@@ -15,68 +15,70 @@ from urllib.parse import unquote, unquote_plus
 
 from kafkaproxy.routing.table import Credentials
 
-__all__ = ["AMBIGUOUS", "MAX_CREDENTIAL", "NOWHERE", "CredentialFields", "Places"]
+__all__ = ["AMBIGUOUS", "MAX_CREDENTIAL", "NO_LOCATIONS", "CredentialLocations", "RequestParts"]
 
 MAX_CREDENTIAL: Final = 16 * 1024
-"""The longest credential that is looked at, in characters."""
+"""The longest credential that is checked, in characters."""
 AMBIGUOUS: Final = ""
-"""What is found where a credential stands twice, or is too long: no guard takes it for valid."""
+"""Found instead of a credential that stands twice or is too long. No guard accepts it."""
 
 _PLACEHOLDER: Final = re.compile(r"\{(credentials|username|password)\}")
 _SCHEME: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) +")
-_RUNS: Final = {"credentials": r"\S+", "username": r"[^:]*", "password": r".*"}
+_PLACEHOLDER_PATTERNS: Final = {"credentials": r"\S+", "username": r"[^:]*", "password": r".*"}
 
 Read = Callable[[str], str | None]
-"""From the text of a place to the credential; None where the text does not fit the template."""
+"""Takes the value of a cookie, field or parameter; returns the credential, None if the value does not match the template."""
 
 
-class CredentialFields(Protocol):
-    """The parts of a request where a credential may stand."""
+class RequestParts(Protocol):
+    """The parts of a request that may contain a credential."""
 
     query: bytes
 
     def lines(self, name: bytes) -> list[str]:
-        """Return every line of a field."""
+        """Return the value of every line of a field."""
         ...
 
 
-class Places:
-    """The places of one guard's credential, compiled."""
+class CredentialLocations:
+    """The compiled templates of one guard's credential."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._cookies = {name: _plain(pattern) for name, pattern in credentials.cookies.items()}
         self._headers = {name.lower().encode(): _field(pattern) for name, pattern in credentials.headers.items()}
         self._query = {name: _plain(pattern) for name, pattern in credentials.query.items()}
         self.scheme = _scheme(credentials.headers)
-        """What ``www-authenticate`` asks for."""
+        """The scheme for ``www-authenticate``."""
         self.fields = tuple(dict.fromkeys([*(["cookie"] if self._cookies else []), *map(str.lower, credentials.headers)]))
-        """The fields that the answer depends on."""
+        """The request fields that the response depends on."""
 
-    def find(self, request: CredentialFields) -> str | None:
-        """Return the credential; None without one, :data:`AMBIGUOUS` where it stands twice or is too long."""
+    def find(self, request: RequestParts) -> str | None:
+        """Return the credential; None without one, :data:`AMBIGUOUS` if it stands twice or is too long."""
         for found in (self._in_cookies(request), self._in_headers(request), self._in_query(request)):
             if found is not None:
                 return found if len(found) <= MAX_CREDENTIAL else AMBIGUOUS
         return None
 
-    def _in_cookies(self, request: CredentialFields) -> str | None:
+    def _in_cookies(self, request: RequestParts) -> str | None:
         if not self._cookies:
             return None
         sent: dict[str, str] = {}
         for name, value in _cookie_pairs(request.lines(b"cookie")):
-            sent.setdefault(name, value)  # browsers send the one of the longest path first (RFC 6265 section 5.4)
+            sent.setdefault(
+                name, value
+            )  # the first counts: browsers send the cookie with the longest path first (RFC 6265 section 5.4)
         return _first(read(sent[name]) for name, read in self._cookies.items() if name in sent)
 
-    def _in_headers(self, request: CredentialFields) -> str | None:
+    def _in_headers(self, request: RequestParts) -> str | None:
         for name, read in self._headers.items():
             lines = request.lines(name)
             found = _first(map(read, lines))
             if found is not None:
-                # Two of a field that may stand once: whoever is in front of this site may have looked at the other.
+                # A reverse proxy in front may have checked the other line of a field that may stand only once.
                 return found if len(lines) == 1 else AMBIGUOUS
         return None
 
-    def _in_query(self, request: CredentialFields) -> str | None:
+    def _in_query(self, request: RequestParts) -> str | None:
         if not self._query or not request.query:
             return None
         sent: dict[str, list[str]] = {}
@@ -106,7 +108,7 @@ def _plain(pattern: str) -> Read:
 
 
 def _field(pattern: str) -> Read:
-    """Compile the template of a field: its scheme is case-insensitive (RFC 9110 section 11.1)."""
+    """Compile the template of a field. A scheme at its start is case-insensitive (RFC 9110 section 11.1)."""
     scheme = _SCHEME.match(pattern)
     if scheme is None:
         return _plain(pattern)
@@ -138,20 +140,23 @@ def _reader(expression: re.Pattern[str], pattern: str) -> Read:
         if found is None:
             return None
         values = found.groupdict()
-        # As the reference: without {credentials} it is the template, filled in.
+        # As in the reference: without {credentials}, the credential is the template with its placeholders filled in.
         return values.get("credentials") or _PLACEHOLDER.sub(lambda name: values[name[1]], pattern)
 
     return read
 
 
 def _expression(pattern: str) -> str:
-    """Return the regular expression of a template; a placeholder that stands twice stands for the same text."""
+    """Return the regular expression of a template. A placeholder that occurs twice has to match the same text."""
     parts: list[str] = []
     seen: set[str] = set()
     end = 0
     for found in _PLACEHOLDER.finditer(pattern):
         name = found[1]
-        parts += [re.escape(pattern[end : found.start()]), f"(?P={name})" if name in seen else f"(?P<{name}>{_RUNS[name]})"]
+        parts += [
+            re.escape(pattern[end : found.start()]),
+            f"(?P={name})" if name in seen else f"(?P<{name}>{_PLACEHOLDER_PATTERNS[name]})",
+        ]
         seen.add(name)
         end = found.end()
     return "".join([*parts, re.escape(pattern[end:])])
@@ -163,5 +168,5 @@ def _scheme(headers: Mapping[str, str]) -> str:
     return "Bearer" if scheme is None else scheme[1]
 
 
-NOWHERE: Final = Places(Credentials(guard="", cookies={}, headers={}, query={}))
-"""Where a guard finds its credential in a gateway that says nothing about it: nobody gets past, as in the reference."""
+NO_LOCATIONS: Final = CredentialLocations(Credentials(guard="", cookies={}, headers={}, query={}))
+"""For a guard whose credential the gateway does not locate: it refuses every request, as in the reference."""

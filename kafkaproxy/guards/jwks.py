@@ -1,7 +1,7 @@
-"""Keys from a URL: a JWKS (RFC 7517 section 5), fetched in a thread, kept for a while, fetched again when it has to be.
+"""Keys from a URL: a JWKS (RFC 7517 section 5), fetched in a thread and cached.
 
-A key that a token names and nobody knows makes it fetch again, at most every few seconds. A location that fails is asked less
-and less often, and the last keys stay in use for an hour at most.
+A token with an unknown key id causes another fetch, at most every few seconds. A location that fails is retried at growing
+intervals; meanwhile the last keys stay in use, for an hour at most.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ log = logging.getLogger("kafkaproxy.guards")
 MAX_BYTES: Final = 512 * 1024
 MAX_KEYS: Final = 100
 REFETCH_SECONDS: Final = 10.0
-"""The shortest time between two fetches that unknown keys cause."""
+"""The shortest interval, in seconds, between two fetches that unknown keys cause."""
 LONGEST_PAUSE: Final = 60.0
-"""The longest time before a location that failed is asked again."""
+"""The longest interval, in seconds, after which a location that failed is tried again."""
 LAST_KEYS_SECONDS: Final = 3600.0
-"""How long the last keys stay in use beyond the cache time while the location fails."""
+"""How many seconds beyond the cache time the last keys stay in use while the location fails."""
 _REFRESH_AT: Final = 0.8
-"""The part of the cache time after which keys are fetched anew while the old ones are still in use."""
+"""After this part of the cache time, keys are fetched in the background while the old ones are still in use."""
 
 Download = Callable[[], bytes]
 
 
 class RemoteKeys:
-    """The keys of one location. Safe in any number of event loops; nothing is fetched before somebody asks."""
+    """The keys of one location, for any number of event loops. The first :meth:`find` starts the first fetch."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RemoteKeys:
         self._failures = 0
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key for a token; raise :class:`KeysUnavailable` where there are no keys to look among."""
+        """Return the key for a token, None without one; raise :class:`KeysUnavailable` if no keys are available now."""
         age = self._age()
         if self._must_wait(age):
             await self._refresh()
@@ -83,7 +83,7 @@ class RemoteKeys:
         return key
 
     def _must_wait(self, age: float | None) -> bool:
-        """Whether keys have to be fetched first. A location that fails, or hangs, holds nobody up while the last keys hold."""
+        """True if a fetch has to end first. While the last keys are in use, requests do not wait for a location that fails."""
         if age is None or age >= self._cache_seconds + LAST_KEYS_SECONDS:
             return True
         return age >= self._cache_seconds and not self._failures
@@ -98,9 +98,9 @@ class RemoteKeys:
         return None if self._fetched_at is None else self._clock() - self._fetched_at
 
     async def _refresh(self) -> None:
-        """Fetch, or wait for who does; do nothing while the location is given a rest."""
+        """Fetch, or wait for the fetch that is running; do nothing until a location that failed may be tried again."""
         if (pending := self._start()) is not None:
-            # Shielded: a client that leaves takes nothing from the others who wait.
+            # Shielded: other requests wait for the same fetch, so a disconnect must not cancel it.
             await asyncio.shield(asyncio.wrap_future(pending))
 
     def _start(self) -> Future[None] | None:
@@ -108,7 +108,7 @@ class RemoteKeys:
             if self._pending is None and self._clock() >= self._tried_at + self._pause():
                 self._tried_at = self._clock()
                 self._pending = Future()
-                # Not a pool: a thread that hangs in a name lookup must not keep the process from ending.
+                # A daemon thread, not a pool: a name lookup that hangs must not keep the process from exiting.
                 threading.Thread(target=self._run, args=(self._pending,), name="kafkaproxy-jwks", daemon=True).start()
             return self._pending
 
@@ -118,7 +118,7 @@ class RemoteKeys:
     def _run(self, pending: Future[None]) -> None:
         try:
             keys = parse_key_set(self._fetch(), self._algorithm)
-        except Exception as error:  # noqa: BLE001 - whatever a location does, the last keys stay
+        except Exception as error:  # noqa: BLE001 - after any error the last keys stay in use
             self._failures += 1
             log.warning("jwks_failed guard=%s failures=%s error=%.200r", self._guard, self._failures, error)
         else:
@@ -130,9 +130,9 @@ class RemoteKeys:
 
 
 def parse_key_set(body: bytes, algorithm: str | None = None) -> KeySet:
-    """Return the usable keys of a JWKS; raise ``ValueError`` for what is none. An object without keys has none.
+    """Return the usable keys of a JWKS; raise ``ValueError`` if the body is no JWKS. Keys that cannot be used are left out.
 
-    A symmetric key that anybody can fetch is no secret, so it verifies nothing.
+    So are symmetric keys: a key that every client can download is no secret.
     """
     document = json.loads(body)
     members = document.get("keys", []) if isinstance(document, dict) else None
@@ -147,7 +147,7 @@ def parse_key_set(body: bytes, algorithm: str | None = None) -> KeySet:
 
 
 def check_location(url: str, *, allow_http: bool) -> str:
-    """Return the URL if keys may be fetched from there: https, or this machine; raise ``ValueError`` with what to write."""
+    """Return the URL if it is https, loopback, or http is allowed; raise ``ValueError`` that says what to write instead."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -157,7 +157,7 @@ def check_location(url: str, *, allow_http: bool) -> str:
         raise ValueError(_("Write the URL of a JWKS: https://example.com/.well-known/jwks.json."))
     if parts.scheme == "https" or (parts.scheme == "http" and (allow_http or _is_loopback(host))):
         return url
-    raise ValueError(_("Whoever is on the way could put keys of their own into plain http: use https, or set allow_http."))
+    raise ValueError(_("Keys fetched over plain http can be replaced on the way: use https, or set allow_http."))
 
 
 def _is_loopback(host: str) -> bool:
@@ -168,20 +168,23 @@ def _is_loopback(host: str) -> bool:
 
 
 def download(url: str, timeout: float, *, allow_http: bool) -> bytes:
-    """Fetch a small document; raise ``OSError`` or ``ValueError``. Blocks for ``timeout`` seconds at most, however it drips."""
-    line = _Line()
-    guillotine = threading.Timer(timeout, line.cut)
-    guillotine.daemon = True
-    guillotine.start()
+    """Fetch a document of up to ``MAX_BYTES``; raise ``OSError`` or ``ValueError``. Blocks for ``timeout`` seconds at most.
+
+    The timeout of a socket is one for each read; a timer closes the socket after ``timeout`` seconds in total.
+    """
+    holder = _SocketHolder()
+    timer = threading.Timer(timeout, holder.close)
+    timer.daemon = True
+    timer.start()
     try:
-        with _opener(url, line, allow_http=allow_http).open(_request(url), timeout=timeout) as response:
+        with _opener(url, holder, allow_http=allow_http).open(_request(url), timeout=timeout) as response:
             body: bytes = response.read(MAX_BYTES + 1)
             missing: int | None = response.length
     except http.client.HTTPException as error:
         raise URLError(type(error).__name__) from None
     finally:
-        guillotine.cancel()
-    if line.was_cut:  # a body that ends because we hung up is not a body
+        timer.cancel()
+    if holder.was_closed:  # the body ended because the timer closed the socket
         raise TimeoutError
     if len(body) > MAX_BYTES:
         raise ValueError("too large")
@@ -192,15 +195,15 @@ def download(url: str, timeout: float, *, allow_http: bool) -> bytes:
 
 def _request(url: str) -> urllib.request.Request:
     headers = {"accept": "application/jwk-set+json, application/json", "user-agent": "kafkaproxy"}
-    return urllib.request.Request(url, headers=headers)  # noqa: S310 - check_location has seen it
+    return urllib.request.Request(url, headers=headers)  # noqa: S310 - check_location has allowed the URL
 
 
-def _opener(url: str, line: _Line, *, allow_http: bool) -> urllib.request.OpenerDirector:
-    """Return what opens http and https and nothing else: no files, no FTP, no cookies, no passwords."""
+def _opener(url: str, holder: _SocketHolder, *, allow_http: bool) -> urllib.request.OpenerDirector:
+    """Return an opener for http and https only: no files, no FTP, no cookies, no passwords."""
     opener = urllib.request.OpenerDirector()
     handlers: list[urllib.request.BaseHandler] = [
-        _Http(line),
-        _Https(line),
+        _Http(holder),
+        _Https(holder),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(allow_http=allow_http),
@@ -212,69 +215,69 @@ def _opener(url: str, line: _Line, *, allow_http: bool) -> urllib.request.Opener
     return opener
 
 
-class _Line:
-    """The socket of a download, so that another thread can hang up."""
+class _SocketHolder:
+    """The socket of a download, which another thread may close."""
 
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
-        self.was_cut = False
+        self.was_closed = False
 
     def hold(self, sock: socket.socket) -> None:
-        """Remember the socket; urllib forgets it as soon as there is a response."""
+        """Keep the socket: urllib drops its reference when the response begins."""
         self._sock = sock
-        if self.was_cut:
-            self.cut()
+        if self.was_closed:
+            self.close()
 
-    def cut(self) -> None:
-        """Hang up."""
-        self.was_cut = True
+    def close(self) -> None:
+        """Close the connection, so that a blocked read returns."""
+        self.was_closed = True
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    line: _Line
+    holder: _SocketHolder
 
     def connect(self) -> None:
         super().connect()
-        self.line.hold(self.sock)
+        self.holder.hold(self.sock)
 
 
 class _HttpsConnection(http.client.HTTPSConnection):
-    line: _Line
+    holder: _SocketHolder
 
     def connect(self) -> None:
         super().connect()
-        self.line.hold(self.sock)
+        self.holder.hold(self.sock)
 
 
-def _connection(kind: type[_HttpConnection | _HttpsConnection], line: _Line, host: str, **options: Any) -> Any:
+def _connection(kind: type[_HttpConnection | _HttpsConnection], holder: _SocketHolder, host: str, **options: Any) -> Any:
     connection = kind(host, **options)
-    connection.line = line
+    connection.holder = holder
     return connection
 
 
 class _Http(urllib.request.HTTPHandler):
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, holder: _SocketHolder) -> None:
         super().__init__()
-        self._line = line
+        self._holder = holder
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_connection, _HttpConnection, self._line), req)
+        return self.do_open(functools.partial(_connection, _HttpConnection, self._holder), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, holder: _SocketHolder) -> None:
         super().__init__()
-        self._line = line
+        self._holder = holder
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_connection, _HttpsConnection, self._line), req)
+        return self.do_open(functools.partial(_connection, _HttpsConnection, self._holder), req)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirects, none of them to where keys may not come from, and none from https to http."""
+    """Follows up to three redirects to locations that :func:`check_location` allows, none of them from https to http."""
 
     max_redirections = 3
 

@@ -1,7 +1,7 @@
 """The kind ``jwt``: signed tokens of an issuer (RFC 7519), verified with PyJWT.
 
-Signature first, then ``iss``, ``aud``, ``exp`` and ``nbf``. The key says which algorithm it is for and the token has to agree;
-it has no say in which key material, location or check is used.
+The signature is checked first, then ``iss``, ``aud``, ``exp`` and ``nbf``. The key declares its algorithm, and the token has to
+use that one: a token cannot choose the key material, its location or a check.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jwt import PyJWS, algorithms
 from jwt.exceptions import PyJWTError
 
 from kafkaproxy.guards.claims import number_of, principal_of
+from kafkaproxy.guards.credential_cache import CredentialCache
 from kafkaproxy.guards.jwks import RemoteKeys, check_location, download
 from kafkaproxy.guards.keys import (
     ALGORITHMS,
@@ -48,7 +49,6 @@ from kafkaproxy.guards.options import (
     texts,
 )
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -56,11 +56,11 @@ __all__ = ["InvalidToken", "JwtGuard", "Verifier", "read_header"]
 
 log = logging.getLogger("kafkaproxy.guards")
 
-# RFC 7515 section 7.1, and section 2 for the encoding: no padding, no white space, three parts, none of them empty.
+# RFC 7515 section 7.1; by section 2 the encoding has neither padding nor white space. No part may be empty.
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _JWS: Final = PyJWS(algorithms=list(ALGORITHMS))
-_LONGEST_KEPT: Final = 300.0
-"""Seconds that a verification is kept where nothing else ends it."""
+_LONGEST_CACHED: Final = 300.0
+"""How long, in seconds, a token without ``exp`` is cached."""
 
 
 def _keys(value: Any) -> Any:
@@ -94,24 +94,24 @@ OPTIONS: Final[Mapping[str, Option]] = {
 
 
 class InvalidToken(Exception):
-    """The token is not valid; ``reason`` is a word for the log, and never holds a part of the token."""
+    """The token is not valid. ``reason`` is a word for the log, and never contains a part of the token."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-class Keys(Protocol):
-    """Where keys come from."""
+class KeySource(Protocol):
+    """A source of keys."""
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key for a token."""
+        """Return the key for a token; None without one. Raise :class:`KeysUnavailable` if no keys are available now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A verified token: the key that verified it has to be there still."""
+class _VerifiedToken:
+    """A verified token. It is valid only while the key that verified it is still in the key source."""
 
     kid: str | None
     key: VerificationKey
@@ -119,18 +119,18 @@ class _Known:
 
 
 class JwtGuard:
-    """Authenticates bearers of tokens."""
+    """Authenticates by signed tokens of an issuer."""
 
     fields: tuple[str, ...] | None = None
     scheme: str | None = None
 
-    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time, keys: Keys | None = None) -> None:
+    def __init__(self, config: GuardConfig, *, clock: Callable[[], float] = time.time, keys: KeySource | None = None) -> None:
         options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
         self._keys = keys or _key_source(config.name, options)
         self._verifier = Verifier(options)
-        self._verified: CredentialCache[_Known] = CredentialCache()
+        self._cache: CredentialCache[_VerifiedToken] = CredentialCache()
 
     @staticmethod
     def check(options: Mapping[str, Any]) -> None:
@@ -141,11 +141,11 @@ class JwtGuard:
             raise OptionError(problems)
 
     async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
-        """Return who the bearer is."""
+        """Return the principal of the token, from the credential cache if it is there."""
         if credential is None:
             return Refusal.MISSING
         try:
-            return await self._known(credential) or await self._verify(credential)
+            return await self._from_cache(credential) or await self._verify(credential)
         except InvalidToken as error:
             log.info("credential_refused guard=%s reason=%s", self._name, error.reason)
             return Refusal.INVALID
@@ -153,13 +153,13 @@ class JwtGuard:
             log.warning("credential_undecided guard=%s reason=no_keys", self._name)
             return Refusal.UNAVAILABLE
 
-    async def _known(self, token: str) -> ClientPrincipal | None:
-        known = self._verified.get(token, self._clock())
-        if known is None:
+    async def _from_cache(self, token: str) -> ClientPrincipal | None:
+        verified = self._cache.get(token, self._clock())
+        if verified is None:
             return None
-        if await self._keys.find(known.kid, known.key.algorithm) == known.key:
-            return known.principal
-        self._verified.forget(token)
+        if await self._keys.find(verified.kid, verified.key.algorithm) == verified.key:
+            return verified.principal
+        self._cache.remove(token)
         return None
 
     async def _verify(self, token: str) -> ClientPrincipal:
@@ -169,19 +169,19 @@ class JwtGuard:
             raise InvalidToken("no_key")
         now = self._clock()
         principal = self._verifier.verify(token, key, now)
-        until = now + _LONGEST_KEPT if principal.expires_at is None else principal.expires_at
-        self._verified.keep(token, _Known(kid, key, principal), until)
+        until = now + _LONGEST_CACHED if principal.expires_at is None else principal.expires_at
+        self._cache.put(token, _VerifiedToken(kid, key, principal), until)
         return principal
 
 
 class Verifier:
-    """Checks a token with its key, and reads the claims."""
+    """Verifies tokens by a guard's options, and reads their claims."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
 
     def verify(self, token: str, key: VerificationKey, now: float) -> ClientPrincipal:
-        """Return who the token is about; raise :class:`InvalidToken`."""
+        """Return the principal of the token; raise :class:`InvalidToken`. ``now``: seconds since the epoch."""
         try:
             payload = _JWS.decode_complete(token, key.material, algorithms=[key.algorithm])["payload"]
             claims = json.loads(payload)
@@ -218,7 +218,7 @@ class Verifier:
             raise InvalidToken("not_yet_valid")
         if expires is None:
             return None
-        if now >= expires + leeway:  # RFC 7519 section 4.1.4: not on or after it
+        if now >= expires + leeway:  # RFC 7519 section 4.1.4: invalid at that time already
             raise InvalidToken("expired")
         return float(expires + leeway)
 
@@ -227,7 +227,7 @@ _REASONS: Final = {"InvalidSignatureError": "signature", "InvalidAlgorithmError"
 
 
 def read_header(token: str) -> tuple[str | None, str]:
-    """Return key id and algorithm of a token that is well-formed; raise :class:`InvalidToken`. Nothing is verified yet."""
+    """Return key id and algorithm of a well-formed token; raise :class:`InvalidToken`. Verifies no signature."""
     parts = _COMPACT.fullmatch(token)
     if parts is None or not all(map(_is_canonical, parts.groups())):
         raise InvalidToken("malformed")
@@ -246,7 +246,7 @@ def read_header(token: str) -> tuple[str | None, str]:
 
 
 def _is_canonical(part: str) -> bool:
-    """Whether this is the one way to write these bytes: the same signature in another spelling is another token."""
+    """True if this is the canonical base64url of its bytes, so that no second text is a token of the same signature."""
     try:
         return base64.urlsafe_b64encode(_decoded(part)).rstrip(b"=") == part.encode()
     except binascii.Error:
@@ -257,7 +257,7 @@ def _decoded(part: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def _key_source(name: str, options: Mapping[str, Any]) -> Keys:
+def _key_source(name: str, options: Mapping[str, Any]) -> KeySource:
     if isinstance(options["keys"], list):
         return InlineKeys(KeySet(_inline_keys(name, options)))
     location = check_location(_location(options), allow_http=options["allow_http"])
@@ -271,12 +271,12 @@ def _inline_keys(name: str, options: Mapping[str, Any]) -> Iterator[Verification
     for number, jwk in enumerate(options["keys"], 1):
         try:
             yield read_key(jwk, options["algorithm"])
-        except UndeclaredAlgorithm:  # the reference loads such a key too, and never uses it
+        except UndeclaredAlgorithm:  # as in the reference: such a key is loaded and never used
             log.warning("key_unused guard=%s key=%s reason=no_alg", name, number)
 
 
 def _location(options: Mapping[str, Any]) -> str:
-    """Return the URL of the keys: as written, or the issuer's well-known location."""
+    """Return the URL of the keys: the option, else the issuer's well-known location."""
     if options["keys"] is not None:
         return str(options["keys"])
     if options["issuer"] is None:
@@ -285,7 +285,7 @@ def _location(options: Mapping[str, Any]) -> str:
 
 
 def _key_problems(values: Mapping[str, Any], written: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with the keys, as far as it can be known before the environment is."""
+    """Return the problems of the keys, except those that depend on environment variables."""
     keys = written.get("keys")
     if isinstance(keys, list):
         return _inline_problems(keys, values)
@@ -299,7 +299,7 @@ def _key_problems(values: Mapping[str, Any], written: Mapping[str, Any]) -> list
 
 
 def _inline_problems(keys: list[Any], values: Mapping[str, Any]) -> list[str]:
-    """Judge each key. One without an algorithm is a problem where there is no other: then no token is ever valid."""
+    """Return the problems of inline keys. A key without an algorithm is one only if every key is: no token is valid then."""
     problems: list[str] = []
     unused: list[str] = []
     for number, jwk in enumerate(keys, 1):

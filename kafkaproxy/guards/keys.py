@@ -1,4 +1,4 @@
-"""Keys that verify signatures: JSON Web Keys (RFC 7517) as declared, each for one algorithm."""
+"""Keys that verify signatures: JSON Web Keys (RFC 7517), each for one algorithm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALGORITHMS: Final[Mapping[str, tuple[str, str | None]]] = {
     "EdDSA": ("OKP", "Ed25519"),
     **{f"HS{bits}": ("oct", None) for bits in (256, 384, 512)},
 }
-"""Algorithm → the type and curve of its keys. ``none`` is no algorithm."""
+"""Algorithm → type and curve of its keys. ``none`` is not accepted."""
 
 _MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
 _RSA_BITS: Final = range(2048, 8193)  # RFC 7518 section 3.3; the upper end bounds the work of a verification
@@ -31,35 +31,35 @@ _MAX_EXPONENT: Final = 1 << 32
 
 
 class KeyProblem(ValueError):
-    """A key that cannot be used; the message says why."""
+    """The key cannot be used; the message says why."""
 
 
 class UndeclaredAlgorithm(KeyProblem):
-    """A key that declares no algorithm: no token can match it."""
+    """The key declares no algorithm, so no token can match it."""
 
     def __init__(self) -> None:
         super().__init__(_("The key declares no alg, so no token can match it: add it, or the option algorithm."))
 
 
 class MissingCryptography(KeyProblem):
-    """RSA, EC and Ed25519 need the package ``cryptography``."""
+    """The package ``cryptography`` is missing, which RSA, EC and Ed25519 need."""
 
     def __init__(self) -> None:
         super().__init__(_("Signatures other than HS256, HS384 and HS512 need cryptography: pip install 'kafkaproxy[crypto]'."))
 
 
 class KeysUnavailable(Exception):
-    """There are no keys at the moment: nobody can tell whether a token is valid."""
+    """There are no keys at the moment, so tokens cannot be verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A key and the only algorithm that it verifies."""
+    """A key, and the one algorithm that it verifies."""
 
     kid: str | None
     algorithm: str
     members: tuple[str, ...]
-    """The public numbers, normalised: what makes two keys the same. Of ``oct`` it is the secret: never shown."""
+    """The normalised public numbers, by which keys are compared. For ``oct`` this is the secret: not in ``repr``."""
     material: Any
 
     def __repr__(self) -> str:
@@ -75,13 +75,13 @@ class VerificationKey:
 
 
 class KeySet:
-    """Some keys."""
+    """A set of keys."""
 
     def __init__(self, keys: Iterable[VerificationKey]) -> None:
         self._keys = tuple(keys)
 
     def select(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key of that id, or without one the only key of the algorithm; its algorithm has to be the token's."""
+        """Return the key with the token's ``kid`` and algorithm; without ``kid`` the only key of that algorithm; else None."""
         fitting = [each for each in self._keys if each.algorithm == algorithm and (kid is None or each.kid == kid)]
         return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
 
@@ -90,20 +90,20 @@ class KeySet:
 
 
 class InlineKeys:
-    """Keys that stand in the options."""
+    """Keys that are written in the options."""
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key for a token."""
+        """Return the key for a token; None without one."""
         return self._keys.select(kid, algorithm)
 
 
 def read_key(jwk: Any, algorithm: str | None = None) -> VerificationKey:
     """Read a JSON Web Key; raise :class:`KeyProblem`. ``algorithm`` is for a key that declares none.
 
-    Numbers may be base64url or base64, padded or not. Private members are not looked at.
+    Numbers may be base64url or base64, padded or not. Private members are ignored.
     """
     if not isinstance(jwk, dict):
         raise KeyProblem(_('Write keys as JSON Web Keys: {"kty": "RSA", "kid": "1", "alg": "RS256", "n": "…", "e": "AQAB"}.'))
@@ -122,7 +122,10 @@ def read_key(jwk: Any, algorithm: str | None = None) -> VerificationKey:
 
 
 def _public_members(jwk: Mapping[str, Any], algorithm: str) -> dict[str, str]:
-    """Return what the algorithm needs, numbers as base64url without padding; refuse another type or curve."""
+    """Return the members that the algorithm needs, numbers as base64url without padding.
+
+    Raises :class:`KeyProblem` for a key of another type or curve.
+    """
     kty, curve = ALGORITHMS[algorithm]
     if jwk.get("kty") != kty:
         raise KeyProblem(_("%(alg)s needs a key of type %(kty)s.") % {"alg": algorithm, "kty": kty})

@@ -1,4 +1,4 @@
-"""Clients as the guards that were asked know them."""
+"""Principals: the clients that guards have authenticated, and why other guards have refused."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["ANONYMOUS", "ClientPrincipal", "Principals", "Refusal"]
 
 
 class Refusal(Enum):
-    """Why a guard names no client."""
+    """Why a guard returns no principal."""
 
     MISSING = "missing"
-    """There is no credential: 401."""
+    """The request has no credential."""
     INVALID = "invalid"
-    """There is one, and it is not valid, or no longer: 401."""
+    """The credential is not valid, or not any more."""
     FORBIDDEN = "forbidden"
-    """The credential is valid, and the request may come from a foreign page: the CSRF check failed. 403."""
+    """The client is known, but the CSRF check failed: another site may have caused the request."""
     UNAVAILABLE = "unavailable"
-    """It cannot be checked at the moment, for example because there are no keys: 503."""
+    """The credential cannot be checked now, for example because there are no keys to verify it with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPrincipal:
-    """A client with a valid credential. Times are seconds since the epoch; None: never."""
+    """A client with a valid credential. Times are seconds since the epoch; None means never."""
 
     identity: str
-    """What expressions read as ``${guarded['GUARD'].identity}``; empty where the credential names none."""
+    """Empty if the credential names none."""
     roles: frozenset[str] = frozenset()
     """What rules can require."""
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -39,17 +39,17 @@ class ClientPrincipal:
     expires_at: float | None = None
     """When the credential stops being valid: a stream ends then."""
     challenge_at: float | None = None
-    """When a stream asks its client for a fresh credential."""
+    """When a stream sends a challenge for a fresh credential."""
     renew: Callable[[], Awaitable[ClientPrincipal | None]] | None = field(default=None, repr=False, compare=False)
-    """Asks again, without the client, whether the credential is still valid. None: only the client can bring a fresh one."""
+    """Checks the credential again without the client; None if only the client can send a fresh one."""
 
     def holds(self, roles: Collection[str]) -> bool:
-        """Whether the principal has every one of ``roles``."""
+        """True if the principal has all of ``roles``."""
         return self.roles.issuperset(roles)
 
 
 class Principals(Mapping[str, RolePrincipal]):
-    """The principals by guard, the refusals of the other guards, and which guards were looked up: responses depend on those."""
+    """The principals by guard; the refusals of the other guards; and which guards were looked up, for ``vary``."""
 
     __slots__ = ("_found", "asked", "refusals")
 
@@ -57,7 +57,7 @@ class Principals(Mapping[str, RolePrincipal]):
         self._found = found
         self.refusals = refusals
         self.asked: set[str] = set()
-        """The guards that mattered so far."""
+        """The guards whose principal was looked up: the response depends on them."""
 
     def __getitem__(self, guard: str) -> RolePrincipal:
         self.asked.add(guard)
@@ -74,4 +74,4 @@ class Principals(Mapping[str, RolePrincipal]):
 
 
 ANONYMOUS: Final = Principals({}, {})
-"""Where no guard was asked."""
+"""The principals of a request that no guard was asked about."""

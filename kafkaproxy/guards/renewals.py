@@ -1,7 +1,7 @@
-"""How sessions are known beyond their process: by a signed id, and through Django's cache ``default``.
+"""Share authorization sessions between processes: by a signed session id, and through Django's cache ``default``.
 
-Whoever takes an answer to a challenge finds the session there, and puts the renewal where the stream's process looks for it. A
-cache that is not shared (Django's default is not) limits this to the process.
+The process that receives a challenge response reads the session from the cache, and writes the renewal there for the process
+of the stream. With a cache that processes do not share (Django's default) this works within a process only.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ log = logging.getLogger("kafkaproxy.guards")
 
 _SALT: Final = "kafkaproxy.challenge"
 _GRACE_SECONDS: Final = 60
-"""How long the cache holds things beyond the moment when they are needed last."""
+"""How much longer than needed entries stay in the cache."""
 _LONGEST_SECONDS: Final = 7 * 24 * 3600
-_PATIENCE_SECONDS: Final = 5.0
-"""How long a cache may take: a stream that waits for it sends nothing."""
+_CACHE_TIMEOUT_SECONDS: Final = 5.0
+"""How long a cache operation may take: a stream sends nothing while it waits for one."""
 
 
 class RenewalsUnavailable(Exception):
-    """The cache does not work: nobody can tell."""
+    """The cache has failed or timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What an answer is judged by."""
+    """The state of a session that a fresh credential is compared with."""
 
     guard: str
     identity: str
     roles: frozenset[str]
     expires_at: float | None
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """Those that the streams read: which records they show depends on them. A missing one is empty."""
+    """The attributes that the streams' templates read, so that their records depend on them. A missing one is empty."""
 
     def accepts(self, principal: ClientPrincipal) -> bool:
-        """Whether a fresh credential prolongs the session (D25): the same client, no role less, a later end."""
+        """True if a fresh credential prolongs the session (D25): same client, all of its roles, a later end."""
         return (
             self.identity == principal.identity
             and principal.roles >= self.roles
@@ -57,7 +57,7 @@ class SessionState:
 
 
 class Renewals:
-    """The cache's side of the sessions."""
+    """Reads and writes sessions and renewals in the cache."""
 
     def __init__(self, clock: Callable[[], float] = time.time, cache: BaseCache | None = None) -> None:
         self._clock = clock
@@ -68,7 +68,7 @@ class Renewals:
         return self._given or caches["default"]
 
     async def announce(self, session_id: str, state: SessionState) -> str:
-        """Let every process know the session, and return its signed id. Without a cache only this process knows it."""
+        """Write the session to the cache, and return its signed id. If the cache fails, only this process knows it."""
         try:
             await self._put("session", session_id, _packed(state), state.expires_at)
         except RenewalsUnavailable:
@@ -76,19 +76,19 @@ class Renewals:
         return signing.Signer(salt=_SALT).sign(session_id)
 
     def verify(self, signed: str) -> str | None:
-        """Return the session id of a signed one; None for a forgery."""
+        """Return the session id of a signed id; None if the signature is not valid."""
         try:
             return signing.Signer(salt=_SALT).unsign(signed)
         except signing.BadSignature:
             return None
 
     async def state(self, session_id: str) -> SessionState | None:
-        """Return a session of any process; raise :class:`RenewalsUnavailable`."""
+        """Return a session of any process, None without one; raise :class:`RenewalsUnavailable`."""
         found = await self._get("session", session_id)
         return None if found is None else _unpacked(found)
 
     async def publish(self, session_id: str, state: SessionState, principal: ClientPrincipal) -> None:
-        """Put a renewal where the stream's process finds it; raise :class:`RenewalsUnavailable`."""
+        """Write a renewal for the process of the stream; raise :class:`RenewalsUnavailable`."""
         attributes = {name: principal.attributes.get(name, "") for name in state.attributes}
         renewed = SessionState(state.guard, principal.identity, principal.roles, principal.expires_at, attributes)
         value = _packed(renewed) | {"challenge": principal.challenge_at}
@@ -96,7 +96,7 @@ class Renewals:
         await self._put("session", session_id, _packed(renewed), principal.expires_at)
 
     async def fetch(self, session_id: str) -> ClientPrincipal | None:
-        """Return the renewal of a session; None where there is none, or nobody can tell."""
+        """Return the renewal of a session; None without one, or if the cache fails."""
         try:
             found = await self._get("renewal", session_id)
         except RenewalsUnavailable:
@@ -113,18 +113,18 @@ class Renewals:
         )
 
     async def _get(self, kind: str, session_id: str) -> Any:
-        return await _patiently(self._cache.aget(_key(kind, session_id)))
+        return await _with_timeout(self._cache.aget(_key(kind, session_id)))
 
     async def _put(self, kind: str, session_id: str, value: dict[str, Any], needed_until: float | None) -> None:
         left = _LONGEST_SECONDS if needed_until is None else needed_until - self._clock()
         timeout = int(min(max(left, 0), _LONGEST_SECONDS)) + _GRACE_SECONDS
-        await _patiently(self._cache.aset(_key(kind, session_id), value, timeout))
+        await _with_timeout(self._cache.aset(_key(kind, session_id), value, timeout))
 
 
-async def _patiently(work: Awaitable[Any]) -> Any:
-    """Await what the cache does; raise :class:`RenewalsUnavailable` where it fails or hangs."""
+async def _with_timeout(work: Awaitable[Any]) -> Any:
+    """Await a cache operation; raise :class:`RenewalsUnavailable` if it fails or takes too long."""
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_CACHE_TIMEOUT_SECONDS):
             return await work
     except Exception as error:
         log.exception("cache_failed")
@@ -146,7 +146,7 @@ def _packed(state: SessionState) -> dict[str, Any]:
 
 
 def _unpacked(found: Any) -> SessionState | None:
-    """Return what stands in the cache; None for what another version put there."""
+    """Return the session of a cache entry; None for an entry of another version."""
     try:
         roles, attributes = frozenset(found["roles"]), dict(found["attributes"])
         return SessionState(found["guard"], found["identity"], roles, found["end"], attributes)

@@ -1,7 +1,7 @@
-"""The kind ``session``: the user who is logged in to the site; groups and permissions are the roles.
+"""The kind ``session``: the user that is logged in to the site; groups and permissions are the roles.
 
-The session and the user come from the database, in a thread, and are kept for a few seconds (``cache``): for so long may a
-log-out elsewhere, a change of groups or a deactivated user go unnoticed. A stream asks again as often.
+A thread reads the session and the user from the database. They are cached for a few seconds (option ``cache``); a log-out in
+another process, a change of groups or a deactivated user takes effect after that. A stream checks again at that interval.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from django.middleware.csrf import CSRF_SESSION_KEY, CsrfViewMiddleware
 from django.utils.translation import gettext as _
 
 from kafkaproxy.guards.claims import attribute_text
+from kafkaproxy.guards.credential_cache import CredentialCache
 from kafkaproxy.guards.options import Option, OptionError, check_options, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -37,16 +37,16 @@ __all__ = ["SessionGuard"]
 log = logging.getLogger("kafkaproxy.guards")
 
 _SHORTEST_RECHECK: Final = 5.0
-"""Seconds between two looks of a stream at its session, however small ``cache`` is."""
+"""The shortest interval, in seconds, at which a stream checks its session again."""
 _KEY: Final = re.compile(r"[!-~]{1,4096}")
-"""A session key has 32 characters; with signed cookies it is the whole session."""
+"""A session key has 32 characters; with the signed-cookies backend it is the whole session."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def _user_field(value: Any) -> str:
     path = text(value)
     if any(name.startswith("_") or name == "password" for name in path.split(".")):
-        raise ValueError(_("%(name)s is nothing that a record or a topic should hold.") % {"name": path})
+        raise ValueError(_("%(name)s must not be written to a record or a topic.") % {"name": path})
     return path
 
 
@@ -62,15 +62,15 @@ OPTIONS: Final[Mapping[str, Option]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """What a session key stands for: nobody, or a principal and the session's CSRF secret."""
+class _LoadedSession:
+    """What a session key stands for: a principal and the session's CSRF secret, or no user."""
 
     principal: ClientPrincipal | None = None
     csrf_secret: str | None = None
 
 
 class SessionGuard:
-    """Authenticates the site's own visitors by Django's session cookie, wherever the gateway says that credentials are."""
+    """Authenticates by Django's session cookie, wherever the gateway locates other credentials."""
 
     fields: tuple[str, ...] | None = ("cookie",)
     scheme: str | None = "Session"
@@ -79,10 +79,10 @@ class SessionGuard:
         self._options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
-        self._known: CredentialCache[_Loaded] = CredentialCache()
+        self._cache: CredentialCache[_LoadedSession] = CredentialCache()
         self._csrf = _CsrfCheck(_no_response)
         _require_sessions()
-        user_logged_out.connect(self._logged_out)  # held weakly: it goes with the guard
+        user_logged_out.connect(self._logged_out)  # a weak reference: disconnected with the guard
 
     @staticmethod
     def check(options: Mapping[str, Any]) -> None:
@@ -91,7 +91,7 @@ class SessionGuard:
         _require_sessions()
 
     async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
-        """Return the user who is logged in; a request that changes something has to pass Django's CSRF check."""
+        """Return the principal of the user that is logged in. Unsafe methods have to pass Django's CSRF check."""
         key = _session_key(request)
         if not key:
             return Refusal.MISSING
@@ -105,39 +105,39 @@ class SessionGuard:
         return loaded.principal
 
     def _logged_out(self, *, request: Any, **_kwargs: Any) -> None:
-        """Forget a session whose user logged out in this process; the others notice after ``cache`` seconds."""
+        """Remove a session from the cache when its user logs out in this process; other processes take ``cache`` seconds."""
         key = getattr(getattr(request, "session", None), "session_key", None)
         if key:
-            self._known.forget(key)
+            self._cache.remove(key)
 
-    async def _load(self, key: str) -> _Loaded:
-        loaded = self._known.get(key, self._clock())
+    async def _load(self, key: str) -> _LoadedSession:
+        loaded = self._cache.get(key, self._clock())
         if loaded is None:
             loaded = await database_sync_to_async(self._read)(key)
-            now, kept = self._clock(), self._options["cache"]
+            now, cache_seconds = self._clock(), self._options["cache"]
             if loaded.principal is not None:
-                # A stream asks again then; how long the session itself lasts is the session's to say.
-                again = now + max(kept, _SHORTEST_RECHECK)
-                principal = replace(loaded.principal, expires_at=again, renew=functools.partial(self._renew, key))
+                # Not the end of the session: the time at which a stream checks it again.
+                recheck_at = now + max(cache_seconds, _SHORTEST_RECHECK)
+                principal = replace(loaded.principal, expires_at=recheck_at, renew=functools.partial(self._renew, key))
                 loaded = replace(loaded, principal=principal)
-            self._known.keep(key, loaded, now + kept)
+            self._cache.put(key, loaded, now + cache_seconds)
         return loaded
 
     async def _renew(self, key: str) -> ClientPrincipal | None:
         return (await self._load(key)).principal
 
-    def _read(self, key: str) -> _Loaded:
-        """Read session and user. Blocks."""
+    def _read(self, key: str) -> _LoadedSession:
+        """Read session and user from the database. Blocks."""
         from django.contrib.auth import get_user
 
         session = _Session(import_module(settings.SESSION_ENGINE).SessionStore(key).load())
-        user: Any = get_user(cast(Any, _Holder(session)))
+        user: Any = get_user(cast(Any, _RequestWithSession(session)))
         if not user.is_authenticated or not user.is_active:
-            return _Loaded()
-        return _Loaded(self.principal(user), session.get(CSRF_SESSION_KEY))
+            return _LoadedSession()
+        return _LoadedSession(self.principal(user), session.get(CSRF_SESSION_KEY))
 
     def principal(self, user: Any) -> ClientPrincipal:
-        """Return what a user is to this guard. Blocks on the database."""
+        """Return the principal of a user. Blocks on the database."""
         return ClientPrincipal(
             identity=_attribute(user, self._options["identity"]) or "",
             roles=frozenset(_roles(user)),
@@ -150,43 +150,43 @@ class SessionGuard:
             ),
         )
 
-    def _passes_csrf(self, request: Request, loaded: _Loaded) -> bool:
-        """Ask Django's own middleware: cookie or session secret, field, origin and referer."""
-        # Django joins lines with commas, which cookies must not be (RFC 9113 section 8.2.3 lets HTTP/2 split them).
+    def _passes_csrf(self, request: Request, loaded: _LoadedSession) -> bool:
+        """Run the check of Django's CSRF middleware: cookie or session secret, token field, origin and referer."""
+        # HTTP/2 may split cookies into several lines (RFC 9113 section 8.2.3), which Django would join with commas.
         headers = [*(each for each in request.fields if each[0] != b"cookie"), (b"cookie", _cookies(request).encode("latin-1"))]
-        seen = ASGIRequest({**request.scope, "query_string": b"", "headers": headers}, io.BytesIO())
-        seen.POST = QueryDict()  # a form's body is a record here: the token has to come as a field
+        django_request = ASGIRequest({**request.scope, "query_string": b"", "headers": headers}, io.BytesIO())
+        django_request.POST = QueryDict()  # the body is a record, not a form: the token has to be in a field
         secret = loaded.csrf_secret
-        seen.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
-        self._csrf.process_request(seen)
-        return self._csrf.process_view(seen, cast(Any, None), (), {}) is None
+        django_request.session = _Session({} if secret is None else {CSRF_SESSION_KEY: secret})  # type: ignore[assignment]
+        self._csrf.process_request(django_request)
+        return self._csrf.process_view(django_request, cast(Any, None), (), {}) is None
 
 
 class _CsrfCheck(CsrfViewMiddleware):
-    """Says no instead of rendering a page that does."""
+    """Returns the reason of a refusal instead of rendering Django's page."""
 
     def _reject(self, request: Any, reason: str) -> Any:  # noqa: ARG002
-        log.info("csrf_failed reason=%r", reason.partition(" - ")[0])  # what follows may be a whole URL
+        log.info("csrf_failed reason=%r", reason.partition(" - ")[0])  # the part after the dash may contain a URL
         return reason
 
 
 def _no_response(_request: Any) -> Any:
-    raise AssertionError("The middleware is only asked.")
+    raise AssertionError("The CSRF middleware is only used for its check.")
 
 
 class _Session(dict[str, Any]):
-    """A session's content. What Django would change in the session is not changed: nobody could send the new cookie."""
+    """A session's content. Changes that Django makes are not saved, as no response could set the new session cookie."""
 
     def cycle_key(self) -> None:
-        """Keep the key."""
+        """Do nothing: the key stays."""
 
     def flush(self) -> None:
-        """Keep the session."""
+        """Do nothing: the session stays."""
 
 
 @dataclass(slots=True)
-class _Holder:
-    """As much of a request as Django's ``get_user`` looks at."""
+class _RequestWithSession:
+    """The part of a request that Django's ``get_user`` reads."""
 
     session: _Session
 
@@ -201,7 +201,7 @@ def _cookies(request: Request) -> str:
 
 
 def _roles(user: Any) -> list[str]:
-    """Return the names of the user's groups and permissions (``app.codename``), as far as the user model has them."""
+    """Return the names of the user's permissions (``app.codename``) and groups, if the user model has them."""
     roles = list(user.get_all_permissions()) if hasattr(user, "get_all_permissions") else []
     groups = getattr(user, "groups", None)
     return roles if groups is None else roles + list(groups.values_list("name", flat=True))

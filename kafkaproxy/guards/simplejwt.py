@@ -1,8 +1,8 @@
-"""The kind ``simplejwt``: tokens that the site itself issues with djangorestframework-simplejwt, by its own settings.
+"""The kind ``simplejwt``: tokens that the site issues with djangorestframework-simplejwt, checked by its settings.
 
-Only the claims are read: the user is not looked up, as with simplejwt's ``JWTStatelessUserAuthentication``. A user who was
-deactivated keeps what an access token grants until it expires. Where the site says ``CHECK_REVOKE_TOKEN``, the user is looked
-up: whoever changed the password has revoked the tokens.
+Only the claims are read, as by simplejwt's ``JWTStatelessUserAuthentication``: the access token of a deactivated user is valid
+until it expires. With simplejwt's setting ``CHECK_REVOKE_TOKEN`` the user is loaded too, and a changed password revokes the
+tokens.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from channels.db import database_sync_to_async
 from django.utils.translation import gettext as _
 
 from kafkaproxy.guards.claims import number_of, principal_of
+from kafkaproxy.guards.credential_cache import CredentialCache
 from kafkaproxy.guards.jwt import InvalidToken, read_header
 from kafkaproxy.guards.options import Option, OptionError, check_options, nullable, read_options, seconds, text, text_map
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import GuardConfig
 
@@ -37,7 +37,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
 
 
 class SimpleJwtGuard:
-    """Authenticates bearers of the site's own tokens, of the classes in ``AUTH_TOKEN_CLASSES``."""
+    """Authenticates by the site's own tokens, of the classes in ``AUTH_TOKEN_CLASSES``."""
 
     fields: tuple[str, ...] | None = None
     scheme: str | None = None
@@ -46,7 +46,7 @@ class SimpleJwtGuard:
         self._options = read_options(config.options, OPTIONS)
         self._name = config.name
         self._clock = clock
-        self._verified: CredentialCache[ClientPrincipal] = CredentialCache()
+        self._cache: CredentialCache[ClientPrincipal] = CredentialCache()
         _require_users()
 
     @staticmethod
@@ -56,21 +56,21 @@ class SimpleJwtGuard:
         _require_users()
 
     async def authenticate(self, request: Request, credential: str | None) -> ClientPrincipal | Refusal:  # noqa: ARG002
-        """Return who the bearer is."""
+        """Return the principal of the token, from the credential cache if it is there."""
         if credential is None:
             return Refusal.MISSING
         now = self._clock()
-        known = self._verified.get(credential, now)
+        known = self._cache.get(credential, now)
         if known is not None:
             return known
         try:
-            read_header(credential)  # what is not even a token is not worth a look at the settings
+            read_header(credential)  # rejects malformed tokens before the settings and the database are used
             principal = self._principal(await _claims(credential))
         except InvalidToken as error:
             log.info("credential_refused guard=%s reason=%s", self._name, error.reason)
             return Refusal.INVALID
         until = now + self._options["cache"]
-        self._verified.keep(credential, principal, min(until, principal.expires_at or until))
+        self._cache.put(credential, principal, min(until, principal.expires_at or until))
         return principal
 
     def _principal(self, claims: Mapping[str, Any]) -> ClientPrincipal:
@@ -86,8 +86,7 @@ class SimpleJwtGuard:
 async def _claims(token: str) -> Mapping[str, Any]:
     """Return the claims of a token that one of the site's classes accepts; raise :class:`InvalidToken`.
 
-    A class with a blacklist and the look at the user ask the database, and ``JWK_URL`` the network: then it is not done in the
-    event loop.
+    Runs in a thread if it may block: a blacklist and ``CHECK_REVOKE_TOKEN`` query the database, ``JWK_URL`` the network.
     """
     from rest_framework_simplejwt.settings import api_settings
 
@@ -103,7 +102,7 @@ def _accepted(token: str) -> Mapping[str, Any]:
     for kind in api_settings.AUTH_TOKEN_CLASSES:
         try:
             accepted = kind(token)
-        except (TokenError, ValueError, TypeError, OverflowError):  # the latter for dates that are none
+        except (TokenError, ValueError, TypeError, OverflowError):  # the last three for malformed dates
             continue
         if api_settings.CHECK_REVOKE_TOKEN:
             _check_user(accepted)
@@ -113,13 +112,13 @@ def _accepted(token: str) -> Mapping[str, Any]:
 
 
 def _check_user(token: Any) -> None:
-    """Let simplejwt look at the token's user, as it does for the site's own views; raise :class:`InvalidToken`. Blocks."""
+    """Check the token's user, as simplejwt does for the site's views; raise :class:`InvalidToken`. Blocks."""
     from rest_framework.exceptions import APIException
     from rest_framework_simplejwt.authentication import JWTAuthentication
 
     try:
         JWTAuthentication().get_user(token)
-    except (APIException, ValueError, TypeError, OverflowError):  # the others for an id that is none
+    except (APIException, ValueError, TypeError, OverflowError):  # the last three for a malformed user id
         raise InvalidToken("revoked") from None
 
 

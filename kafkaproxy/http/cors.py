@@ -1,4 +1,4 @@
-"""CORS where it meets the site: a gateway's own policy or django-cors-headers' settings, preflights, fields of answers."""
+"""CORS: the policy of a gateway or of django-cors-headers' settings, preflights, and the fields it adds to responses."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from kafkaproxy.http.problems import Fields, Problem
 from kafkaproxy.http.request import Request, Send
 from kafkaproxy.routing.table import AccessControl, Capability, Gateway, Route
 
-__all__ = ["Cors", "adorned", "compile_policy", "is_preflight", "own_origin", "requested_method", "site_policy"]
+__all__ = ["Cors", "compile_policy", "is_preflight", "own_origin", "requested_method", "site_policy", "with_changed_fields"]
 
-Change = Callable[[Fields], Fields]
+FieldChange = Callable[[Fields], Fields]
 OriginTest = Callable[[str], bool]
 
 _REQUEST_METHOD: Final = b"access-control-request-method"
 _REQUEST_HEADERS: Final = b"access-control-request-headers"
 _MAX_REQUESTED: Final = 100
-"""The most fields that a preflight may ask for: a browser's list is a few names."""
+"""How many fields a preflight may ask for; browsers send a few names."""
 _LONGEST_NAME: Final = 256
+"""The longest method or field name in a preflight, in characters."""
 
 
 def is_preflight(request: Request) -> bool:
-    """Whether this asks what another request may do (Fetch standard, "CORS-preflight request")."""
+    """True for a preflight (Fetch standard, "CORS-preflight request")."""
     return (
         request.method == "OPTIONS"
         and request.field(b"origin") is not None
@@ -46,10 +47,10 @@ def requested_method(request: Request) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
-def adorned(send: Send, changes: Iterable[Change]) -> Send:
-    """Return ``send`` with the fields of the response changed on their way."""
+def with_changed_fields(send: Send, changes: Iterable[FieldChange]) -> Send:
+    """Return a ``send`` that applies the changes, in order, to the fields of the response."""
 
-    async def adorn(message: MutableMapping[str, Any]) -> None:
+    async def send_changed(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             fields: Fields = list(message["headers"])
             for change in changes:
@@ -57,11 +58,11 @@ def adorned(send: Send, changes: Iterable[Change]) -> Send:
             message = {**message, "headers": fields}
         await send(message)
 
-    return adorn
+    return send_changed
 
 
 class Cors:
-    """The CORS side of one gateway."""
+    """The CORS policy of one gateway, applied to requests."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -69,18 +70,18 @@ class Cors:
         self._policy = None if own is None else compile_policy(own)
 
     def policy(self, request: Request) -> CorsPolicy | None:
-        """Return the policy for a request: the gateway's own, else the site's for that path; None where there is neither."""
+        """Return the policy for a request: the gateway's own, else the site's if it covers the path; None for no policy."""
         if self._policy is not None:
             return self._policy
         site = site_policy()
         if site is None:
             return None
         pattern, policy = site
-        # As it was sent too: a decoded line feed ends a pattern's "." early, and routes match what was sent.
+        # The raw path too: "." in a pattern does not match a decoded line feed, and routes match the raw path.
         return policy if pattern.match(request.scope["path"]) or pattern.match(request.path) else None
 
     def preflight(self, request: Request, routes: Iterable[Route]) -> Fields:
-        """Return the fields of the 204 that answers a preflight; raise the 403 that refuses it."""
+        """Return the fields of the 204 for a preflight; raise the 403 :class:`Problem` that refuses it."""
         policy = self.policy(request)
         if policy is None:
             return []
@@ -91,20 +92,20 @@ class Cors:
             raise _refusal("This origin may not send such a request here: check its origin, method and fields.")
         return fields
 
-    def admit(self, request: Request) -> Change | None:
-        """Return how the answer's fields change, None for not at all; raise the 403 for an origin that is refused."""
+    def admit(self, request: Request) -> FieldChange | None:
+        """Return how to change the response's fields, None for no change; raise a 403 :class:`Problem` for a refused origin."""
         policy = self.policy(request)
         if policy is None:
             return None
         if request.field(b"origin") is None:
-            return self.standing(request)
+            return self.change_without_origin(request)
         own, origin = own_origin(request), _origin(request)
         if origin is None or not policy.allows(origin, own):
             raise _refusal("Requests of this origin are refused here.")
         return lambda fields: policy.added(fields, origin, own)
 
-    def standing(self, request: Request) -> Change | None:
-        """Return how the fields of an answer to a request without ``origin`` change, None for not at all."""
+    def change_without_origin(self, request: Request) -> FieldChange | None:
+        """Return how to change the fields of the response to a request without ``origin``; None for no change."""
         policy = self.policy(request)
         return None if policy is None or not policy.cross_origin else functools.partial(policy.added, origin=None, own="")
 
@@ -113,33 +114,33 @@ class Cors:
         method = requested_method(request)
         tokens = [name for name in (method, *names) if name]
         if len(names) > _MAX_REQUESTED or not all(map(_is_name, tokens)):
-            return None  # they may be repeated in the answer
+            return None  # the response may repeat them, so they have to be tokens
         streams = [route for route in routes if route.capability is Capability.STREAM]
         return Preflight(
             method=method,
             headers=tuple(name for name in names if name),
-            # The answer to a challenge is a POST.
+            # A challenge response is a POST.
             needed_methods=frozenset({"GET", "POST"}) if streams else frozenset(),
             needed_headers=self._needed_headers() if streams else frozenset(),
             private_network=request.field(b"access-control-request-private-network") == b"true",
         )
 
     def _needed_headers(self) -> frozenset[str]:
-        """What a client needs to resume a stream and to answer its challenge, whatever the policy lists."""
+        """Return the fields that resuming a stream and responding to a challenge need, whatever the policy allows."""
         credentials = self._gateway.credentials
         own = frozenset() if credentials is None else frozenset(name.lower() for name in credentials.headers)
         return own | {"authorization", "content-type", "last-event-id", "x-challenge-session"}
 
 
 def compile_policy(own: AccessControl) -> CorsPolicy:
-    """Return the policy of an access control. ``*`` in a list is any."""
-    origins = _any(own.allow_origins)
-    exposed = _any(own.expose_headers)
+    """Compile an access control to a policy. ``*`` in a list allows any value."""
+    origins = _none_if_any(own.allow_origins)
+    exposed = _none_if_any(own.expose_headers)
     return CorsPolicy(
         cross_origin=own.policy == "cross-origin",
         origins=None if origins is None else origin_in(origins),
-        methods=_any(own.allow_methods),
-        headers=_any(own.allow_headers),
+        methods=_none_if_any(own.allow_methods),
+        headers=_none_if_any(own.allow_headers),
         credentials=own.allow_credentials,
         max_age=own.max_age,
         exposed=None if exposed is None else frozenset(name.encode() for name in exposed),
@@ -148,18 +149,18 @@ def compile_policy(own: AccessControl) -> CorsPolicy:
 
 @lru_cache(maxsize=1)
 def site_policy() -> tuple[re.Pattern[str], CorsPolicy] | None:
-    """Return what django-cors-headers is set to, and for which paths; None where no origin is configured.
+    """Return the pattern of paths and the policy of django-cors-headers' settings; None if they allow no origin.
 
-    Its signal, ``check_request_enabled``, is not asked: it wants a request of Django's.
+    Its signal ``check_request_enabled`` is not sent: receivers expect a Django ``HttpRequest``.
     """
-    anyone = bool(conf.CORS_ALLOW_ALL_ORIGINS)
-    if not (anyone or conf.CORS_ALLOWED_ORIGINS or conf.CORS_ALLOWED_ORIGIN_REGEXES):
+    any_origin = bool(conf.CORS_ALLOW_ALL_ORIGINS)
+    if not (any_origin or conf.CORS_ALLOWED_ORIGINS or conf.CORS_ALLOWED_ORIGIN_REGEXES):
         return None
     policy = CorsPolicy(
         cross_origin=True,
-        origins=None if anyone else _site_origins(),
-        methods=_any(frozenset(conf.CORS_ALLOW_METHODS)),
-        headers=_any(frozenset(name.lower() for name in conf.CORS_ALLOW_HEADERS)),
+        origins=None if any_origin else _site_origins(),
+        methods=_none_if_any(frozenset(conf.CORS_ALLOW_METHODS)),
+        headers=_none_if_any(frozenset(name.lower() for name in conf.CORS_ALLOW_HEADERS)),
         credentials=bool(conf.CORS_ALLOW_CREDENTIALS),
         max_age=int(conf.CORS_PREFLIGHT_MAX_AGE) or None,
         exposed=frozenset(name.lower().encode() for name in conf.CORS_EXPOSE_HEADERS),
@@ -175,22 +176,22 @@ def _site_origins() -> OriginTest:
 
 
 @receiver(setting_changed)
-def _forget(*, setting: str, **_kwargs: Any) -> None:
+def _clear_site_policy(*, setting: str, **_kwargs: Any) -> None:
     if setting.startswith("CORS_"):
         site_policy.cache_clear()
 
 
 def own_origin(request: Request) -> str:
-    """Return the origin that the request arrived at; empty where it does not say.
+    """Return the site's origin, as the request names it; empty if it names none.
 
-    What the site trusts of a proxy in front (``SECURE_PROXY_SSL_HEADER``, ``USE_X_FORWARDED_HOST``) counts here too.
+    Fields of a reverse proxy count if the site trusts them (``SECURE_PROXY_SSL_HEADER``, ``USE_X_FORWARDED_HOST``).
     """
     scheme, host = request.scheme, (request.field(b"host") or b"").decode("latin-1")
     if settings.SECURE_PROXY_SSL_HEADER:
         name, secure = settings.SECURE_PROXY_SSL_HEADER
-        told = request.field(name.removeprefix("HTTP_").replace("_", "-").lower().encode())
-        if told is not None:
-            scheme = "https" if told.decode("latin-1").split(",", 1)[0].strip() == secure else "http"
+        forwarded_scheme = request.field(name.removeprefix("HTTP_").replace("_", "-").lower().encode())
+        if forwarded_scheme is not None:
+            scheme = "https" if forwarded_scheme.decode("latin-1").split(",", 1)[0].strip() == secure else "http"
     if settings.USE_X_FORWARDED_HOST:
         forwarded = request.field(b"x-forwarded-host")
         host = host if forwarded is None else forwarded.decode("latin-1")
@@ -198,7 +199,7 @@ def own_origin(request: Request) -> str:
 
 
 def _origin(request: Request) -> str | None:
-    """Return the origin; None where several lines contradict each other."""
+    """Return the request's ``origin``; None if it has several different ones."""
     lines = set(request.lines(b"origin"))
     return lines.pop() if len(lines) == 1 else None
 
@@ -207,7 +208,7 @@ def _is_name(text: str) -> bool:
     return len(text) <= _LONGEST_NAME and is_field_name(text.encode("latin-1"))
 
 
-def _any(values: frozenset[str] | None) -> frozenset[str] | None:
+def _none_if_any(values: frozenset[str] | None) -> frozenset[str] | None:
     return None if values is None or "*" in values else values
 
 

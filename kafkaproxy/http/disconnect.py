@@ -1,7 +1,7 @@
-"""Cancel on disconnect: work for a client stops when the client leaves.
+"""Cancel on disconnect: work for a client stops when the client disconnects.
 
-A request's ``receive`` is called for this by one task, which begins when something first waits and is cancelled only after the
-answer. With Granian a ``receive`` may report a disconnect falsely after an earlier one was cancelled.
+One task per request calls ``receive`` for this. It starts with the first wait and is cancelled only after the response: on
+Granian, a ``receive`` after a cancelled one may report a disconnect that did not happen.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class ClientGone(Exception):
-    """The client disconnected; no answer can reach it."""
+    """The client has disconnected, so no response can reach it."""
 
 
 async def until_disconnect(receive: Receive) -> None:
-    """Return when the client disconnects. What is left of the body is dropped, so the body has to be read before."""
-    with contextlib.suppress(Exception):  # from a server that raises where it should report a disconnect
+    """Return when the client disconnects. Discards what is left of the body, so read the body first."""
+    with contextlib.suppress(Exception):  # some servers raise an error instead of reporting a disconnect
         while (await receive())["type"] != "http.disconnect":
             pass
 
 
 class CancelOnDisconnect:
-    """Cancels what its block awaits when the client leaves, as ``asyncio.timeout`` does at the end of a time.
+    """Cancels what its ``async with`` block awaits when the client disconnects, as ``asyncio.timeout`` does after a time.
 
-    The block then raises :class:`ClientGone`; it is not entered where the client has left already. Blocks may be nested.
+    The block then raises :class:`ClientGone`; so does entering it after a disconnect. Blocks may be nested.
     """
 
     __slots__ = ("_cancelling", "_disconnect", "_has_cancelled", "_is_inside", "_task")
 
     def __init__(self, disconnect: asyncio.Future[None]) -> None:
-        """``disconnect`` is done when the client has left."""
+        """``disconnect`` is done when the client has disconnected."""
         self._disconnect = disconnect
         self._is_inside = True
         self._has_cancelled = False
@@ -46,7 +46,8 @@ class CancelOnDisconnect:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        await asyncio.sleep(0)  # a task that watches begins, and is done where the server knows already that the client left
+        # Lets a new disconnect task run once: it is done at once if the server has already seen the client disconnect.
+        await asyncio.sleep(0)
         if self._disconnect.done():
             raise ClientGone
         self._disconnect.add_done_callback(self._cancel)
@@ -58,7 +59,7 @@ class CancelOnDisconnect:
             raise ClientGone
 
     def _cancel(self, disconnect: asyncio.Future[None]) -> None:
-        # The block may be over by the time that the loop calls this. A watch that was cancelled says nothing of the client.
+        # The loop may call this after the block has ended. A cancelled disconnect task does not mean a disconnect.
         if self._is_inside and not disconnect.cancelled():
             self._has_cancelled = True
             self._task.cancel()

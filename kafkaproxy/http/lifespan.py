@@ -1,4 +1,4 @@
-"""The lifespan protocol: ours first and last, the wrapped application's in between if it takes part."""
+"""The lifespan protocol: we start before the wrapped application and stop after it, if it supports the protocol."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ log = logging.getLogger("kafkaproxy.asgi")
 
 # Servers and Django's stubs each type scope, receive and send their own way; a stricter alias would refuse some of them.
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-Step = Callable[[], Awaitable[object]]
+LifespanStep = Callable[[], Awaitable[object]]
 
 
-async def run_lifespan(inner: Application, scope: Scope, receive: Receive, send: Send, start: Step, stop: Step) -> None:
-    """Serve one lifespan scope. Django's own application refuses it; that is no error."""
-    wrapped = _Wrapped(inner, scope)
+async def run_lifespan(
+    inner: Application, scope: Scope, receive: Receive, send: Send, start: LifespanStep, stop: LifespanStep
+) -> None:
+    """Serve one lifespan scope. Django's own application raises an error for it, which is ignored."""
+    wrapped = _WrappedLifespan(inner, scope)
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -39,8 +41,8 @@ async def run_lifespan(inner: Application, scope: Scope, receive: Receive, send:
             return
 
 
-class _Wrapped:
-    """The wrapped application's side, for as long as it takes part."""
+class _WrappedLifespan:
+    """Runs the lifespan of the wrapped application, if it supports the protocol."""
 
     def __init__(self, inner: Application, scope: Scope) -> None:
         self._to_inner: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
@@ -48,19 +50,19 @@ class _Wrapped:
         self._task = asyncio.ensure_future(inner(scope, self._to_inner.get, self._from_inner.put))
 
     async def startup(self) -> None:
-        """Start it; raise where it says that it failed."""
-        answer = await self._say("lifespan.startup")
+        """Start the application; raise ``RuntimeError`` if it reports a failure."""
+        answer = await self._exchange("lifespan.startup")
         if answer is not None and answer["type"] == "lifespan.startup.failed":
             raise RuntimeError(answer.get("message") or "The wrapped application failed to start.")
 
     async def shutdown(self) -> None:
-        """Stop it."""
-        await self._say("lifespan.shutdown")
+        """Stop the application."""
+        await self._exchange("lifespan.shutdown")
 
-    async def _say(self, kind: str) -> MutableMapping[str, Any] | None:
-        """Send a message and return the answer; None where the application has ended, or never knew the protocol."""
+    async def _exchange(self, kind: str) -> MutableMapping[str, Any] | None:
+        """Send a message and return the reply; None if the application has returned or does not support the protocol."""
         if self._task.done():
-            self._take_exception()
+            self._retrieve_exception()
             return None
         await self._to_inner.put({"type": kind})
         answer = asyncio.ensure_future(self._from_inner.get())
@@ -68,10 +70,10 @@ class _Wrapped:
         if answer.done():
             return answer.result()
         answer.cancel()
-        self._take_exception()
+        self._retrieve_exception()
         return None
 
-    def _take_exception(self) -> None:
-        """An application that does not know the protocol ends it with an exception; that is no error."""
+    def _retrieve_exception(self) -> None:
+        """Log the exception at debug level: an application that does not support the protocol raises one."""
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
-            log.debug("wrapped application without lifespan: %s", error)
+            log.debug("wrapped_application_without_lifespan error=%s", error)

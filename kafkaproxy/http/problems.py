@@ -1,6 +1,6 @@
-"""Errors as clients see them: ``application/problem+json`` (RFC 9457), one shape on every path.
+"""Error responses: ``application/problem+json`` (RFC 9457) for every error on every path.
 
-A body says what to do next and holds no stack trace, no address of a broker and no credential.
+A body says what the client can do next. It contains no stack trace, no broker address and no credential.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPE: Final = "urn:kafkaproxy:problem:"
 
 
 class Problem(Exception):
-    """An error response. ``code`` is stable and names the kind; ``fields`` go into the response."""
+    """An error response. ``code`` is a stable name of the kind of error; ``fields`` are added to the response."""
 
     def __init__(self, status: int, code: str, detail: str, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(f"{status} {code}: {detail}")
@@ -32,7 +32,7 @@ class Problem(Exception):
         self.fields = list(fields)
 
     def body(self, route: str) -> bytes:
-        """Return the JSON body; ``route`` is the name of the route, or empty where none served."""
+        """Return the JSON body. ``route``: the name of the route; empty if no route matched."""
         members: dict[str, object] = {
             "type": _TYPE + self.code,
             "title": HTTPStatus(self.status).phrase,
@@ -49,7 +49,7 @@ def retry_after(seconds: int) -> tuple[bytes, bytes]:
     return b"retry-after", str(seconds).encode()
 
 
-_PRODUCE: Final[Mapping[ProduceFailure, tuple[int, str]]] = {
+_PRODUCE_ANSWERS: Final[Mapping[ProduceFailure, tuple[int, str]]] = {
     ProduceFailure.TOO_LARGE: (413, "The record is larger than Kafka accepts: send a smaller body."),
     ProduceFailure.REJECTED: (
         400,
@@ -64,7 +64,7 @@ _PRODUCE: Final[Mapping[ProduceFailure, tuple[int, str]]] = {
         "Kafka did not confirm the record in time; it may be written, now or later. Repeat it with the same idempotency key.",
     ),
 }
-_READ: Final[Mapping[Unavailable, tuple[int, str]]] = {
+_READ_ANSWERS: Final[Mapping[Unavailable, tuple[int, str]]] = {
     Unavailable.NOT_READ_YET: (503, "The topic is still being read for the first time. Try again in a moment."),
     Unavailable.UNKNOWN_TOPIC: (503, "The topic of this route does not exist (yet). Ask an operator to create it."),
     Unavailable.NOT_AUTHORIZED: (502, "Kafka does not let this site read the topic. Ask an operator."),
@@ -76,19 +76,19 @@ _READ: Final[Mapping[Unavailable, tuple[int, str]]] = {
 
 
 def from_produce_error(error: ProduceError, seconds: int) -> Problem:
-    """Say why a record was not acknowledged."""
-    status, detail = _PRODUCE[error.reason]
+    """Return the problem for a record that was not acknowledged. ``seconds``: the ``retry-after`` of a 503."""
+    status, detail = _PRODUCE_ANSWERS[error.reason]
     return Problem(status, f"produce-{_dashed(error.reason)}", detail, [retry_after(seconds)] if status == 503 else [])
 
 
 def from_unavailable(error: TopicUnavailable, seconds: int) -> Problem:
-    """Say why a topic cannot be read."""
-    status, detail = _READ[error.reason]
+    """Return the problem for a topic that cannot be read. ``seconds``: the ``retry-after`` of a 503."""
+    status, detail = _READ_ANSWERS[error.reason]
     return Problem(status, f"topic-{_dashed(error.reason)}", detail, [retry_after(seconds)] if status == 503 else [])
 
 
 def as_problem(error: Exception, route: str, seconds: int) -> Problem:
-    """Turn whatever went wrong into a problem, and log what a client must not see."""
+    """Return the problem for any error, and log the details that a client must not see."""
     match error:
         case Problem():
             return error

@@ -1,4 +1,4 @@
-"""The HTTP side of an ASGI scope: what a request says, reading its body, cancelling on disconnect, answering."""
+"""A request and its response over ASGI: request line and fields, body, disconnect, sending the response."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Request:
-    """A request: its line and fields as they were sent, and its body once it was read."""
+    """A request: its line and fields as sent, its body, and its disconnect."""
 
-    __slots__ = ("_disconnect", "_first", "_path", "fields", "method", "query", "receive", "scheme", "scope")
+    __slots__ = ("_disconnect", "_first_lines", "_path", "fields", "method", "query", "receive", "scheme", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -34,37 +34,37 @@ class Request:
         self.query: bytes = scope.get("query_string") or b""
         """Percent-encoded, without the question mark."""
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
-        """In order, names in lower case; a field may have several lines."""
-        self._first: dict[bytes, bytes] | None = None
+        """Name, in lower case, and value of every field line, in the order in which they came."""
+        self._first_lines: dict[bytes, bytes] | None = None
         self._disconnect: asyncio.Future[None] | None = None
 
     @property
     def path(self) -> str:
-        """The path as it was sent, percent-encoded and without its query."""
+        """The raw path: percent-encoded as sent, without the query."""
         if self._path is None:
             self._path = raw_path(self.scope)
         return self._path
 
     @property
     def target(self) -> str:
-        """The path with its query, as it was sent."""
+        """The raw path with the query, as sent."""
         return f"{self.path}?{self.query.decode('latin-1')}" if self.query else self.path
 
     @property
     def authority(self) -> str:
-        """The host with its port; the scheme's default port is added where the client left it out."""
+        """Host and port; the scheme's default port if the client sent none."""
         host = (self.field(b"host") or b"").decode("latin-1")
         bare = host.rpartition("]")[2]  # an IPv6 address has colons of its own
         return host if ":" in bare or not host else host + _PORTS.get(self.scheme, "")
 
     def field(self, name: bytes) -> bytes | None:
-        """Return the first line of a field, by its name in lower case; None where there is none."""
-        if self._first is None:
-            self._first = dict(self.fields[::-1] if type(self.fields) is list else reversed(list(self.fields)))
-        return self._first.get(name)
+        """Return the value of the first line of a field; None without one. ``name`` is lower case."""
+        if self._first_lines is None:
+            self._first_lines = dict(self.fields[::-1] if type(self.fields) is list else reversed(list(self.fields)))
+        return self._first_lines.get(name)
 
     def lines(self, name: bytes) -> list[str]:
-        """Return every line of a field, by its name in lower case."""
+        """Return the value of every line of a field. ``name`` is lower case."""
         return [value.decode("latin-1") for each, value in self.fields if each == name]
 
     async def body(self, limit: int) -> bytes:
@@ -75,23 +75,24 @@ class Request:
         message = await self.receive()
         if message["type"] == "http.request":
             body: bytes = message.get("body", b"")
-            # In one piece, the usual case. A server that has yet to say that it was the last is not asked: that takes a turn.
+            # The usual case: the body is in one message. If content-length says so, the server is not asked for the last,
+            # empty message: that would cost a turn of the event loop.
             if len(body) == length or not message.get("more_body"):
                 if len(body) > limit:
                     raise self._too_large(limit)
                 return body
-        pieces = bytearray()
+        body_so_far = bytearray()
         while message["type"] == "http.request":
-            pieces += message.get("body", b"")
-            if len(pieces) > limit:
+            body_so_far += message.get("body", b"")
+            if len(body_so_far) > limit:
                 raise self._too_large(limit)
             if not message.get("more_body"):
-                return bytes(pieces)
+                return bytes(body_so_far)
             message = await self.receive()
         raise ClientGone
 
     def _declared_length(self) -> int | None:
-        """Return how long the body is; None where ``content-length`` does not say, or is overridden (RFC 9112 section 6.3)."""
+        """Return ``content-length``; None if it is missing, malformed, or overridden (RFC 9112 section 6.3)."""
         declared = self.field(b"content-length")
         if declared is None or not declared.isdigit() or self.field(b"transfer-encoding") is not None:
             return None
@@ -105,34 +106,34 @@ class Request:
         return Problem(413, "body-too-large", detail, [(b"connection", b"close")] if is_http_1 else [])
 
     async def skip_body(self) -> None:
-        """Read past a body that has no meaning."""
+        """Read and discard the body; raise :class:`ClientGone` if the client disconnects before its end."""
         while (message := await self.receive())["type"] == "http.request":
             if not message.get("more_body"):
                 return
         raise ClientGone
 
     def disconnect(self) -> asyncio.Future[None]:
-        """Return what is done when the client has left, the same future for all of the request; call after the body was read.
+        """Return the future that is done when the client has disconnected. Call it after the body was read.
 
-        Do not cancel it: see :meth:`close`.
+        The same future for all of the request. Do not cancel it: :meth:`close` does.
         """
         if self._disconnect is None:
             self._disconnect = asyncio.ensure_future(until_disconnect(self.receive))
         return self._disconnect
 
     def cancel_on_disconnect(self) -> CancelOnDisconnect:
-        """Return a context that cancels what is awaited in it, and raises :class:`ClientGone`, when the client leaves."""
+        """Return an async context that cancels its block and raises :class:`ClientGone` when the client disconnects."""
         return CancelOnDisconnect(self.disconnect())
 
     def close(self) -> None:
-        """End the watch for a disconnect, if one began; call when the answer was sent."""
+        """Cancel the disconnect task, if there is one. Call it when the response was sent."""
         if self._disconnect is not None:
-            # Later: it costs a server more than a moment, and nothing waits for it.
+            # In the next turn of the loop: cancelling a receive is slow on some servers, and nothing waits for it.
             self._disconnect.get_loop().call_soon(self._disconnect.cancel)
 
 
 class Responder:
-    """Answers one request. ``head`` requests get the fields and no body."""
+    """Sends the response to one request. ``head``: send the fields without the body."""
 
     __slots__ = ("_head", "_send", "started")
 
@@ -142,9 +143,9 @@ class Responder:
         self.started = False
 
     async def respond(self, status: int, fields: Fields, body: bytes = b"") -> None:
-        """Send a whole response; ``content-length`` is added where a body may be (RFC 9110 section 8.6).
+        """Send a whole response; adds ``content-length`` where the status allows a body (RFC 9110 section 8.6).
 
-        A HEAD whose body nobody knows gets none: it would have to be that of GET.
+        Not for HEAD without a body: the length would have to be that of the response to GET, which is unknown here.
         """
         if status != 204 and status != 304 and (body or not self._head):
             fields.append((b"content-length", str(len(body)).encode()))
@@ -153,7 +154,7 @@ class Responder:
         await self._send({"type": "http.response.body", "body": b"" if self._head else body})
 
     async def stream(self, status: int, fields: Fields, pieces: AsyncIterator[bytes]) -> None:
-        """Send a response piece by piece."""
+        """Send a response in several messages."""
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
         if not self._head:
@@ -162,9 +163,10 @@ class Responder:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def refuse(self, error: Exception, route: str, retry_seconds: int) -> bool:
-        """Answer with what went wrong; return False where an answer has begun.
+        """Send the problem for an error; return False if a response has begun.
 
-        The problem may be the error itself, which refers to every frame it passed: none of them may refer to it.
+        The traceback of ``error`` refers to the frames it passed. No frame may keep a reference to the error, or both wait for
+        the cyclic garbage collector.
         """
         problem = as_problem(error, route, retry_seconds)
         if self.started:
@@ -173,14 +175,14 @@ class Responder:
         return True
 
     async def problem(self, problem: Problem, route: str) -> None:
-        """Send an error."""
+        """Send a problem. ``route``: the name of the route, empty if none matched."""
         fields = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), *problem.fields]
         await self.respond(problem.status, fields, problem.body(route))
 
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as it was sent, percent-encoded and without its query."""
+    """Return the raw path: percent-encoded as sent, without the query."""
     raw: bytes | None = scope.get("raw_path")
-    if raw is None:  # a server that does not tell: what it decoded is all there is
+    if raw is None:  # optional in ASGI: only the decoded path is known then
         return quote(scope["path"], safe="/!$&'()*+,;=:@~")
     return raw.partition(b"?")[0].decode("latin-1")

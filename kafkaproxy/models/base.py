@@ -1,4 +1,4 @@
-"""What the models share: saves that announce themselves, named things, and rows with a place in their parent's order."""
+"""Base classes of the models: saves that raise the version, rows with a unique name, and rows with a position."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ChildManager(models.Manager[ModelT]):
 
 
 class ConfigModel(models.Model):
-    """A part of the configuration. What ``save()`` writes and the version that says so become visible together."""
+    """A part of the configuration. ``save()`` writes the row and the new version in one transaction."""
 
     class Meta:
         abstract = True
@@ -49,7 +49,7 @@ class ConfigModel(models.Model):
 
 
 class Named(ConfigModel):
-    """Something with a unique name of its own."""
+    """A row with a unique name."""
 
     name = models.CharField(
         _("name"),

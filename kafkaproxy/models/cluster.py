@@ -67,7 +67,7 @@ class Cluster(Named):
         ordering = ["name"]
 
     def clean(self) -> None:
-        """SASL needs its mechanism, and a mechanism needs a SASL protocol."""
+        """Check that a SASL protocol has a mechanism, and that a mechanism has a SASL protocol."""
         super().clean()
         sasl = self.security_protocol.startswith("SASL")
         if sasl and not self.sasl_mechanism:
@@ -81,7 +81,7 @@ class Cluster(Named):
         self._check_options()
 
     def _check_options(self) -> None:
-        """Ask librdkafka, which connects to nothing for it. What the environment fills in is looked at when it is used."""
+        """Check the options with librdkafka, without connecting. Environment references are checked when used."""
         from kafkaproxy.worker.kafka.client import check_client
 
         fixed = {name: value for name, value in self.options.items() if not (isinstance(value, str) and env_names(value))}

@@ -1,4 +1,4 @@
-"""Guards: which identity and which roles a client has."""
+"""Guards: they tell the identity and the roles of a client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Guard(Named):
         ordering = ["name"]
 
     def clean(self) -> None:
-        """The kind is one that is known, and can use the options."""
+        """Check that the kind is known and accepts the options."""
         super().clean()
         if not isinstance(self.options, dict):
             raise ValidationError({"options": _('Write a JSON object: {"issuer": "https://…"}.')})

@@ -135,7 +135,7 @@ class Route(Ordered):
     natural_key.dependencies = ["kafkaproxy.entry", "kafkaproxy.cluster"]  # type: ignore[attr-defined]
 
     def clean(self) -> None:
-        """A field that belongs to another capability is an error: silently ignored settings surprise."""
+        """Refuse fields of another capability, instead of ignoring them silently."""
         super().clean()
         errors: dict[str, Any] = {}
         produces = self.capability == self.Capability.PRODUCE
@@ -239,7 +239,7 @@ class Filter(_RouteRow):
         return " and ".join([*(["key"] if self.key is not None else []), *self.headers])
 
     def clean(self) -> None:
-        """A filter tests something; the templates of its headers are checked like its key."""
+        """Refuse a filter that tests nothing; check the templates of its headers like its key."""
         super().clean()
         if self.key is None and not self.headers:
             raise ValidationError(_("An empty filter matches everything: give a key or a header, or remove it."))

@@ -12,7 +12,7 @@ __all__ = ["ConfigVersion", "Stamp"]
 
 
 class Stamp(NamedTuple):
-    """What tells one state of the configuration from another: restored from a backup, a number may come back, a change not."""
+    """Identifies a state of the configuration. A restore from a backup may repeat a version, but not the id of a change."""
 
     version: int
     change: uuid.UUID | None

@@ -91,7 +91,7 @@ def _settings(spec: TopicSpec | None, roles: Iterable[Role]) -> TopicSettings:
 
 
 def _compile_cluster(spec: ClusterSpec, headers: frozenset[str], topics: Topics, resolve: Resolve) -> ClusterConfig:
-    """Compile one cluster; what is wrong with it is its ``error``, and leaves the others in service."""
+    """Compile one cluster. An error becomes its ``error``, so that the other clusters stay in service."""
     try:
         client = client_options(spec, resolve)
     except (ValueError, AttributeError) as error:

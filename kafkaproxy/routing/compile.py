@@ -12,15 +12,14 @@ from typing import Any, Final
 
 from kafkaproxy.conf import csrf_field
 from kafkaproxy.core.env import MissingVariable, resolve_env
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing import table
 from kafkaproxy.routing.clusters import compile_clusters, compile_topics
-from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.from_rows import Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import (
     AccessControlSpec,
@@ -97,7 +96,7 @@ class Compiler:
 
 @contextmanager
 def _blamed_on(*names: str) -> Iterator[None]:
-    """Say where it is, of an error that says what is wrong. Only what no form would save gets here."""
+    """Add the place to the message of an error. Only values that no form would have saved raise one."""
     try:
         yield
     except (ValueError, TypeError, AttributeError) as error:
@@ -234,15 +233,15 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
         name=spec.name,
         capability=table.Capability(spec.capability),
         cluster=cluster,
-        topic=Template.parse(spec.topic, Place.TOPIC),
+        topic=Template.parse(spec.topic, TemplatePlace.TOPIC),
         conditions=tuple(table.Condition(method=_method(each.method), path=_pattern(each.path)) for each in spec.conditions),
         guarded=_requirements(spec.guarded),
-        key=None if spec.key is None else Template.parse(spec.key, Place.KEY),
+        key=None if spec.key is None else Template.parse(spec.key, TemplatePlace.KEY),
         acks=Acks(spec.acks),
-        overrides=_templates(spec.overrides, Place.OVERRIDE),
-        reply_to=Template.parse(spec.reply_to, Place.REPLY_TO) if spec.reply_to else None,
+        overrides=_templates(spec.overrides, TemplatePlace.OVERRIDE),
+        reply_to=Template.parse(spec.reply_to, TemplatePlace.REPLY_TO) if spec.reply_to else None,
         correlation_header=spec.correlation_header,
-        async_fields=_templates(spec.async_fields, Place.ASYNC),
+        async_fields=_templates(spec.async_fields, TemplatePlace.ASYNC),
         async_location=poll_template(spec) if spec.async_fields else None,
         timeout=float(spec.timeout),
         merge=spec.merge,
@@ -256,7 +255,7 @@ def _route(spec: RouteSpec, cluster: str) -> table.Route:
 
 
 def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
-    """Require the guards that the route reads and that are not defined: such a guard refuses, so no empty identity is used."""
+    """Require undefined guards that the route reads. Such a guard refuses, so an empty identity is never used."""
     unknown = sorted(route.guard_names.difference(guards, (each.guard for each in route.guarded)))
     if not unknown:
         return route
@@ -265,11 +264,11 @@ def _closed(route: table.Route, guards: Collection[str]) -> table.Route:
 
 
 def _filter(spec: FilterSpec) -> table.Filter:
-    key = None if spec.key is None else Template.parse(spec.key, Place.FILTER)
-    return table.Filter(key=key, headers=_templates(spec.headers.items(), Place.FILTER))
+    key = None if spec.key is None else Template.parse(spec.key, TemplatePlace.FILTER)
+    return table.Filter(key=key, headers=_templates(spec.headers.items(), TemplatePlace.FILTER))
 
 
-def _templates(texts: Iterable[tuple[str, str]], place: Place) -> tuple[tuple[str, Template], ...]:
+def _templates(texts: Iterable[tuple[str, str]], place: TemplatePlace) -> tuple[tuple[str, Template], ...]:
     return tuple((name, Template.parse(value, place)) for name, value in texts)
 
 

@@ -1,6 +1,7 @@
-"""The configuration that was last in service, kept in ``STORE_DIR`` for a start without the database.
+"""The last configuration in service, kept in ``STORE_DIR`` for a start without the database.
 
-It is what the compiler takes: the rows as the database holds them, as JSON, a line each. ``${{env.NAME}}`` stays a reference.
+The file holds what the compiler reads: the rows as the database holds them, as JSON, a line each. ``${{env.NAME}}`` stays a
+reference.
 A configuration that holds secrets in clear, by the same rule by which the admin does not show them, is not kept. The file
 belongs to one database, and only its user can read it.
 """
@@ -61,9 +62,9 @@ _BY_KEY: Final = ("guards", "clusters")
 
 
 def keep(rows: Rows, stamp: Stamp) -> None:
-    """Write the configuration in the place of the one that was kept. Where that fails, or must not be, none is kept.
+    """Replace the kept configuration. If that fails, or the configuration holds secrets, none is kept.
 
-    Never raises for the disk: the log says what failed.
+    Does not raise for errors of the disk: they are logged.
     """
     path = kept_path()
     try:
@@ -80,7 +81,7 @@ def keep(rows: Rows, stamp: Stamp) -> None:
 
 
 def find_kept() -> tuple[Rows, Stamp] | None:
-    """Return what was kept; None where there is nothing, or nothing that this version of kafkaproxy can use."""
+    """Return the kept configuration; None if there is none, or if this version of kafkaproxy cannot use it."""
     if not get_settings().keep_configuration:
         return None
     path = kept_path()
@@ -118,7 +119,7 @@ def _why_not(rows: Rows) -> str:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    """Whether it is more than a reference; a key may also be the path of a file."""
+    """Return True if the value is not only a reference; a key may also be the path of a file."""
     return bool(value) and not is_reference(value) and (name != "ssl_key" or "-----BEGIN" in value)
 
 
@@ -204,7 +205,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    """Replace the file at once, so that a reader, and a crash of the machine, finds an old one or a new one, whole."""
+    """Replace the file atomically: a reader, also after a crash of the machine, finds the old or the new one, complete."""
     descriptor, temporary = tempfile.mkstemp(prefix=f"{path.stem}.", dir=path.parent)  # private: mode 0600
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

@@ -21,13 +21,88 @@ from django.db import close_old_connections, connections, router
 from kafkaproxy.conf import get_settings
 from kafkaproxy.models.version import ConfigVersion, Stamp
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, read_unchanged
-from kafkaproxy.routing.following import Following
 from kafkaproxy.routing.kept import find_kept, keep, kept_path
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.signals import configuration_changed
 from kafkaproxy.specs.from_rows import Rows, configuration_spec
 
-__all__ = ["LiveConfiguration", "live"]
+__all__ = ["Following", "LiveConfiguration", "live"]
+
+_STUCK_SECONDS: Final = 15.0
+"""How long a look may take before another thread is started. A slow look still counts when it ends."""
+_LONGEST_STUCK_SECONDS: Final = 120.0
+"""The same at most: it doubles with each thread that is stuck, as there should not be too many."""
+_WATCH_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 2.0
+
+
+class Following:
+    """Calls ``look``, which must not raise, then waits ``pause()`` seconds, and so on until it is stopped.
+
+    A thread does so, and is replaced by another one while the database neither answers nor fails: a driver may wait for hours
+    for a server that vanished without closing the connection.
+    """
+
+    def __init__(self, look: Callable[[], None], pause: Callable[[], float]) -> None:
+        self._look = look
+        self._pause = pause
+        self.looked = threading.Event()
+        """Set when a look has ended."""
+        self._stopping = threading.Event()
+        self._reader = _LookThread(self)
+        self._watch = threading.Thread(target=self._replace_stuck, name="kafkaproxy-configuration-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._reader.start()
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Stop after the present look; waits for that no longer than two seconds. Any thread may call it."""
+        self._stopping.set()
+        for thread in (self._watch, self._reader):
+            if thread is not threading.current_thread():
+                thread.join(_STOP_SECONDS)
+
+    def _replace_stuck(self) -> None:
+        stuck: list[_LookThread] = []
+        while not self._stopping.wait(_WATCH_SECONDS):
+            stuck = [each for each in stuck if each.is_alive()]
+            if self._reader.seconds() > min(_STUCK_SECONDS * 2 ** len(stuck), _LONGEST_STUCK_SECONDS):
+                stuck.append(self._reader)
+                self._reader.is_replaced = True
+                self._reader = _LookThread(self)
+                self._reader.start()
+
+    def repeat(self, reader: _LookThread) -> None:
+        """Look again and again in a thread of its own, which has its own connection."""
+        try:
+            while not (reader.is_replaced or self._stopping.is_set()):
+                reader.began = time.monotonic()
+                self._look()
+                reader.began = None
+                self.looked.set()
+                self._stopping.wait(self._pause())
+        finally:
+            connections.close_all()
+
+
+class _LookThread(threading.Thread):
+    def __init__(self, following: Following) -> None:
+        super().__init__(name="kafkaproxy-configuration", daemon=True)
+        self._following = following
+        self.began: float | None = None
+        """When the present look began; None between two looks."""
+        self.is_replaced = False
+
+    def run(self) -> None:
+        self._following.repeat(self)
+
+    def seconds(self) -> float:
+        """Return how long the present look has taken so far."""
+        began = self.began
+        return 0.0 if began is None else time.monotonic() - began
+
 
 log = logging.getLogger("kafkaproxy.routing")
 
@@ -67,7 +142,7 @@ class LiveConfiguration:
 
     @property
     def started(self) -> bool:
-        """Whether this process follows the database."""
+        """Return True if this process follows the database."""
         return self._pid == os.getpid() and self._following is not None
 
     def start(self) -> None:
@@ -106,7 +181,7 @@ class LiveConfiguration:
         return self._load(anyway=False)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Call ``callback`` with each new table once it is in service, in the thread that loaded it; return the way out.
+        """Call ``callback`` with each new table once it is in service, in the thread that loaded it; return how to unsubscribe.
 
         It is not called for the table already in service: subscribe, then read ``current``.
         """
@@ -118,14 +193,14 @@ class LiveConfiguration:
             self._become_own()
 
     def _become_own(self) -> None:
-        """Belong to this process. A fork takes along no thread, and locks as they were held."""
+        """Start afresh after a fork: the child has no threads, and inherits locks as they were held."""
         self._pid = os.getpid()
         self._taking = threading.RLock()  # never held while the database is asked: it may not answer
         self._starting = threading.Lock()
         self._following = None
 
     def _look(self) -> None:
-        """Do what the thread that follows does each time. A connection that failed is made anew."""
+        """Poll once. A connection that failed is closed, so that the next poll opens a new one."""
         try:
             if not self.refresh():
                 close_old_connections()
@@ -225,14 +300,14 @@ class LiveConfiguration:
         return str(self.current.version) if self.current.known else "nothing"
 
     def _complain(self, error: str) -> None:
-        """Say it once: the poll comes back twice a second."""
+        """Log an error once: the poll is repeated every half a second."""
         if error != self.error:
             self.error = error
             log.error("configuration_not_in_service serving=%s error=%s", self._served, error)
 
 
 def _has_no_tables() -> bool:
-    """Whether the database answers and says that the site was not migrated."""
+    """Return True if the database answers and says that the site was not migrated."""
     connection = connections[router.db_for_read(ConfigVersion)]
     try:
         return ConfigVersion._meta.db_table not in connection.introspection.table_names()  # noqa: SLF001 (public, says Django)

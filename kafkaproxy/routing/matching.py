@@ -8,7 +8,8 @@ over all route paths finds the few candidates first, so the cost does not grow w
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -26,17 +27,17 @@ from kafkaproxy.routing.table import (
     Route,
 )
 
-__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Outcome", "Refused", "RequestLine", "RolePrincipal"]
-__all__ += ["join"]
+__all__ = ["Candidate", "Match", "Matcher", "NotAllowed", "Outcome", "Part", "Refused", "RequestLine", "RolePrincipal", "Trace"]
+__all__ += ["differences", "join"]
 
 _ANY: Final = Condition(method=None, path=None)
 
 
 class RolePrincipal(Principal, Protocol):
-    """A principal that knows whether it holds roles."""
+    """A principal that can be asked for roles."""
 
     def holds(self, roles: Collection[str]) -> bool:
-        """Whether the principal has every one of ``roles``."""
+        """Return True if the principal has every one of ``roles``."""
         ...
 
 
@@ -68,7 +69,7 @@ class Candidate:
     methods: frozenset[str]
     route: Route
     poll: bool
-    """Whether this is the location of the route's async replies."""
+    """True if this is the location of the route's async replies."""
     guards: frozenset[str]
     """The guards that the route requires or reads."""
 
@@ -101,6 +102,33 @@ class NotAllowed:
     allow: frozenset[str]
 
 
+class Part(Enum):
+    """A part of a request that a condition of an entry looks at."""
+
+    METHOD = "method"
+    SCHEME = "scheme"
+    AUTHORITY = "authority"
+    PATH = "path"
+    FIELD = "field"
+
+
+@dataclass(slots=True)
+class Trace:
+    """How :meth:`Matcher.resolve` came to its outcome in one gateway. Entries and routes are known by their numbers, from 0.
+
+    An entry before ``chosen`` that is not in ``refused_entries`` has conditions that do not match.
+    """
+
+    chosen: int | None = None
+    """The entry whose conditions match and whose guards pass."""
+    refused_entries: dict[int, list[str]] = field(default_factory=dict)
+    """The entries whose conditions match, and the guards of each that refuse the request."""
+    methods: dict[int, frozenset[str]] = field(default_factory=dict)
+    """The routes of the chosen entry that were passed over for their methods, and these."""
+    refused_routes: dict[int, list[str]] = field(default_factory=dict)
+    """The routes of the chosen entry whose path and method match, and the guards of each that refuse the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class _GatewayIndex:
     gateway: Gateway
@@ -108,9 +136,9 @@ class _GatewayIndex:
     guards: frozenset[str]
     """The guards of its entries."""
     plain: bool
-    """Whether only path, method, scheme and authority decide about entries."""
+    """True if only path, method, scheme and authority decide about entries."""
     simple: bool
-    """Whether there is just one entry, which lets everything in: only routes decide."""
+    """True if there is just one entry, which lets everything in: only routes decide."""
 
 
 Outcome = Match | Refused | NotAllowed | None
@@ -171,22 +199,23 @@ class Matcher:
         return names
 
     def is_plain(self, candidates: Iterable[Found]) -> bool:
-        """Whether path, method, scheme and authority alone decide about these candidates."""
+        """Return True if path, method, scheme and authority alone decide about these candidates."""
         return all(self._gateways[each.order[0]].plain and not each.guards for each, _ in candidates)
 
     def is_simple(self, candidates: Iterable[Found]) -> bool:
-        """Whether path and method alone decide about these candidates."""
+        """Return True if path and method alone decide about these candidates."""
         return all(self._gateways[each.order[0]].simple and not each.guards for each, _ in candidates)
 
     def resolve(
-        self, candidates: Sequence[Found], request: RequestLine, principals: Principals
+        self, candidates: Sequence[Found], request: RequestLine, principals: Principals, trace: Trace | None = None
     ) -> Match | Refused | NotAllowed | None:
         """Return what serves the request, or why nothing does; None: no entry leads to a route of this path.
 
-        A gateway whose guards refuse the request ends the search: what it protects is not served by a later one.
+        A gateway whose guards refuse the request ends the search: what it protects is not served by a later one. ``trace`` is
+        filled in where it is given; the candidates are of one gateway then.
         """
         first = self._gateways[candidates[0][0].order[0]]
-        if first.simple:
+        if first.simple and trace is None:
             for each, matched in candidates:
                 if each.guards or self._gateways[each.order[0]] is not first:
                     break
@@ -194,7 +223,7 @@ class Matcher:
                     return _matched(first.gateway, first.gateway.entries[0], each, matched)
         not_allowed: NotAllowed | None = None
         for index, group in groupby(candidates, key=_gateway_order):
-            outcome = _resolve_gateway(self._gateways[index], list(group), request, principals)
+            outcome = _resolve_gateway(self._gateways[index], list(group), request, principals, trace)
             if isinstance(outcome, (Match, Refused)):
                 return outcome
             not_allowed = join(not_allowed, outcome)
@@ -217,7 +246,7 @@ def join(first: NotAllowed | None, second: NotAllowed | None) -> NotAllowed | No
 
 
 def _resolve_gateway(
-    index: _GatewayIndex, candidates: list[Found], request: RequestLine, principals: Principals
+    index: _GatewayIndex, candidates: list[Found], request: RequestLine, principals: Principals, trace: Trace | None
 ) -> Match | Refused | NotAllowed | None:
     """Find the entry, then the route. ``candidates`` are all of this gateway."""
     wanted = {each.order[1] for each, _ in candidates}
@@ -228,11 +257,15 @@ def _resolve_gateway(
             continue
         failing = _failing(entry.guarded, principals)
         if failing:
+            if trace is not None:
+                trace.refused_entries[number] = failing
             if number in wanted:
                 refused.update(failing)
             continue
+        if trace is not None:
+            trace.chosen = number
         inside = [found for found in candidates if found[0].order[1] == number]
-        return _resolve_entry(index.gateway, entry, inside, request, principals, refused)
+        return _resolve_entry(index.gateway, entry, inside, request, principals, refused, trace)
     return Refused(index.gateway, frozenset(refused)) if refused else None
 
 
@@ -243,15 +276,20 @@ def _resolve_entry(
     request: RequestLine,
     principals: Principals,
     refused: set[str],
+    trace: Trace | None,
 ) -> Match | Refused | NotAllowed | None:
     allow: set[str] = set()
     for each, matched in candidates:
         if request.method not in each.methods:
             allow |= each.methods
+            if trace is not None:
+                trace.methods[each.order[2]] = trace.methods.get(each.order[2], frozenset()) | each.methods
             continue
         failing = _failing(each.route.guarded, principals)
         if not failing:
             return _matched(gateway, entry, each, matched)
+        if trace is not None:
+            trace.refused_routes[each.order[2]] = failing
         refused.update(failing)
     if refused:
         return Refused(gateway, frozenset(refused))
@@ -275,20 +313,40 @@ def _entry_matches(entry: Entry, request: RequestLine) -> bool:
     return all(any(_condition_matches(each, request) for each in level) for level in entry.levels)
 
 
+def differences(entry: Entry, request: RequestLine) -> list[Part]:
+    """Return the parts of the request that keep the entry from matching; empty where it matches."""
+    for level in entry.levels:
+        parts = [list(_differences(each, request)) for each in level]
+        if all(parts):
+            differing = {part for each in parts for part in each}
+            return [part for part in Part if part in differing]
+    return []
+
+
 def _condition_matches(condition: EntryCondition, request: RequestLine) -> bool:
-    return _line_matches(condition, request, request.method) and all(
-        _field_fits(name, pattern, request.fields) for name, pattern in condition.headers
-    )
+    return next(_differences(condition, request), None) is None
+
+
+def _differences(condition: EntryCondition, request: RequestLine) -> Iterator[Part]:
+    yield from _line_differences(condition, request, request.method)
+    if not all(_field_fits(name, pattern, request.fields) for name, pattern in condition.headers):
+        yield Part.FIELD
 
 
 def _line_matches(condition: EntryCondition, request: RequestLine, method: str | None) -> bool:
-    """Whether everything but the fields matches; None for the method is any."""
-    return (
-        (condition.method is None or method is None or condition.method == method)
-        and _fits(condition.path, request.path)
-        and _fits(condition.scheme, request.scheme)
-        and _fits(condition.authority, request.authority)
-    )
+    """Return True if everything but the fields matches; None for the method is any."""
+    return next(_line_differences(condition, request, method), None) is None
+
+
+def _line_differences(condition: EntryCondition, request: RequestLine, method: str | None) -> Iterator[Part]:
+    if condition.method is not None and method is not None and condition.method != method:
+        yield Part.METHOD
+    if not _fits(condition.path, request.path):
+        yield Part.PATH
+    if not _fits(condition.scheme, request.scheme):
+        yield Part.SCHEME
+    if not _fits(condition.authority, request.authority):
+        yield Part.AUTHORITY
 
 
 def _fits(pattern: PathTemplate | None, text: str) -> bool:
@@ -296,7 +354,7 @@ def _fits(pattern: PathTemplate | None, text: str) -> bool:
 
 
 def _field_fits(name: bytes, pattern: PathTemplate, fields: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether some line of the field matches; a field that is absent does not."""
+    """Return True if some line of the field matches; a field that is absent does not."""
     return any(each == name and _fits(pattern, value.decode("latin-1")) for each, value in fields)
 
 

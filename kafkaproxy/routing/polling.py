@@ -1,4 +1,4 @@
-"""Where the outcome of an asynchronous request is asked for: the ``location`` of its 202, read backwards."""
+"""The paths of status polls: the path template that matches the ``location`` of a 202."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from kafkaproxy.core.covering import covers
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import CorrelationId, Expression, Parameter, Place, Template
+from kafkaproxy.core.expressions import CorrelationId, Expression, Parameter, Template, TemplatePlace
 from kafkaproxy.core.paths import Param, PathTemplate, quote_literal
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 
@@ -21,19 +21,19 @@ _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
 def is_poll(method: str, path: PathTemplate) -> bool:
-    """Whether a condition is there for asking for an outcome: ``GET /items/{id};cid={correlationId}``."""
+    """Return True if a condition is for status polls: ``GET /items/{id};cid={correlationId}``."""
     return method == "GET" and CORRELATION_ID in path.names
 
 
 def poll_template(route: RouteSpec) -> PathTemplate | None:
-    """Return the path by which a route's outcomes are asked for, with ``{correlationId}``; None: they cannot be.
+    """Return the path of a route's status polls, with ``{correlationId}``; None if there can be none.
 
     That is the path of the location, unless conditions of the route name another one (a front proxy may rewrite paths). It
     defines every parameter of reply-to and of the async fields: a poll renders these, and nothing else of the route.
     Raise ``TemplateError`` for a malformed text.
     """
-    fields = [(name, Template.parse(mask_env(value), Place.ASYNC)) for name, value in route.async_fields]
-    needed = Template.parse(mask_env(route.reply_to), Place.REPLY_TO).param_names
+    fields = [(name, Template.parse(mask_env(value), TemplatePlace.ASYNC)) for name, value in route.async_fields]
+    needed = Template.parse(mask_env(route.reply_to), TemplatePlace.REPLY_TO).param_names
     needed = needed.union(*(value.param_names for _, value in fields))
     location = location_template(fields)
     named = list(_named_polls(route.conditions)) if fields else []
@@ -77,7 +77,7 @@ def _path_part(part: str | Expression) -> str | Param:
             return part
         case Parameter(name):
             return Param(name)
-        case _:  # an async field holds nothing else (Place.ASYNC)
+        case _:  # an async field holds nothing else (TemplatePlace.ASYNC)
             return Param(CORRELATION_ID)
 
 

@@ -1,13 +1,13 @@
-"""Everything that is wrong with the stored configuration at once, for people: the compiler stops at the first error.
+"""Everything that is wrong with the stored configuration, for the system checks; the compiler stops at the first error.
 
-System checks show it; whatever the environment lacks is told too, by name and never by value.
+Environment variables that are not set are named too; their values are never shown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -15,34 +15,25 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import env_names, mask_env
 from kafkaproxy.routing.clusters import client_options
 from kafkaproxy.routing.compile import Compiler, ConfigurationError, resolve_deep
-from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import HiddenRoute, shadowed_by_gateways, shadowed_entries, shadowed_routes
 from kafkaproxy.specs.from_rows import ROUTE_ROWS, Rows, configuration_spec, read_rows
 from kafkaproxy.specs.types import ClusterSpec, ConfigurationSpec, EntrySpec, GatewaySpec, RouteSpec
 
-__all__ = ["Finding", "review_configuration", "review_precedence"]
+__all__ = ["review_configuration", "review_precedence"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """An issue, and which row has it: ``gateway / entry / route``."""
-
-    where: str
-    issue: Issue
-
-
-def review_configuration(environ: Mapping[str, str]) -> list[Finding]:
-    """Read the enabled configuration and return what is wrong with it, errors first."""
+def review_configuration(environ: Mapping[str, str]) -> list[Issue]:
+    """Read the enabled configuration and return what is wrong with it, each with ``where``, errors first."""
     rows = read_rows()
     spec = configuration_spec(rows)
     try:
-        findings = list(_Review(spec, _ties(rows), environ).findings())
+        issues = list(_Review(spec, _ties(rows), environ).issues())
     except (ValueError, TypeError, AttributeError):  # such as a list where a mapping belongs: the compiler says where
-        findings = []
-    if not any(each.issue.severity is Severity.ERROR for each in findings):
-        findings += _uncompilable(spec)
-    return sorted(findings, key=lambda each: each.issue.severity)
+        issues = []
+    if not any(each.severity is Severity.ERROR for each in issues):
+        issues += _uncompilable(spec)
+    return sorted(issues, key=lambda each: each.severity)
 
 
 def review_precedence() -> list[HiddenRoute]:
@@ -71,15 +62,15 @@ class _AnyEnvironment(dict[str, str]):
         return name
 
 
-def _uncompilable(spec: ConfigurationSpec) -> Iterator[Finding]:
+def _uncompilable(spec: ConfigurationSpec) -> Iterator[Issue]:
     try:
         Compiler(_AnyEnvironment()).compile(spec, version=0)
     except ConfigurationError as error:
-        yield Finding(_("configuration"), Issue(field="", message=str(error), code="compile"))
+        yield Issue(where=_("configuration"), field="", message=str(error), code="compile")
 
 
 class _Seen:
-    """Resolves nothing, and takes down which variables are missing."""
+    """Masks references, and collects the variables that are not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -100,7 +91,7 @@ class _Review:
         self._ties = ties
         self._environ = environ
 
-    def findings(self) -> Iterator[Finding]:
+    def issues(self) -> Iterator[Issue]:
         for cluster in self._spec.clusters.values():
             yield from self._cluster(cluster)
         for guard in self._spec.guards.values():
@@ -110,26 +101,26 @@ class _Review:
         for gateway in self._spec.gateways:
             yield from self._gateway(gateway)
         for each in _hidden_routes(self._spec):
-            yield Finding(f"{each.gateway} / {each.entry} / {each.issue.subject}", each.issue)
+            yield replace(each.issue, where=f"{each.gateway} / {each.entry} / {each.issue.subject}")
 
-    def _cluster(self, cluster: ClusterSpec) -> Iterator[Finding]:
+    def _cluster(self, cluster: ClusterSpec) -> Iterator[Issue]:
         seen = _Seen(self._environ)
         try:
             client_options(cluster, seen)
         except (ValueError, AttributeError) as error:
-            yield Finding(cluster.name, Issue(field="", message=str(error), code="compile"))
+            yield Issue(where=cluster.name, field="", message=str(error), code="compile")
         yield from _missing(cluster.name, seen)
 
-    def _gateway(self, gateway: GatewaySpec) -> Iterator[Finding]:
+    def _gateway(self, gateway: GatewaySpec) -> Iterator[Issue]:
         seen = _Seen(self._environ)
         entries = [entry.resolved(seen) for entry in gateway.entries]
         yield from _missing(gateway.name, seen)
         for issue in shadowed_entries(entries):
-            yield Finding(f"{gateway.name} / {issue.subject}", issue)
+            yield replace(issue, where=f"{gateway.name} / {issue.subject}")
         for entry in entries:
             yield from self._entry(f"{gateway.name} / {entry.name}", entry)
 
-    def _entry(self, where: str, entry: EntrySpec) -> Iterator[Finding]:
+    def _entry(self, where: str, entry: EntrySpec) -> Iterator[Issue]:
         yield from self._tied(where)
         routes: list[RouteSpec] = []
         for route in entry.routes:
@@ -137,18 +128,18 @@ class _Review:
             routes.append(route.resolved(seen))
             yield from self._route(f"{where} / {route.name}", routes[-1], seen)
         for issue in shadowed_routes(routes):
-            yield Finding(f"{where} / {issue.subject}", issue)
+            yield replace(issue, where=f"{where} / {issue.subject}")
 
-    def _route(self, where: str, route: RouteSpec, seen: _Seen) -> Iterator[Finding]:
+    def _route(self, where: str, route: RouteSpec, seen: _Seen) -> Iterator[Issue]:
         yield from _missing(where, seen)
-        yield from (Finding(where, issue) for issue in validate_route(route, guards=self._spec.guards))
+        yield from (replace(issue, where=where) for issue in validate_route(route, guards=self._spec.guards))
         yield from self._tied(where)
 
-    def _tied(self, where: str) -> Iterator[Finding]:
-        """Rows at the same place: fixtures with natural keys would take the one for the other."""
+    def _tied(self, where: str) -> Iterator[Issue]:
+        """Warn of rows with the same position: fixtures with natural keys would confuse them."""
         for name in self._ties.get(where, ()):
             message = _("Several of these have the same position: give each its own.")
-            yield Finding(where, Issue(field=name, message=message, code="position", severity=Severity.WARNING))
+            yield Issue(where=where, field=name, message=message, code="position", severity=Severity.WARNING)
 
 
 def _ties(rows: Rows) -> _Ties:
@@ -169,7 +160,7 @@ def _is_tied(rows: Sequence[Any]) -> bool:
     return any(count > 1 for count in places.values())
 
 
-def _missing(where: str, seen: _Seen) -> Iterator[Finding]:
+def _missing(where: str, seen: _Seen) -> Iterator[Issue]:
     for name in seen.missing:
         message = _("The environment variable %(name)s is not set: set it where the server and the worker run.")
-        yield Finding(where, Issue(field="", message=message % {"name": name}, code="env", severity=Severity.WARNING))
+        yield Issue(where=where, field="", message=message % {"name": name}, code="env", severity=Severity.WARNING)

@@ -1,4 +1,4 @@
-"""The rules that no single field can check: parameters that a condition defines, guards that exist, rows that fit.
+"""The rules that no single field can check: parameters that a condition defines, guards that exist, rows of the capability.
 
 Everything here takes specs, so the admin asks before it saves, the importer before it writes, and the compiler before it
 serves. ``${{env.NAME}}`` may stand in any text; its value is not needed.
@@ -8,19 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import is_poll, poll_template
 from kafkaproxy.specs.types import ConditionSpec, RouteSpec
 from kafkaproxy.validators import topic_problem
 
-__all__ = ["validate_route"]
+__all__ = ["Issue", "Severity", "validate_route"]
+
+
+class Severity(StrEnum):
+    """How serious an issue is: a configuration with an error cannot be served."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What is wrong, and where.
+
+    ``field`` is a field or related name of the model (``topic``, ``overrides``, ``conditions`` …), ``index`` the row where that
+    is a list, ``part`` the field of the row. A malformed template has the code ``template``: the field's own validator says so
+    too.
+    """
+
+    field: str
+    message: str
+    code: str
+    severity: Severity = Severity.ERROR
+    index: int | None = None
+    part: str = ""
+    subject: str = ""
+    """The name of the route or entry."""
+    where: str = ""
+    """The row that has it, as ``gateway / entry / route``; empty while the caller knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +57,14 @@ class _Use:
 
     field: str
     text: str
-    place: Place
+    place: TemplatePlace
     index: int | None = None
     part: str = ""
 
     @property
     def polled(self) -> bool:
-        """Whether a poll renders it: a poll produces nothing, it only looks for the reply."""
-        return self.place in (Place.REPLY_TO, Place.ASYNC)
+        """True if a status poll renders it. A poll produces no record: it only looks for the reply."""
+        return self.place in (TemplatePlace.REPLY_TO, TemplatePlace.ASYNC)
 
     def issue(self, message: str, code: str, severity: Severity = Severity.ERROR) -> Issue:
         return Issue(field=self.field, index=self.index, part=self.part, message=message, code=code, severity=severity)
@@ -63,20 +91,20 @@ def validate_route(route: RouteSpec, *, guards: Collection[str] | None = None) -
 
 
 def _uses(route: RouteSpec) -> Iterator[_Use]:
-    yield _Use(field="topic", text=route.topic, place=Place.TOPIC)
+    yield _Use(field="topic", text=route.topic, place=TemplatePlace.TOPIC)
     if route.key is not None:
-        yield _Use(field="key", text=route.key, place=Place.KEY)
+        yield _Use(field="key", text=route.key, place=TemplatePlace.KEY)
     if route.reply_to:
-        yield _Use(field="reply_to", text=route.reply_to, place=Place.REPLY_TO)
+        yield _Use(field="reply_to", text=route.reply_to, place=TemplatePlace.REPLY_TO)
     for index, (_name, value) in enumerate(route.overrides):
-        yield _Use(field="overrides", text=value, place=Place.OVERRIDE, index=index, part="value")
+        yield _Use(field="overrides", text=value, place=TemplatePlace.OVERRIDE, index=index, part="value")
     for index, (_name, value) in enumerate(route.async_fields):
-        yield _Use(field="async_fields", text=value, place=Place.ASYNC, index=index, part="value")
+        yield _Use(field="async_fields", text=value, place=TemplatePlace.ASYNC, index=index, part="value")
     for index, each in enumerate(route.filters):
         if each.key is not None:
-            yield _Use(field="filters", text=each.key, place=Place.FILTER, index=index, part="key")
+            yield _Use(field="filters", text=each.key, place=TemplatePlace.FILTER, index=index, part="key")
         for value in each.headers.values():
-            yield _Use(field="filters", text=value, place=Place.FILTER, index=index, part="headers")
+            yield _Use(field="filters", text=value, place=TemplatePlace.FILTER, index=index, part="headers")
 
 
 def _parse_templates(route: RouteSpec, malformed: list[Issue]) -> Iterator[tuple[_Use, Template]]:
@@ -101,7 +129,7 @@ def _parse_conditions(route: RouteSpec, malformed: list[Issue]) -> Iterator[tupl
 
 
 def _misplaced_rows(route: RouteSpec) -> Iterator[Issue]:
-    """Rows that the capability never reads: silently ignored settings surprise."""
+    """Refuse rows that the capability never reads, instead of ignoring them silently."""
     for name, capabilities in _CAPABILITIES_OF.items():
         if getattr(route, name) and route.capability not in capabilities:
             message = _("A %(capability)s route has none of these: remove them, or change the capability.")
@@ -112,7 +140,7 @@ def _misplaced_rows(route: RouteSpec) -> Iterator[Issue]:
 
 
 def _unknown_params(templates: _Parsed, conditions: _Conditions) -> Iterator[Issue]:
-    """Whichever condition matches, it has to define what the route renders then."""
+    """Refuse parameters that a condition does not define although the route renders them when it matches."""
     for use, template in templates:
         for name in sorted(template.param_names):
             if not conditions:
@@ -132,7 +160,7 @@ def _first_without(name: str, use: _Use, conditions: _Conditions) -> ConditionSp
 
 
 def _unanswerable(route: RouteSpec) -> Iterator[Issue]:
-    """Warn of a 202 whose outcome cannot be asked for."""
+    """Warn of a 202 that no status poll can follow."""
     if route.async_fields and poll_template(route) is None:
         message = _(
             "The outcome cannot be asked for: write a location with a path that holds ${correlationId} and each "

@@ -1,6 +1,6 @@
 """The compiled route table: immutable, made whole from the models, swapped whole.
 
-A request takes one :class:`Configuration` (in a ``matching.Matcher``) at its start and uses nothing else, so it never sees
+A request takes one :class:`Configuration` (in a ``matching.Matcher``) at its start and uses it to its end, so it never sees
 half a change.
 """
 
@@ -178,7 +178,7 @@ class Configuration:
 
     version: int = 0
     known: bool = True
-    """False in a process that never loaded one: any path may be a route's then."""
+    """False in a process that has never loaded a configuration: any path may be a route's then."""
     gateways: tuple[Gateway, ...] = ()
     guards: Mapping[str, GuardConfig] = field(default_factory=lambda: MappingProxyType({}))
     clusters: Mapping[str, ClusterConfig] = field(default_factory=lambda: MappingProxyType({}))

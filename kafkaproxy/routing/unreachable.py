@@ -1,8 +1,8 @@
 """Rules that are never reached, because an earlier one takes every request that they would serve.
 
-Only a warning: nothing is wrong with the rule itself. A rule counts as hidden by one earlier rule whose guards let in everyone
-whom its own would let in. Gateways are tried in order, too, and one that serves a request or refuses it ends the search: the
-guards of the earlier one do not matter then. One that has an entry for a request but no route lets the search go on.
+Only a warning: nothing is wrong with the rule itself. A rule counts as hidden by one earlier rule whose guards let in every
+client that its own would let in. Gateways are tried in order, too, and one that serves a request or refuses it ends the search:
+the guards of the earlier one do not matter then. A gateway that has an entry for a request but no route does not end it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import islice
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.capabilities import Capability, served_methods
-from kafkaproxy.core.covering import Coverers, apart, covers
+from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.polling import poll_template
+from kafkaproxy.routing.rules import Issue, Severity
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
 
 __all__ = ["HiddenRoute", "shadowed_by_gateways", "shadowed_entries", "shadowed_routes"]
@@ -38,11 +38,11 @@ class Claim:
     methods: frozenset[str]
 
     def hides(self, other: Claim) -> bool:
-        """Whether it serves all that ``other`` does, to every client that ``other`` would serve."""
+        """Return True if it serves all that ``other`` does, to every client that ``other`` would serve."""
         return _lets_in(self.route.guarded, other.route.guarded) and self.takes(other)
 
     def takes(self, other: Claim) -> bool:
-        """Whether its path and methods are those of ``other``, or more."""
+        """Return True if its path and methods are those of ``other``, or more."""
         return self.methods >= other.methods and covers(self.template, other.template)
 
 
@@ -52,7 +52,7 @@ def shadowed_routes(routes: Sequence[RouteSpec]) -> list[Issue]:
     ``subject`` is the route's name. Leave disabled routes out.
     """
     issues: list[Issue] = []
-    earlier: Coverers[Claim] = Coverers()
+    earlier: CoverIndex[Claim] = CoverIndex()
     for route in routes:
         own = list(claims(route))
         issues.extend(_hidden_condition(claim, each) for claim in own for each in _hiding_claim(claim, earlier))
@@ -61,7 +61,7 @@ def shadowed_routes(routes: Sequence[RouteSpec]) -> list[Issue]:
     return issues
 
 
-def _hiding_claim(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
+def _hiding_claim(claim: Claim, earlier: CoverIndex[Claim]) -> Iterator[Claim]:
     """Return the first claim that hides another one, if there is one."""
     return islice((each for each in earlier.find(claim.template) if each.hides(claim)), 1)
 
@@ -69,7 +69,7 @@ def _hiding_claim(claim: Claim, earlier: Coverers[Claim]) -> Iterator[Claim]:
 def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
     """Return a warning for each entry of a gateway, in order, that an earlier one hides. Leave disabled entries out."""
     issues: list[Issue] = []
-    earlier: Coverers[Gate] = Coverers()
+    earlier: CoverIndex[Gate] = CoverIndex()
     for entry in entries:
         try:
             gate = Gate.parse(entry)
@@ -84,7 +84,7 @@ def shadowed_entries(entries: Sequence[EntrySpec]) -> list[Issue]:
 
 
 def _lets_in(wide: Roles, narrow: Roles) -> bool:
-    """Whether every client that passes ``narrow`` passes ``wide``."""
+    """Return True if every client that passes ``narrow`` passes ``wide``."""
     return all(guard in narrow and set(narrow[guard]).issuperset(roles) for guard, roles in wide.items())
 
 
@@ -143,7 +143,7 @@ class Alternative:
     headers: Mapping[str, PathTemplate] = field(default_factory=dict)
 
     def hides(self, other: Alternative) -> bool:
-        """Whether it matches all that ``other`` does."""
+        """Return True if it matches all that ``other`` does."""
         return (
             self.method in (None, other.method)
             and covers(self.path, other.path)
@@ -172,14 +172,14 @@ class Gate:
         return cls(text, tuple(tuple(each) for each in levels.values()))
 
     def hides(self, other: Gate) -> bool:
-        """Whether each level lets through all that some level of ``other`` does."""
+        """Return True if each level lets through all that some level of ``other`` does."""
         return _lets_in(self.entry.guarded, other.entry.guarded) and all(
             any(level_hides(mine, theirs) for theirs in other.levels or ((_ANY,),)) for mine in self.levels
         )
 
 
 def level_hides(mine: Sequence[Alternative], theirs: Sequence[Alternative]) -> bool:
-    """Whether every alternative of ``theirs`` is matched by one of ``mine``."""
+    """Return True if every alternative of ``theirs`` is matched by one of ``mine``."""
     return all(any(wide.hides(narrow) for wide in mine) for narrow in theirs)
 
 
@@ -243,7 +243,7 @@ class _Reach:
 def shadowed_by_gateways(gateways: Sequence[GatewaySpec]) -> list[HiddenRoute]:
     """Return each condition, of gateways in order, that an earlier gateway hides."""
     hidden: list[HiddenRoute] = []
-    earlier: Coverers[_Reach] = Coverers()
+    earlier: CoverIndex[_Reach] = CoverIndex()
     for gateway in gateways:
         own = list(_reaches(gateway))
         hidden.extend(each for reach in own for each in _hiding_reach(reach, earlier))
@@ -252,7 +252,7 @@ def shadowed_by_gateways(gateways: Sequence[GatewaySpec]) -> list[HiddenRoute]:
     return hidden
 
 
-def _hiding_reach(reach: _Reach, earlier: Coverers[_Reach]) -> Iterator[HiddenRoute]:
+def _hiding_reach(reach: _Reach, earlier: CoverIndex[_Reach]) -> Iterator[HiddenRoute]:
     by = next((each for each in earlier.find(reach.claim.template) if each.hides(reach)), None)
     if by is not None:
         yield HiddenRoute(reach.gateway, reach.gate.entry.name, by.gateway, _issue(reach.claim, by))
@@ -283,14 +283,14 @@ def _narrowed(levels: Levels, claim: Claim) -> Levels:
 def _both(alternative: Alternative, claim: Claim) -> Iterator[Alternative]:
     """Yield what matches both, one for each method; of two paths that cross, the entry's stands for both."""
     path = claim.template if covers(alternative.path, claim.template) else alternative.path
-    if not apart(alternative.path, claim.template):
+    if not are_disjoint(alternative.path, claim.template):
         for method in sorted(claim.methods):
             if alternative.method in (None, method):
                 yield replace(alternative, path=path, method=method)
 
 
 def _is_past(rival: Gate, reach: _Reach) -> bool:
-    """Whether the rival takes nothing of what a condition would serve: some level of it never matches."""
+    """Return True if the rival takes nothing of what a condition would serve: some level of it never matches."""
     return any(
         all(_are_apart(mine, theirs) for mine in level for theirs in other) for level in rival.levels for other in reach.levels
     )
@@ -299,9 +299,9 @@ def _is_past(rival: Gate, reach: _Reach) -> bool:
 def _are_apart(one: Alternative, other: Alternative) -> bool:
     return (
         (None not in (one.method, other.method) and one.method != other.method)
-        or apart(one.path, other.path)
-        or apart(one.scheme, other.scheme)
-        or apart(one.authority, other.authority)
+        or are_disjoint(one.path, other.path)
+        or are_disjoint(one.scheme, other.scheme)
+        or are_disjoint(one.authority, other.authority)
     )
 
 

@@ -1,4 +1,4 @@
-"""Serving: what runs in a process, and the way of a request from a table to the consumer that answers it.
+"""Serving: the runtime of a process, the dispatch of requests, prepared handlers and the response cache.
 
 Imports everything below it: ``consumers``, ``streaming``, ``guards``, ``http``, ``routing``, ``worker``.
 """

@@ -1,4 +1,4 @@
-"""From a request whose path a route matches to who answers it: preflights, guards, challenges, a consumer, or a refusal."""
+"""From a request whose path a route matches to its response: a preflight, a challenge response, a consumer, or a refusal."""
 
 from __future__ import annotations
 
@@ -8,89 +8,111 @@ from typing import TYPE_CHECKING
 
 from kafkaproxy import metrics
 from kafkaproxy.conf import csrf_field, get_settings
+from kafkaproxy.consumers.context import Observer
 from kafkaproxy.core.cors import with_vary
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
 from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
-from kafkaproxy.http.cors import adorned, is_preflight, requested_method
+from kafkaproxy.http.cors import is_preflight, requested_method, with_changed_fields
 from kafkaproxy.http.problems import Problem, retry_after
 from kafkaproxy.http.request import Receive, Request, Responder, Scope, Send
 from kafkaproxy.routing.matching import Found, Match, NotAllowed, Refused
 from kafkaproxy.routing.table import Capability, Gateway
-from kafkaproxy.serving.fast_path import lane
+from kafkaproxy.serving.fast_path import PreparedHandler, prepare_fast_path
 
 if TYPE_CHECKING:
-    from kafkaproxy.consumers.context import ResponseCache
-    from kafkaproxy.serving.response_cache import Plan
+    from kafkaproxy.consumers.context import ResponseCacheWriter
     from kafkaproxy.serving.runtime import Runtime, Table
 
-__all__ = ["follow", "serve"]
+__all__ = ["serve", "serve_prepared"]
 
 
-async def serve(running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
-    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site."""
+async def serve(
+    running: Runtime, table: Table, candidates: list[Found], request: Request, send: Send, observer: Observer | None = None
+) -> bool:
+    """Serve a request that a route's path matches; return False where the gateways' entries leave it to the site.
+
+    With an ``observer`` nothing is kept for later requests of the same line.
+    """
     if is_preflight(request):
         return await _preflight(table, candidates, request, send)
     if is_challenge_answer(request) and (streams := _streams(candidates)) and table.matcher.guards(streams):
-        return await _answer(running, table, streams, request, send)
-    outcome, principals = await table.decide(candidates, request)
+        return await _answer_challenge_response(running, table, streams, request, send, observer)
+    outcome, principals = await table.decide(candidates, request, observer=observer)
     if isinstance(outcome, Match):
-        keep = table.matcher.is_plain(candidates)
-        if table.matcher.is_simple(candidates) and request.method != "OPTIONS":
-            table.plans.keep(request.scope, outcome)
-        await run(running, table, outcome, principals, request, send, keep=keep)
+        is_shared = observer is None and table.matcher.is_plain(candidates)
+        if is_shared and table.matcher.is_simple(candidates) and request.method != "OPTIONS":
+            table.prepared.add(request.scope, outcome)
+        await run_consumer(running, table, outcome, principals, request, send, is_shared=is_shared, observer=observer)
     elif outcome is not None:
         await _refuse(table, outcome, principals, request, send)
     return outcome is not None
 
 
-def follow(running: Runtime, table: Table, plan: Plan, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-    """Serve a request as an earlier one of its method and path was; await what this returns."""
-    if plan.lane is not None:
-        return plan.lane.serve(scope, receive, send)
-    if not plan.has_come_again:
-        plan.has_come_again = True
-        request = Request(scope, receive)
-        standing = table.cors[plan.match.gateway.name].standing(request)
-        plan.lane = lane(request, plan.match, running.worker, standing, partial(_run_again, running, table, plan.match))
-    return _run_again(running, table, plan.match, scope, receive, send)
-
-
-def _run_again(running: Runtime, table: Table, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-    return run(running, table, match, ANONYMOUS, Request(scope, receive), send, keep=True)
-
-
-def run(
-    running: Runtime, table: Table, match: Match, principals: Principals, request: Request, send: Send, *, keep: bool
+def serve_prepared(
+    running: Runtime, table: Table, handler: PreparedHandler, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
-    """Let a consumer serve the match. ``keep``: the next request of this line gets the same.
+    """Serve a request with the handler of its method and path. Await what this returns."""
+    if handler.fast_path is not None:
+        return handler.fast_path.serve(scope, receive, send)
+    if not handler.was_reused:
+        handler.was_reused = True
+        request = Request(scope, receive)
+        change = table.cors[handler.match.gateway.name].change_without_origin(request)
+        handler.fast_path = prepare_fast_path(
+            request, handler.match, running.worker, change, partial(_serve_again, running, table, handler.match)
+        )
+    return _serve_again(running, table, handler.match, scope, receive, send)
 
-    Not a coroutine function, as each coroutine on the way is work for the garbage collector: await what it returns.
+
+def _serve_again(running: Runtime, table: Table, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    return run_consumer(running, table, match, ANONYMOUS, Request(scope, receive), send, is_shared=True)
+
+
+def run_consumer(
+    running: Runtime,
+    table: Table,
+    match: Match,
+    principals: Principals,
+    request: Request,
+    send: Send,
+    *,
+    is_shared: bool,
+    observer: Observer | None = None,
+) -> Awaitable[None]:
+    """Serve a match with its consumer. ``is_shared``: another client's request of the same method and path gets the same match.
+
+    Await what this returns. It is not a coroutine function: every coroutine object adds work for the garbage collector.
     """
     send = metrics.counting(send, metrics.answers(match.gateway.name, match.route.name, match.route.capability))
     try:
-        send = _adorned(table, match.gateway, principals, request, send)
+        send = _with_added_fields(table, match.gateway, principals, request, send)
     except Problem as refused:
         return Responder(send, head=request.method == "HEAD").problem(refused, match.route.name)
-    cache: ResponseCache | None = None
-    if keep and match.route.capability is Capability.FETCH:
-        standing = table.cors[match.gateway.name].standing(request)
-        cache = table.hot if standing is None else table.hot.adding(standing)
-    request.scope["kafkaproxy"] = (request, match, principals, cache)
+    cache: ResponseCacheWriter | None = None
+    if is_shared and match.route.capability is Capability.FETCH:
+        change = table.cors[match.gateway.name].change_without_origin(request)
+        cache = table.response_cache if change is None else table.response_cache.with_changed_fields(change)
+    if observer is not None:
+        observer.matched(match)
+    request.scope["kafkaproxy"] = (request, match, principals, cache, observer)
     return running.consumer(match)(request.scope, request.receive, send)
 
 
-def _adorned(table: Table, gateway: Gateway, principals: Principals, request: Request, send: Send) -> Send:
-    """Return ``send`` with what CORS and the guards that were asked add to the answer; raise for a refused origin."""
+def _with_added_fields(table: Table, gateway: Gateway, principals: Principals, request: Request, send: Send) -> Send:
+    """Return ``send`` with what CORS and the guards add to the response; raise the :class:`Problem` for a refused origin.
+
+    ``vary`` names the fields of those guards alone whose outcome the response depends on.
+    """
     changes = []
     if (cors := table.cors[gateway.name].admit(request)) is not None:
         changes.append(cors)
     if principals is not ANONYMOUS:
         changes.append(lambda fields: with_vary(fields, table.guards.varies_on(principals.asked, gateway)))
-    return adorned(send, changes) if changes else send
+    return with_changed_fields(send, changes) if changes else send
 
 
 async def _preflight(table: Table, candidates: list[Found], request: Request, send: Send) -> bool:
-    """Answer a preflight: it reaches neither guards nor Kafka."""
+    """Answer a preflight; return False if it is the site's. A preflight reaches neither guards nor Kafka."""
     found = table.matcher.preflight(candidates, request, requested_method(request))
     if found is None:
         return False
@@ -103,8 +125,8 @@ async def _preflight(table: Table, candidates: list[Found], request: Request, se
     return True
 
 
-class _Opening:
-    """The GET that would open the stream which an answer to a challenge is about."""
+class _StreamRequestLine:
+    """The GET that opens the stream whose challenge a POST responds to: a route may have a condition on the method."""
 
     method = "GET"
 
@@ -119,12 +141,14 @@ def _streams(candidates: list[Found]) -> list[Found]:
     return [found for found in candidates if found[0].route.capability is Capability.STREAM]
 
 
-async def _answer(running: Runtime, table: Table, streams: list[Found], request: Request, send: Send) -> bool:
-    """Take the answer to a challenge, if the client could open the stream with what it brings."""
-    outcome, principals = await table.decide(streams, request, _Opening(request))
+async def _answer_challenge_response(
+    running: Runtime, table: Table, streams: list[Found], request: Request, send: Send, observer: Observer | None
+) -> bool:
+    """Process a challenge response if its credential may open the stream; return False for a path of the site."""
+    outcome, principals = await table.decide(streams, request, _StreamRequestLine(request), observer)
     if isinstance(outcome, Match):
         try:
-            send = _adorned(table, outcome.gateway, principals, request, send)
+            send = _with_added_fields(table, outcome.gateway, principals, request, send)
             answered = await answer_challenge(request, outcome, principals, running.sessions)
         except Problem as refused:
             answered = refused
@@ -144,7 +168,7 @@ async def _answer(running: Runtime, table: Table, streams: list[Found], request:
 async def _refuse(table: Table, outcome: Refused | NotAllowed, principals: Principals, request: Request, send: Send) -> None:
     send = metrics.counting(send, metrics.answers(outcome.gateway.name))
     try:
-        send = _adorned(table, outcome.gateway, principals, request, send)
+        send = _with_added_fields(table, outcome.gateway, principals, request, send)
         problem = _not_allowed(outcome, request) if isinstance(outcome, NotAllowed) else _refusal(table, outcome, principals)
     except Problem as refused:
         problem = refused
@@ -152,7 +176,7 @@ async def _refuse(table: Table, outcome: Refused | NotAllowed, principals: Princ
 
 
 def _refusal(table: Table, refused: Refused, principals: Principals) -> Problem:
-    """401 without a valid credential, 403 without the roles (D4); 503 where nobody can tell."""
+    """Return 401 for no valid credential, 403 for missing roles (D4), 503 if no guard can check the credential now."""
     if refused.guards & principals.keys():
         return Problem(403, "forbidden", "Your credential lacks a role that this path needs.")
     reasons = {principals.refusals.get(each) for each in refused.guards}

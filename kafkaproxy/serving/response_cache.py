@@ -1,8 +1,9 @@
-"""Answers that the next request of the same line gets as they are: a GET of one key, while its topic does not change.
+"""The response cache: responses of fetch routes that later requests of the same URL get unchanged.
 
-Only what depends on nothing but path, scheme and host is kept, and only under the topic's stamp, which any change of the topic
-replaces. Everything not that simple (a body, ``prefer``, a foreign ``origin``, a tag that is not exactly ours) takes the
-usual way. It exists because it was measured: the usual way costs several times what a small answer does.
+Only a ``GET`` whose response depends on path, scheme and host alone is cached, and an entry is valid only for one generation
+of its topic: any change of the topic starts another one. Every other request (one with a body, ``prefer``, ``origin``, or an
+``if-none-match`` that is not exactly the cached ``etag``) bypasses the cache. The cache exists because it was measured
+(``benchmarks/rest.py``): a small response costs several times as much without it.
 """
 
 from __future__ import annotations
@@ -15,144 +16,118 @@ from kafkaproxy.consumers.context import Exchange
 from kafkaproxy.http.problems import Fields
 from kafkaproxy.http.request import Scope, Send
 from kafkaproxy.routing.matching import Match
-from kafkaproxy.serving.fast_path import Lane
 from kafkaproxy.worker.cluster import ClusterWorker
 
-__all__ = ["HotFetches", "Plan", "Plans"]
+__all__ = ["ResponseCache"]
 
 _MAX_BODY: Final = 1 << 16
 _MAX_BYTES: Final = 64 << 20
-_MAX_PLANS: Final = 4096
-_MAX_LINE: Final = 512
-_NOT_SIMPLE: Final = frozenset({b"content-length", b"transfer-encoding", b"prefer", b"origin"})
-Line = tuple[bytes, str, bytes]
+_BYPASS_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"prefer", b"origin"})
+"""A request with one of these fields may get another response than the cached one."""
+CacheKey = tuple[bytes, str, bytes]
+"""Raw path with query, scheme, host."""
 
 
-class _Kept:
-    """An answer, and what it was read under."""
+class CachedResponse:
+    """A response, and the generation of the topic that it was read in."""
 
-    __slots__ = ("_answers", "_body", "_etag", "_fields", "_not_modified", "cluster", "stamp", "topic")
+    __slots__ = ("_counters", "_etag", "_fields", "_not_modified_fields", "body", "cluster", "generation", "topic")
 
-    def __init__(self, match: Match, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
-        self._answers = metrics.answers(match.gateway.name, match.route.name, match.route.capability)
+    def __init__(
+        self, match: Match, cluster: ClusterWorker, topic: str, generation: object, fields: Fields, body: bytes
+    ) -> None:
+        self._counters = metrics.answers(match.gateway.name, match.route.name, match.route.capability)
         self.cluster = cluster
         self.topic = topic
-        self.stamp = stamp
+        self.generation = generation
         self._etag = next(value for name, value in fields if name == b"etag")
-        self._not_modified = [field for field in fields if field[0] != b"content-type"]
+        self._not_modified_fields = [field for field in fields if field[0] != b"content-type"]
         self._fields = [*fields, (b"content-length", str(len(body)).encode())]
-        self._body = body
+        self.body = body
 
-    def answers(self, tag: bytes | None) -> bool:
-        """Whether this answers a request with that ``if-none-match``."""
-        if tag is not None and tag != self._etag:
+    def is_valid(self, if_none_match: bytes | None) -> bool:
+        """True if this is the response to a request with that ``if-none-match``, and the topic has not changed since."""
+        if if_none_match is not None and if_none_match != self._etag:
             return False
-        return self.cluster.stamps.get(self.topic) is self.stamp and self.cluster.is_fresh
+        return self.cluster.cache_generations.get(self.topic) is self.generation and self.cluster.is_fresh
 
     async def respond(self, scope: Scope, send: Send) -> None:
-        """Send 200, or 304 to who has it."""
+        """Send 304 to a request with ``if-none-match``, which :meth:`is_valid` has compared; 200 to others."""
         if any(name == b"if-none-match" for name, _ in scope["headers"]):
-            self._answers[3].value += 1
-            await send({"type": "http.response.start", "status": 304, "headers": self._not_modified.copy()})
+            self._counters[3].value += 1
+            await send({"type": "http.response.start", "status": 304, "headers": self._not_modified_fields.copy()})
             await send({"type": "http.response.body", "body": b""})
             return
-        self._answers[2].value += 1
+        self._counters[2].value += 1
         await send({"type": "http.response.start", "status": 200, "headers": self._fields.copy()})
-        await send({"type": "http.response.body", "body": self._body})
+        await send({"type": "http.response.body", "body": self.body})
 
 
-class HotFetches:
-    """The kept answers of one table. Bounded in bytes; the oldest go first."""
+class ResponseCache:
+    """The cached responses of one routing table. Bounded in bytes; the oldest entry is removed first."""
 
     def __init__(self) -> None:
-        self._kept: dict[Line, _Kept] = {}
+        self._entries: dict[CacheKey, CachedResponse] = {}
         self._bytes = 0
 
-    def find(self, scope: Scope) -> _Kept | None:
-        """Return the kept answer for a scope, if there is one that still holds."""
-        if scope["method"] != "GET" or not self._kept:
+    def find(self, scope: Scope) -> CachedResponse | None:
+        """Return the valid response for a request; None where there is none, or the request bypasses the cache."""
+        if scope["method"] != "GET" or not self._entries:
             return None
         host = b""
-        tag: bytes | None = None
+        if_none_match: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"host":
                 host = value
             elif name == b"if-none-match":
-                if tag is not None:
+                if if_none_match is not None:
                     return None
-                tag = value
-            elif name in _NOT_SIMPLE:
+                if_none_match = value
+            elif name in _BYPASS_FIELDS:
                 return None
-        kept = self._kept.get((scope.get("raw_path") or b"", scope["scheme"], host))
-        return kept if kept is not None and kept.answers(tag) else None
+        found = self._entries.get((scope.get("raw_path") or b"", scope["scheme"], host))
+        return found if found is not None and found.is_valid(if_none_match) else None
 
-    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
-        """Keep an answer that was read after ``stamp`` was taken."""
+    def put(
+        self, exchange: Exchange, cluster: ClusterWorker, topic: str, generation: object, fields: Fields, body: bytes
+    ) -> None:
+        """Cache a response. ``generation`` was taken from ``cluster`` before the record was read."""
         request = exchange.request
         raw: bytes | None = request.scope.get("raw_path")
         if raw is None or len(body) > _MAX_BODY or topic not in cluster.config.topics:
             return
-        line = (raw, request.scheme, request.field(b"host") or b"")
-        self._drop(line)
-        self._kept[line] = _Kept(exchange.match, cluster, topic, stamp, fields, body)
-        self._bytes += _size(line, body)
+        key = (raw, request.scheme, request.field(b"host") or b"")
+        self._remove(key)
+        self._entries[key] = CachedResponse(exchange.match, cluster, topic, generation, fields, body)
+        self._bytes += _size(key, body)
         while self._bytes > _MAX_BYTES:
-            self._drop(next(iter(self._kept)))
+            self._remove(next(iter(self._entries)))
 
-    def adding(self, change: Callable[[Fields], Fields]) -> HotFetches:
-        """Return what keeps answers here with their fields changed, as every such answer's are on their way."""
-        return _Adding(self, change)
+    def with_changed_fields(self, change: Callable[[Fields], Fields]) -> ResponseCache:
+        """Return a view of this cache that applies ``change`` to the fields of a response before it is cached."""
+        return _ChangedFieldsCache(self, change)
 
-    def _drop(self, line: Line) -> None:
-        kept = self._kept.pop(line, None)
-        if kept is not None:
-            self._bytes -= _size(line, kept._body)  # noqa: SLF001 - of one family
+    def _remove(self, key: CacheKey) -> None:
+        removed = self._entries.pop(key, None)
+        if removed is not None:
+            self._bytes -= _size(key, removed.body)
 
 
-class _Adding(HotFetches):
-    """Keeps elsewhere, with more fields."""
+class _ChangedFieldsCache(ResponseCache):
+    """Stores in another cache, with the response fields as CORS changes them on the way to the client."""
 
-    def __init__(self, inner: HotFetches, change: Callable[[Fields], Fields]) -> None:
+    def __init__(self, inner: ResponseCache, change: Callable[[Fields], Fields]) -> None:
         super().__init__()
         self._inner = inner
         self._change = change
 
-    def keep(self, exchange: Exchange, cluster: ClusterWorker, topic: str, stamp: object, fields: Fields, body: bytes) -> None:
-        """Keep an answer as it is seen by clients."""
-        self._inner.keep(exchange, cluster, topic, stamp, self._change(fields), body)
+    def put(
+        self, exchange: Exchange, cluster: ClusterWorker, topic: str, generation: object, fields: Fields, body: bytes
+    ) -> None:
+        """Cache a response with its fields changed."""
+        self._inner.put(exchange, cluster, topic, generation, self._change(fields), body)
 
 
-class Plan:
-    """How a method and path is served. ``lane`` is made when they come again: many a path comes once."""
-
-    __slots__ = ("has_come_again", "lane", "match")
-
-    def __init__(self, match: Match) -> None:
-        self.match = match
-        self.has_come_again = False
-        self.lane: Lane | None = None
-
-
-class Plans:
-    """Which route serves a method and path, where nothing else decides. Bounded in number."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, bytes], Plan] = {}
-
-    def find(self, scope: Scope) -> Plan | None:
-        """Return the plan that an earlier request of this line left."""
-        return self._kept.get((scope["method"], scope.get("raw_path") or b""))
-
-    def keep(self, scope: Scope, match: Match) -> None:
-        """Keep a match."""
-        raw: bytes = scope.get("raw_path") or b""
-        if not 0 < len(raw) <= _MAX_LINE:
-            return
-        if len(self._kept) >= _MAX_PLANS:
-            self._kept.pop(next(iter(self._kept)))
-        self._kept[scope["method"], raw] = Plan(match)
-
-
-def _size(line: Line, body: bytes) -> int:
-    """What an entry takes, roughly: its text, and a kilobyte for the objects around it."""
-    return 1024 + len(line[0]) + len(body)
+def _size(key: CacheKey, body: bytes) -> int:
+    """Return roughly how many bytes an entry takes: its text, and a kilobyte for the objects around it."""
+    return 1024 + len(key[0]) + len(body)

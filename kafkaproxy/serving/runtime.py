@@ -1,7 +1,7 @@
-"""What runs in a process: the live configuration, its matcher, and the worker. Started by the first who needs it.
+"""The runtime of a process: the live configuration, its routing table, and the Kafka worker.
 
-Never at import, in ``AppConfig.ready()`` or in ``migrate``: on lifespan startup or, where a server has no lifespan, with the
-first request.
+It starts with the lifespan protocol's startup or, on a server without lifespan, with the first request; never at import, in
+``AppConfig.ready()`` or in ``migrate``.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from kafkaproxy.conf import Settings, get_settings
+from kafkaproxy.consumers.context import Observer
 from kafkaproxy.consumers.rest import RestConsumer
 from kafkaproxy.consumers.stream import StreamConsumer
-from kafkaproxy.guards.base import Guards
+from kafkaproxy.guards.authorization_sessions import AuthorizationSessions
+from kafkaproxy.guards.base import ConfiguredGuards
 from kafkaproxy.guards.principals import ANONYMOUS, Principals
-from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.http.cors import Cors
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.live import live
 from kafkaproxy.routing.matching import Found, Match, Matcher, NotAllowed, Outcome, Refused, RequestLine, join
 from kafkaproxy.routing.table import Capability, Configuration
-from kafkaproxy.serving.connections import make_room
-from kafkaproxy.serving.response_cache import HotFetches, Plans
-from kafkaproxy.streaming.registry import Streams
+from kafkaproxy.serving.connections import raise_open_file_limit
+from kafkaproxy.serving.fast_path import PreparedHandlers
+from kafkaproxy.serving.response_cache import ResponseCache
+from kafkaproxy.streaming.registry import StreamRegistry
 from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.worker import Worker
 
@@ -35,7 +37,7 @@ __all__ = ["Runtime", "Table", "limits", "runtime"]
 
 
 def limits(settings: Settings) -> Limits:
-    """Return what the worker takes from the settings."""
+    """Return the limits of the worker, as the settings have them."""
     return Limits(
         store_dir=settings.store_dir,
         store_max_bytes=settings.store_max_bytes,
@@ -56,28 +58,37 @@ def limits(settings: Settings) -> Limits:
 
 
 class Table:
-    """A configuration in service: its matcher, its guards and its CORS policies. Requests keep the one they began with."""
+    """A configuration in use: matcher, guards, CORS policies and caches. A request uses one table from start to end."""
 
     def __init__(self, configuration: Configuration, last: Table | None = None) -> None:
         self.configuration = configuration
         self.matcher = Matcher(configuration)
-        self.hot = HotFetches()
-        self.plans = Plans()
-        self.guards: Guards = Guards(configuration.guards, configuration.gateways, None if last is None else last.guards)
+        self.response_cache = ResponseCache()
+        self.prepared = PreparedHandlers()
+        self.guards: ConfiguredGuards = ConfiguredGuards(
+            configuration.guards, configuration.gateways, None if last is None else last.guards
+        )
         self.cors = {each.name: Cors(each) for each in configuration.gateways}
 
     async def decide(
-        self, candidates: Sequence[Found], request: Request, line: RequestLine | None = None
+        self,
+        candidates: Sequence[Found],
+        request: Request,
+        line: RequestLine | None = None,
+        observer: Observer | None = None,
     ) -> tuple[Outcome, Principals]:
-        """Return what serves the request, or why nothing does, and who the client is.
+        """Return what serves the request, or why nothing does, and the principals that its guards found.
 
-        Each gateway has its own place for credentials, so each is asked by itself, until one serves or refuses. ``line`` is
-        what is looked for instead of the request's own line.
+        Gateways differ in where a credential stands, so each one's guards are asked separately, until one gateway serves or
+        refuses. ``line``: match this request line instead of the request's own.
         """
         not_allowed: NotAllowed | None = None
         for gateway, own in self.matcher.split(candidates):
             names = self.matcher.guards(own)
-            principals = await self.guards.authenticate(names, request, gateway) if names else ANONYMOUS
+            told = None if observer is None else observer.impersonated
+            principals = await self.guards.authenticate(names, request, gateway, told) if names else ANONYMOUS
+            if observer is not None:
+                observer.authenticated(gateway, principals)
             outcome = self.matcher.resolve(own, line or request, principals)
             if isinstance(outcome, (Match, Refused)):
                 return outcome, principals
@@ -86,29 +97,29 @@ class Table:
 
 
 class Runtime:
-    """The parts of one process. ``table`` is None until started, and is swapped whole."""
+    """The parts of one process. ``table`` is None before the start; a change of the configuration replaces it as a whole."""
 
     def __init__(self, store_dir: Path | None = None) -> None:
         self.pid = os.getpid()
         settings = get_settings()
         self.worker = Worker(limits(settings if store_dir is None else replace(settings, store_dir=store_dir)))
-        self.streams = Streams(self._hurry)
+        self.streams = StreamRegistry(self._shorten_waits)
         self.sessions = AuthorizationSessions()
         self._rest = RestConsumer(self.worker)
         self._stream = StreamConsumer(self.worker, self.streams, self.sessions)
         self.table: Table | None = None
         self._lock = threading.Lock()
-        self._following = threading.Lock()
+        self._configuring = threading.Lock()
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def start(self) -> Table:
-        """Load the configuration and start the worker; blocks, and does nothing the second time.
+        """Load the configuration and start the worker; return the table. Blocks; a second call does nothing.
 
-        No longer than ``START_TIMEOUT_SECONDS`` for the database: what is loaded later is taken over then.
+        Waits for the database up to ``START_TIMEOUT_SECONDS``; a configuration that is loaded later replaces the table then.
         """
         with self._lock:
             if self.table is None:
-                make_room(get_settings())
+                raise_open_file_limit(get_settings())
                 configuration = live()
                 configuration.start()
                 self._unsubscribe = configuration.subscribe(self._follow)
@@ -122,15 +133,15 @@ class Runtime:
         return await asyncio.get_running_loop().run_in_executor(None, self.start)
 
     def stop(self) -> None:
-        """Stop: what was handed to a producer is flushed, within the time that is left of ``STOP_SECONDS``."""
+        """Stop: flush the producers, within what is left of ``STOP_SECONDS``."""
         atexit.unregister(self.stop)
         self._unsubscribe()
         live().stop()
         self.worker.close(self.streams.stop_by)
 
-    def _hurry(self) -> None:
-        """Let no request wait for long: the process stops."""
-        self.worker.hurry(get_settings().stop_seconds / 3)
+    def _shorten_waits(self) -> None:
+        """Shorten the waits of requests, as the process is about to stop."""
+        self.worker.shorten_waits(get_settings().stop_seconds / 3)
 
     async def astop(self) -> None:
         """End the streams, then stop, without blocking the event loop."""
@@ -138,16 +149,19 @@ class Runtime:
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
     def consumer(self, match: Match) -> RestConsumer | StreamConsumer:
-        """Return what serves a match."""
+        """Return the consumer that serves a match."""
         return self._stream if match.route.capability is Capability.STREAM else self._rest
 
     def _follow(self, _configuration: Configuration) -> None:
-        """Take over the newest configuration: what the caller has may be older by the time it is its turn."""
-        with self._following:
+        """Take over the newest configuration.
+
+        Not the argument: two changes may arrive in two threads, and the one that gets the lock last may be the older one.
+        """
+        with self._configuring:
             self.configure(live().current)
 
     def configure(self, configuration: Configuration) -> None:
-        """Take over a configuration: the worker first, so that no request finds a route without its cluster."""
+        """Use a configuration from now on. The worker comes first, so that no route in the table is without its cluster."""
         self.worker.configure(configuration.clusters)
         self.table = Table(configuration, self.table)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
-
-from kafkaproxy.specs.places import NOWHERE, Place
+from typing import Any, Final, NamedTuple
 
 __all__ = [
+    "NOWHERE",
     "AccessControlSpec",
     "ClusterSpec",
     "ConditionSpec",
@@ -22,14 +21,50 @@ __all__ = [
     "EntryConditionSpec",
     "EntrySpec",
     "FieldSpec",
+    "FilePlace",
     "FilterSpec",
     "GatewaySpec",
     "GuardSpec",
     "Guarded",
+    "Line",
     "Resolve",
     "RouteSpec",
     "TopicSpec",
 ]
+
+
+class Line(int):
+    """A line that knows its file: that of a specification, whose parts stand between those of the zilla.yaml."""
+
+    file: str
+
+    def __new__(cls, file: str, number: int) -> Line:
+        """Return the line ``number`` of ``file``."""
+        line = super().__new__(cls, number)
+        line.file = file
+        return line
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FilePlace:
+    """A line of a file; line 0 is the file as a whole. A :class:`Line` replaces ``file`` by its own."""
+
+    file: str
+    line: int
+
+    def __post_init__(self) -> None:
+        """Take the file from the line."""
+        if isinstance(self.line, Line):
+            object.__setattr__(self, "file", self.line.file)
+            object.__setattr__(self, "line", int(self.line))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+NOWHERE: Final = FilePlace("", 0)
+"""The place of what was read from rows."""
+
 
 Guarded = Mapping[str, tuple[str, ...]]
 """The roles that are needed, by the name of the guard. All guards have to pass, each with all of its roles."""
@@ -89,11 +124,11 @@ class RouteSpec:
     start: str = "earliest"
     start_timestamp: dt.datetime | None = None
     encoding: str = "text"
-    place: Place = field(default=NOWHERE, compare=False)
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
+    places: Mapping[str, FilePlace] = field(default_factory=dict, compare=False)
     """Where each field was written, as far as that is known."""
 
-    def at(self, name: str) -> Place:
+    def at(self, name: str) -> FilePlace:
         """Return where a field was written, or the route."""
         return self.places.get(name, self.place)
 
@@ -140,7 +175,7 @@ class EntrySpec:
     conditions: tuple[EntryConditionSpec, ...] = ()
     guarded: Guarded = field(default_factory=dict)
     routes: tuple[RouteSpec, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
     def resolved(self, resolve: Resolve) -> EntrySpec:
         """Return the entry with every pattern and role resolved; its routes stay as they are."""
@@ -190,7 +225,7 @@ class GatewaySpec:
     credentials_cookies: Mapping[str, str] = field(default_factory=dict)
     credentials_headers: Mapping[str, str] = field(default_factory=dict)
     credentials_query: Mapping[str, str] = field(default_factory=dict)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
     def cluster_of(self, route: RouteSpec) -> str:
         """Return the name of the cluster that a route of this gateway uses."""
@@ -204,7 +239,7 @@ class GuardSpec:
     name: str
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +258,7 @@ class ClusterSpec:
     ssl_key_password: str = field(default="", repr=False)
     ssl_verify_hostname: bool = True
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +272,7 @@ class TopicSpec:
     cleanup_policy: str = "broker"
     store_bytes: int | None = None
     sensitive: bool = False
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePlace = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

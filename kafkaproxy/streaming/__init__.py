@@ -1,4 +1,4 @@
-"""Server-Sent Events: an open connection, where it starts, how it catches up, and the live end that streams share.
+"""Server-Sent Events: the connection of a stream, its start position, catching up, and the live end that streams share.
 
 Imports ``http``, ``guards``, ``routing.table``, ``core`` and ``worker``.
 """

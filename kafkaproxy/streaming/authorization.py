@@ -1,4 +1,4 @@
-"""A stream's side of continuous authorization: when it has to challenge its client, and when it is over."""
+"""Continuous authorization of one stream: when to send a challenge, and when the authorization has ended."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from dataclasses import replace
 from typing import Any, Self
 
 from kafkaproxy.core.expressions import Attribute
+from kafkaproxy.guards.authorization_sessions import AuthorizationSessions
 from kafkaproxy.guards.principals import ClientPrincipal
-from kafkaproxy.guards.sessions import AuthorizationSessions
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Route
 
-__all__ = ["Authorized", "depended_on"]
+__all__ = ["StreamCredentials", "required_principals"]
 
 
-def depended_on(match: Match, principals: Mapping[str, object]) -> dict[str, ClientPrincipal]:
-    """Return whose credentials a stream depends on, each with the attributes that its templates read and no others.
+def required_principals(match: Match, principals: Mapping[str, object]) -> dict[str, ClientPrincipal]:
+    """Return the principals of the guards that the route and its entry require or read, by guard.
 
-    Guards that another route of the path asks for have no say in how long this one's stream lasts.
+    Each has only the attributes that the route's templates read. Guards of other routes of the path are left out: the end of
+    their credentials must not end this stream.
     """
     names = match.route.guard_names.union(each.guard for each in match.entry.guarded)
     found = {name: principals.get(name) for name in sorted(names)}
     return {
-        name: replace(principal, attributes=_read(match.route, name, principal))
+        name: replace(principal, attributes=_attributes_read(match.route, name, principal))
         for name, principal in found.items()
         if isinstance(principal, ClientPrincipal)
     }
 
 
-def _read(route: Route, guard: str, principal: ClientPrincipal) -> dict[str, str]:
+def _attributes_read(route: Route, guard: str, principal: ClientPrincipal) -> dict[str, str]:
     templates = [route.topic]
     for each in route.filters:
         templates += [value for value in (each.key, *(value for _, value in each.headers)) if value is not None]
@@ -39,8 +40,8 @@ def _read(route: Route, guard: str, principal: ClientPrincipal) -> dict[str, str
     return {name: principal.attributes.get(name, "") for name in sorted(names)}
 
 
-class Authorized:
-    """Binds a stream to who its client is, inside a ``with``."""
+class StreamCredentials:
+    """The credentials of a stream's client. A context manager: at its end the stream leaves its authorization sessions."""
 
     def __init__(
         self,
@@ -59,23 +60,23 @@ class Authorized:
         self._stream.close()
 
     @property
-    def ends(self) -> bool:
-        """Whether the authorization has an end at all."""
+    def has_end(self) -> bool:
+        """True if any credential has an end."""
         return self._stream.next_deadline() is not None
 
     def seconds_left(self) -> float:
-        """Return the time until there is something to do; infinity for never."""
+        """Return the seconds until the next challenge or end; infinity for never."""
         due = self._stream.next_deadline()
         return math.inf if due is None else due - self._clock()
 
     async def challenges(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the challenges that this stream has to send now: one for each guard, at most."""
+        """Yield the data of the challenges that this stream has to send now: at most one per guard."""
         if self.seconds_left() <= 0:
-            while self._stream.take_challenge(self._clock()):
+            while self._stream.claim_challenge(self._clock()):
                 yield await self._stream.challenge_event()
 
     async def is_over(self) -> bool:
-        """Whether a credential has ended, and no answer has arrived here or elsewhere."""
+        """True if a credential has ended, and no challenge response for it has arrived in any process."""
         if not self._stream.expired(self._clock()):
             return False
         await self._stream.refresh()

@@ -1,7 +1,7 @@
-"""The live end of a topic, for streams: read and decoded once for a process, framed once for each way of framing.
+"""The live end of a topic: its new records are read once per event loop, and framed once per framing.
 
-Streams with the same selection share a :class:`BroadcastRing` and walk its frames, each at its own pace. A stream that falls
-behind the ring reads the store again (:mod:`kafkaproxy.streaming.catch_up`); nothing is queued for it.
+Streams with the same selection share a :class:`BroadcastRing` and read it, each at its own pace. A stream that falls behind the
+ring reads the store again (:mod:`kafkaproxy.streaming.catch_up`); nothing is queued for a stream.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from kafkaproxy.core.progress import Encoder
-from kafkaproxy.streaming.broadcast import BroadcastRing, Framing, Selection, frame_of, release
-from kafkaproxy.streaming.pages import Pages
-from kafkaproxy.streaming.ring_budget import RingBudget
+from kafkaproxy.streaming.broadcast import BroadcastRing, Framing, RingBudget, Selection, frame_record, wake_waiters
+from kafkaproxy.streaming.page_cache import PageCache
 from kafkaproxy.worker.errors import Unavailable
 from kafkaproxy.worker.filters import FilterIndex
-from kafkaproxy.worker.notify.hub import in_turn
+from kafkaproxy.worker.notify.hub import round_robin
 from kafkaproxy.worker.store.reader import Progress, Store, TopicState
 from kafkaproxy.worker.types import Record
 
 __all__ = ["StreamTail"]
 
-_PER_STEP: Final = 100
+_RECORDS_PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 4 << 20
 
 
@@ -33,9 +32,9 @@ class StreamTail:
 
     def __init__(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
         self.ended = False
-        """Whether the topic is not read any more: streams end."""
+        """True if the topic is not read any more: streams end."""
         self.waiters: set[asyncio.Future[None]] = set()
-        """The streams that wait for the end to move, without a place in a ring."""
+        """A future for each stream that waits for the live end to move without a subscription to a ring."""
         self._last = -1
         """The partition that was read last."""
         self._rings: dict[Selection, BroadcastRing] = {}
@@ -45,10 +44,10 @@ class StreamTail:
     def _begin(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
         self.topic_id = topic_id
         self.positions = dict(positions)
-        """Partition → next offset: everything before is in the rings' rings, or was never needed there."""
+        """Partition → next offset. Records before it are in the rings, as far as a stream needs them there."""
         self.epoch = object()
-        """Replaced when offsets lose their meaning: the topic was re-created, or its log cut short."""
-        self.pages = Pages()
+        """Replaced when offsets become invalid: the topic was re-created, or its log truncated."""
+        self.pages = PageCache()
         self._encoder = Encoder(positions)
         self._index: FilterIndex[BroadcastRing] = FilterIndex()
 
@@ -57,70 +56,70 @@ class StreamTail:
         """The encoded progress."""
         return self._encoder.text()
 
-    def join(self, selection: Selection) -> BroadcastRing:
-        """Return the ring of that selection, with one member more."""
+    def subscribe(self, selection: Selection) -> BroadcastRing:
+        """Subscribe to the ring of that selection, and return it."""
         ring = self._rings.get(selection)
         if ring is None:
             ring = self._rings[selection] = BroadcastRing(selection, self._budget)
             self._index.add(selection[0], ring)
-        ring.members += 1
+        ring.subscriptions += 1
         return ring
 
-    def leave(self, ring: BroadcastRing) -> None:
-        """Give a membership back."""
-        ring.members -= 1
-        if ring.members:
+    def unsubscribe(self, ring: BroadcastRing) -> None:
+        """End a subscription; the last one removes the ring."""
+        ring.subscriptions -= 1
+        if ring.subscriptions:
             return
-        ring.trim()
+        ring.drop_sent()
         if self._rings.get(ring.selection) is ring:
             del self._rings[ring.selection]
             self._index.remove(ring.selection[0], ring)
 
-    def look_again(self) -> None:
-        """Let those who wait without a place look again: the store has changed, though the end need not have moved."""
-        release(self.waiters)
+    def mark_changed(self) -> None:
+        """Wake the streams that wait without a subscription: the store has changed, though the live end may not have moved."""
+        wake_waiters(self.waiters)
 
     def reset(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
-        """Begin anew. Streams find out by the epoch, after what is left in their rings."""
+        """Start a new epoch. Streams notice it after they have sent what is left in their rings."""
         self._begin(topic_id, positions)
-        self._send_back()
+        self._close_rings()
 
-    def change(self, state: TopicState | None, store: Store) -> bool:
-        """Take in another state of the topic; return False if its streams end.
+    def change_topic(self, state: TopicState | None, store: Store) -> bool:
+        """Take over a changed state of the topic; return False if its streams end.
 
-        They do if it is read no longer: nothing will come, and a client that comes back is told why. They begin anew if it is
-        another log now, or if the log, read to its end, ends before what was streamed of it.
+        They end if the topic is not read any more; a client that reconnects is told why. They start anew if the topic was
+        re-created, or if its log, read to its end, is shorter than what was streamed.
         """
         if state is None or state.error == Unavailable.STORE_FULL:
             self.end()
             return False
-        if state.key and (state.key != self.topic_id or (state.ready and self._is_cut_short(store))):
+        if state.key and (state.key != self.topic_id or (state.ready and self._is_truncated(store))):
             self.reset(state.key, store.next_offsets(state.key))
         return True
 
-    def _is_cut_short(self, store: Store) -> bool:
+    def _is_truncated(self, store: Store) -> bool:
         reached = store.next_offsets(self.topic_id)
         return any(partition in reached and reached[partition] < offset for partition, offset in self.positions.items())
 
     def end(self) -> None:
-        """End every stream."""
+        """End all streams."""
         self.ended = True
-        self._send_back()
+        self._close_rings()
 
     def advance(self, store: Store, deadline: float = math.inf) -> bool:
-        """Read what is new and frame it for the rings; return True if there is more.
+        """Read new records and add their frames to the rings; return True if there is more to read.
 
-        ``deadline``: when to stop, by the performance counter.
+        ``deadline``: when to stop, in seconds of ``time.perf_counter()``.
         """
         behind = moved = False
         touched: set[BroadcastRing] = set()
         known = store.progress(self.topic_id)
-        for partition in in_turn(known, self._last):
+        for partition in round_robin(known, self._last):
             progress = known[partition]
             if moved and time.perf_counter() > deadline:
                 behind = True
                 break
-            # A partition that the topic grew by is read from its beginning.
+            # A partition that was added to the topic is read from its beginning.
             start = self.positions.get(partition, progress.log_start)
             if start < progress.next_offset or partition not in self.positions:
                 behind |= self._advance_partition(store, partition, start, progress, touched)
@@ -128,19 +127,19 @@ class StreamTail:
         for ring in touched:
             ring.wake()
         if moved:
-            release(self.waiters)
+            wake_waiters(self.waiters)
         return behind
 
     def _advance_partition(
         self, store: Store, partition: int, start: int, known: Progress, touched: set[BroadcastRing]
     ) -> bool:
-        if not self._rings:  # nobody is here to see it; cursors read for themselves
+        if not self._rings:  # no stream is at the live end; those that catch up read for themselves
             self._move(partition, known.next_offset)
             return False
-        read = store.read_log(self.topic_id, partition, start, known.next_offset, _PER_STEP, _BYTES_PER_STEP)
-        if read is None:  # the store let go of records before they were read here
+        read = store.read_log(self.topic_id, partition, start, known.next_offset, _RECORDS_PER_STEP, _BYTES_PER_STEP)
+        if read is None:  # the store dropped records before they were read here: streams report the gap
             self._move(partition, known.next_offset)
-            self._send_back()
+            self._close_rings()
             return False
         records, reached = read
         for record in records:
@@ -160,18 +159,18 @@ class StreamTail:
         for ring in rings:
             if ring not in touched:
                 touched.add(ring)
-                ring.trim()
+                ring.drop_sent()
             position = position or self._encoder.text()
             framing = ring.selection[1]
             if framing not in frames:
-                frames[framing] = frame_of(record, position, framing)
+                frames[framing] = frame_record(record, position, framing)
             ring.append(frames[framing], position, len(rings))
-        self._budget.make_room()
+        self._budget.enforce()
 
-    def _send_back(self) -> None:
-        """Close the rings: every stream reads on as a cursor from where it is."""
+    def _close_rings(self) -> None:
+        """Close the rings: every stream catches up from its own position."""
         rings, self._rings = self._rings, {}
         self._index = FilterIndex()
         for ring in rings.values():
             ring.close()
-        release(self.waiters)
+        wake_waiters(self.waiters)

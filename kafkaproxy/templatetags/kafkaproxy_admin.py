@@ -1,4 +1,4 @@
-"""The top of the admin's page of this app: what to make first, and the pages that are no list of a model."""
+"""The top of this app's page in the admin: the first steps, and links to the pages that are no list of a model."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def kafkaproxy_start(context: Context) -> dict[str, Any]:
 
 
 def _useful(steps: list[_Step]) -> list[_Step]:
-    """Show no steps to those who may take none."""
+    """Return the steps, or none for a user without the permission for any of them."""
     return steps if any(step.url for step in steps) else []
 
 

@@ -1,1 +1,1 @@
-"""The Kafka worker: producer, ingest and store. It knows neither Django's HTTP nor the models."""
+"""The Kafka worker: producers, ingest and the store, for each cluster. It imports neither Django's HTTP nor the models."""

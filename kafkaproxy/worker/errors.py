@@ -1,4 +1,4 @@
-"""What can go wrong between us and Kafka.
+"""The worker's errors.
 
 ::
 
@@ -15,7 +15,7 @@ __all__ = ["ProduceError", "ProduceFailure", "TopicUnavailable", "Unavailable", 
 
 
 class WorkerError(Exception):
-    """Kafka, or our copy of it, did not do what was asked."""
+    """Kafka, or this host's copy of its topics, could not do what was asked."""
 
 
 class ProduceFailure(StrEnum):
@@ -31,7 +31,7 @@ class ProduceFailure(StrEnum):
 
 
 class ProduceError(WorkerError):
-    """A record was not acknowledged as asked. ``detail`` is for logs, never for clients."""
+    """A record was not acknowledged as requested. ``detail`` is for logs, never for clients."""
 
     def __init__(self, reason: ProduceFailure, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -1,4 +1,4 @@
-"""Filters: which records a route serves, and finding the filters that a record passes without trying each."""
+"""Filters: which records a route serves, and an index that finds the matching filters without trying each."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
-    """A rendered filter: the key and every header have to be equal, byte for byte."""
+    """A rendered filter. It matches if the key and every header are equal, byte for byte."""
 
     key: bytes | None
     headers: tuple[tuple[str, bytes], ...]
 
     def matches(self, record: Record) -> bool:
-        """Whether the record passes. A header of a name may stand several times; one of them has to be equal."""
+        """Return True if the record matches. If a header occurs several times in the record, one of them has to be equal."""
         return (self.key is None or record.key == self.key) and all(each in record.headers for each in self.headers)
 
 
 def passes(filters: tuple[RecordFilter, ...], record: Record) -> bool:
-    """Whether any filter passes the record; without filters every record passes."""
+    """Return True if any filter matches the record. Without filters every record passes."""
     return not filters or any(each.matches(record) for each in filters)
 
 
 class FilterIndex(Generic[T]):
-    """Values with filters of their own. A record costs look-ups of its key and headers, not a try of every filter."""
+    """Values, each with filters. Finding the values for a record costs look-ups of its key and headers only."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()
@@ -40,7 +40,7 @@ class FilterIndex(Generic[T]):
         self._by_header: dict[tuple[str, bytes | None], set[tuple[RecordFilter, T]]] = defaultdict(set)
 
     def add(self, filters: tuple[RecordFilter, ...], value: T) -> None:
-        """Add a value that is found for records that pass any of ``filters``, or for all where there is none."""
+        """Add a value; it is found for records that match any of ``filters``, or for every record if there are none."""
         if _passes_all(filters):
             self._all.add(value)
             return
@@ -63,7 +63,7 @@ class FilterIndex(Generic[T]):
                 self._by_header.pop(each.headers[0], None)
 
     def find(self, record: Record) -> Iterator[T]:
-        """Yield the values whose filters pass the record, each once."""
+        """Yield each value whose filters match the record, once."""
         yield from self._all
         found: set[T] = set()
         if record.key is not None and self._by_key:

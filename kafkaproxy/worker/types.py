@@ -1,4 +1,4 @@
-"""The plain values that cross the worker's boundary: no Django, no ORM, no HTTP."""
+"""The values that cross the worker's boundary: plain frozen dataclasses without Django, the ORM or HTTP."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 __all__ = ["EMBEDDED", "Acks", "ClusterConfig", "Delivery", "Headers", "Record", "Role", "TopicSettings"]
 
 EMBEDDED: Final = "embedded"
-"""The bootstrap server that stands for librdkafka's in-process mock cluster."""
+"""The value of ``bootstrap.servers`` that selects librdkafka's in-process mock cluster."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 """Record headers in order, duplicates included; a header value may be null."""
 
 
 class Acks(StrEnum):
-    """Which acknowledgement a produce waits for."""
+    """Which acknowledgement a produced record waits for."""
 
     NONE = "none"
     LEADER_ONLY = "leader_only"
@@ -25,14 +25,14 @@ class Acks(StrEnum):
 
 
 class Role(StrEnum):
-    """Why a topic is read; it decides what the store keeps of it."""
+    """What a topic is read for. It decides what the store keeps of it."""
 
     FETCH = "fetch"
-    """``latest`` is kept; of a compacted topic superseded records leave at once."""
+    """The index of the newest record per key is kept; of a topic that is compacted, superseded records are removed at once."""
     REPLY = "reply"
-    """``replies`` is kept."""
+    """The index of replies by correlation id is kept."""
     STREAM = "stream"
-    """The log is kept, up to the budget."""
+    """The log is kept, up to the topic's quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +42,19 @@ class TopicSettings:
     roles: frozenset[Role] = frozenset()
     bootstrap: bool = False
     live: bool = False
-    """Start at the end of the log where the store holds nothing."""
+    """If the store holds nothing of the topic, start reading at its end."""
     cleanup_policy: str | None = None
-    """``compact`` or ``delete``; None asks the broker."""
+    """``compact``, ``delete`` or both; None takes what the broker says."""
     store_bytes: int | None = None
-    """The budget of a streamed topic's log; None for the worker's."""
+    """The quota of a streamed topic's log in bytes; None takes the worker's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
     """How to reach a cluster.
 
-    ``client`` is librdkafka's own configuration, ``bootstrap.servers`` included, secrets resolved: never log it. ``error``
-    says why it could not be resolved (an unset variable); such a cluster answers 503.
+    ``client`` is librdkafka's own configuration, ``bootstrap.servers`` included, with secrets resolved: never log it. ``error``
+    says why it could not be resolved, for instance an unset environment variable; requests for such a cluster are answered 503.
     """
 
     name: str
@@ -62,18 +62,19 @@ class ClusterConfig:
     correlation_headers: frozenset[str] = frozenset({"zilla:correlation-id"})
     """The reply headers that carry a correlation id, of every gateway that uses the cluster."""
     topics: Mapping[str, TopicSettings] = field(default_factory=dict)
-    """The topics known from the configuration; templates with parameters add others as they are asked for."""
+    """Topic → settings, for the topics that the configuration names. Templates with parameters add others when requests name
+    them."""
     error: str = ""
 
     @property
     def embedded(self) -> bool:
-        """Whether the cluster is librdkafka's in-process mock."""
+        """True if the cluster is librdkafka's in-process mock."""
         return self.client.get("bootstrap.servers") == EMBEDDED
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where an acknowledged record is; ``offset`` is -1 where nothing was to be acknowledged (acks none)."""
+    """The position of an acknowledged record; ``offset`` is -1 if no acknowledgement was asked for (``Acks.NONE``)."""
 
     topic: str
     partition: int
@@ -82,7 +83,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as consumed. ``key`` and ``value`` may be null; ``timestamp`` is milliseconds since the epoch."""
+    """A consumed record. ``key`` and ``value`` may be null; ``timestamp`` is in milliseconds since the epoch."""
 
     partition: int
     offset: int

@@ -1,4 +1,4 @@
-"""The worker: every cluster of the configuration, in this process. What consumers talk to."""
+"""The worker: every cluster of the configuration, in this process. Request handlers use Kafka only through it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _LEEWAY_SECONDS: Final = 0.2
 
 
 class Worker:
-    """Holds a :class:`ClusterWorker` for each cluster, started when it is first configured."""
+    """The :class:`ClusterWorker` of each cluster. It is started when the cluster is first configured."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.waiting = 0
-        """How many requests wait for a reply or a change."""
+        """How many requests wait for a reply or a change at present."""
         self.timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
-        """What ends the waits of requests, and the loop of each."""
+        """The time-outs of waiting requests, each with its event loop, so that a stop can shorten them."""
         self.longest_wait = math.inf
-        """How long a request may wait from now on, in seconds."""
+        """The longest wait of a request from now on, in seconds."""
         self._clusters: dict[str, ClusterWorker] = {}
         self._errors: dict[str, str] = {}
         self._retiring: dict[ClusterWorker, threading.Thread] = {}
@@ -42,7 +42,7 @@ class Worker:
         self._closed = False
 
     def configure(self, clusters: Mapping[str, ClusterConfig]) -> None:
-        """Take over a configuration: start, keep, restart or stop clusters. Opens no connection by itself."""
+        """Apply a configuration: start, keep, restart or retire clusters. It opens no connection itself."""
         with self._lock:
             if self._closed:
                 return
@@ -54,29 +54,29 @@ class Worker:
                     self._configure_one(name, config)
 
     def cluster(self, name: str) -> ClusterWorker:
-        """Return a cluster's worker; raise :class:`TopicUnavailable` where its configuration cannot be used."""
+        """Return a cluster's worker; raise :class:`TopicUnavailable` with ``MISCONFIGURED`` if it could not be configured."""
         cluster = self._clusters.get(name)
         if cluster is None:
             raise TopicUnavailable(Unavailable.MISCONFIGURED, self._errors.get(name, f"No cluster {name!r}."))
         return cluster
 
     def users(self, name: str) -> set[object]:
-        """Return who uses the present worker of a cluster: while somebody is in there, it is not stopped."""
+        """Return the set of requests that use a cluster's present worker. The worker is not closed while a request is in it."""
         cluster = self._clusters.get(name)
         return set() if cluster is None else cluster.users
 
     def clusters(self) -> Mapping[str, ClusterWorker]:
-        """Return every cluster's worker."""
+        """Return cluster name → worker."""
         return dict(self._clusters)
 
-    def hurry(self, seconds: float) -> None:
-        """Let no request wait longer than this from now on: the process stops. From any thread."""
+    def shorten_waits(self, seconds: float) -> None:
+        """Let no request wait longer than ``seconds`` from now on, because the process stops. From any thread."""
         self.longest_wait = seconds
         for timeout, loop in tuple(self.timeouts.items()):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._shorten, timeout, loop.time() + seconds)
         for cluster in (*self._clusters.values(), *self._retiring):
-            cluster.hurry(seconds)
+            cluster.shorten_waits(seconds)
 
     def _shorten(self, timeout: asyncio.Timeout, latest: float) -> None:
         when = timeout.when()
@@ -84,15 +84,15 @@ class Worker:
             timeout.reschedule(min(when, latest))
 
     def close(self, stop_by: float | None = None) -> None:
-        """Stop everything; what was handed to a producer is flushed first.
+        """Stop every cluster; records that were handed to a producer are flushed first.
 
-        ``stop_by``: when that has to be done, by the monotonic clock; the setting ``STOP_SECONDS`` from now unless given.
+        ``stop_by``: when that has to be done, by the monotonic clock; by default ``STOP_SECONDS`` from now.
         """
         stop_by = time.monotonic() + self.limits.stop if stop_by is None else stop_by
         with self._lock:
             self._closed = True
             for cluster in self._retiring:
-                cluster.stop_retiring(stop_by)
+                cluster.finish_retiring(stop_by)
             closing = [threading.Thread(target=each.close, args=(stop_by,), daemon=True) for each in self._clusters.values()]
             for thread in closing:
                 thread.start()
@@ -110,7 +110,7 @@ class Worker:
         try:
             cluster = ClusterWorker(config, self.limits)
         except Exception as error:
-            # One cluster that cannot be used must not keep the others, or the site, from being served.
+            # A cluster that cannot be used must not keep the others, or the site, from being served.
             log.exception("cluster_unusable cluster=%s", name)
             self._errors[name] = f"{type(error).__name__}: {error}"
             return
@@ -121,7 +121,7 @@ class Worker:
             self._retire(name, running)
 
     def _retire(self, name: str, cluster: ClusterWorker) -> None:
-        """Let requests that are under way finish on the old connections; new ones already begin elsewhere."""
+        """Let the requests in progress finish on the old connections; new requests already use the successor."""
         self._retiring = {each: thread for each, thread in self._retiring.items() if thread.is_alive()}
         thread = threading.Thread(target=cluster.retire, name=f"kafkaproxy-retire-{name}", daemon=True)
         self._retiring[cluster] = thread

@@ -1,1 +1,1 @@
-"""zilla.yaml to gateways: read, resolve, flatten, compare, apply. Everything before the comparison needs no database."""
+"""From a zilla.yaml to gateways and back. Only ``sync`` and the exporter use the database."""

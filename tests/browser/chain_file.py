@@ -124,7 +124,7 @@ def first(topic: str) -> str:
 
 
 def broken(topic: str) -> str:
-    """Return it with a word that nobody understands."""
+    """Return it with an unknown property."""
     return first(topic).replace("capability: fetch", "capability: fetsch")
 
 

@@ -89,7 +89,7 @@ def site(kafka: Cluster, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def chain(site: str, open_page: OpenPage, topic: TopicFactory) -> Chain:
-    """Somebody who has just logged in."""
+    """A user that has just logged in."""
     page = await open_page(f"{site}/admin/")
     page.set_default_timeout(_PATIENCE)
     await page.fill("#id_username", "boss")

@@ -60,7 +60,7 @@ def guard(transactional_db: None) -> models.Guard:
 
 @pytest.fixture
 def onlooker(transactional_db: None) -> str:
-    """The session cookie of somebody who may only look."""
+    """The session cookie of a user with view permissions only."""
     return Site(["view_route", "view_condition"]).client.cookies["sessionid"].value
 
 

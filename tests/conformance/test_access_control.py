@@ -220,7 +220,7 @@ class TestPreflight:
         assert (await proxy.client.request("OPTIONS", "/listed/items/1", headers=asked)).status_code == 403
 
     async def test_it_comes_before_routing_and_guards(self, proxy: Proxy) -> None:
-        proxy.runtime.table.guards._made.clear()  # type: ignore[union-attr]
+        proxy.runtime.table.guards._guards.clear()  # type: ignore[union-attr]
         assert (await preflight(proxy, "/any/secret/1", "GET", "x-token")).status_code == 204
         assert (await preflight(proxy, "/any/items/1", "OPTIONS")).status_code == 204
         assert (await ask(proxy, "GET", "/any/secret/1")).status_code == 401

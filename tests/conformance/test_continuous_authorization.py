@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from kafkaproxy.routing.table import GuardConfig
-from kafkaproxy.streaming.catch_up import Cursor
+from kafkaproxy.streaming.catch_up import CatchUpReader
 from kafkaproxy.streaming.tail import StreamTail
 from tests.conftest import TopicFactory
 from tests.kafka import Cluster
@@ -215,12 +215,12 @@ async def test_a_long_way_to_the_live_end_is_challenged_and_ends_in_time(
     async with asgi_stream(proxy.app, "/news", headers=bearer(60)):
         pass  # from here on nothing is waited for before the stream begins
 
-    async def read(_cursor: Cursor, _tail: StreamTail) -> bytes | None:
+    async def read(_cursor: CatchUpReader, _tail: StreamTail) -> bytes | None:
         await asyncio.sleep(60 if way == "is read for ever" else 0.01)
         return None if way == "cannot be read" else b""
 
-    monkeypatch.setattr(Cursor, "read", read)
-    monkeypatch.setattr(Cursor, "at", lambda _cursor, _tail: False)
+    monkeypatch.setattr(CatchUpReader, "read", read)
+    monkeypatch.setattr(CatchUpReader, "at", lambda _cursor, _tail: False)
     async with asgi_stream(proxy.app, "/news", headers=bearer(2.3)) as events:
         await challenge(events)
         assert await events.rest() == []

@@ -40,4 +40,4 @@ async def test_a_wait_for_the_first_read(
     await client.end()
     assert not waiting
     assert not client.messages
-    assert proxy.runtime.streams._places == 0
+    assert proxy.runtime.streams._slots == 0

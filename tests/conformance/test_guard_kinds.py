@@ -23,7 +23,7 @@ Consume = Callable[[str], list[Consumed]]
 
 
 class Badge:
-    """A kind of guard as another app adds it: who has a badge, for as long as its options say."""
+    """A kind of guard as another app adds it: it admits clients with a badge, for as long as its options say."""
 
     fields: tuple[str, ...] | None = ("x-badge",)
     scheme: str | None = "Badge"

@@ -25,7 +25,7 @@ def commands(topic: TopicFactory) -> str:
 
 
 class Warm(Proxy):
-    """A proxy that has served every line before, so that a lane serves it where it can have one."""
+    """A proxy that has served every path before, so that its fast path serves it where it has one."""
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request, after two that are refused before anything is produced."""

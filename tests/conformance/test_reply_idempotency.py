@@ -206,7 +206,7 @@ async def test_duplicates_on_two_hosts_have_one_correlation_id_and_one_reply(
     hosts = [start(route), start(route, folder="another host")]
     silent = service(topics[0], lambda _asked: None)
     asking = [asyncio.ensure_future(put(each)) for each in hosts]
-    await until(lambda: len(silent.asked) == 2)  # at least once, as nobody has answered
+    await until(lambda: len(silent.asked) == 2)  # at least once, as there is no answer yet
     silent.reply(silent.asked[0], Reply(b"the first"))
     assert [(await each).content for each in asking] == [b"the first"] * 2
     silent.reply(silent.asked[1], Reply(b"too late"))

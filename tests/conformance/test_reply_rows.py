@@ -343,7 +343,7 @@ async def test_a_replayed_async_request_is_given_the_same_location(
             assert_answer(await stage.get_reply(locations[0]), row)
     [correlation, *others] = {assert_record(record, row, stage.replies) for record in kcat_consume(stage.commands)}
     assert (locations, others) == ([f"{row.path};{correlation}"] * 2, [])
-    assert len(kcat_consume(stage.commands)) == (1 if answered else 2)  # without a reply nobody knows of the first
+    assert len(kcat_consume(stage.commands)) == (1 if answered else 2)  # without a reply the first one is not known
 
 
 async def test_the_body_of_who_asks_for_the_outcome_is_ignored(

@@ -88,7 +88,7 @@ async def test_a_request_that_waits_does_not_keep_its_body(
         await until(lambda: proxy.runtime.worker.waiting == 2 * count)
         await until(lambda: len(kafka.consume(names[0])) == count + 1)
         await until(lambda: not any(each.queued() for each in cluster._producers.values()))
-        # Kafka has them; nobody has told the requests so, as they wait for something else.
+        # Kafka has them; the requests do not know yet, as they wait for something else.
         await until(lambda: tracemalloc.get_traced_memory()[0] - before < 3 * size)
     finally:
         tracemalloc.stop()
@@ -180,7 +180,7 @@ async def test_a_reply_that_comes_before_its_request_is_acknowledged_is_not_miss
         while cluster.store.reply(state.key, correlation) is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        cluster.hub()._advance()  # what is in the store by now is told to who waits by now
+        cluster.hub()._advance()  # waiters that are there by now get what is in the store by now
         return produced(cluster, *record, **options)
 
     monkeypatch.setattr(ClusterWorker, "send", answered_at_once)
@@ -199,14 +199,14 @@ async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_fou
     location = await location_from(start(route), KEY)
     [record] = kcat_consume(names[0])
     begins, go_on = threading.Event(), threading.Event()
-    read = Reading.read
+    read = Reading.read_partitions
 
     def held_up(reading: Reading, *arguments: Any) -> None:
         begins.set()
         go_on.wait(30)
         read(reading, *arguments)
 
-    monkeypatch.setattr(Reading, "read", held_up)
+    monkeypatch.setattr(Reading, "read_partitions", held_up)
     fresh = start(route, folder="fresh")
     asking = [ask(fresh, KEY), ask(fresh, path=location), ask(fresh, ("prefer", "wait=20"), path=location)]
     await until(lambda: begins.is_set() and fresh.runtime.worker.waiting == 3)
@@ -214,7 +214,7 @@ async def test_a_reply_that_comes_while_an_instance_first_reads_the_topic_is_fou
     assert [each.messages for each in asking] == [[]] * 3
     go_on.set()
     answers = [(await ended(each)).status for each in asking]
-    assert answers in ([200, 200, 200], [200, 202, 200])  # who does not wait may be told that it is not there yet
+    assert answers in ([200, 200, 200], [200, 202, 200])  # a poll that does not wait may be told that it is not there yet
     assert asking[0].body == asking[2].body == b"meanwhile"
     assert len(kcat_consume(names[0])) == 1
 

@@ -34,7 +34,7 @@ client = Client()
 client.force_login(User.objects.create_user("alice"))
 print("key=" + client.cookies["sessionid"].value)
 """
-# Django's connections belong to threads: all of them are asked, whoever made them.
+# Django's connections belong to threads: all of them are asked, whichever thread made them.
 _ASGI = """
 import gc, json, threading
 from django.core.asgi import get_asgi_application

@@ -217,7 +217,7 @@ async def test_sigterm_drains(
         served.site.process.send_signal(signal.SIGTERM)
         for each in streams:
             rest, complaints = await asyncio.wait_for(each.communicate(), 20)
-            if (server, protocol) != ("hypercorn", "http2"):  # it drops its HTTP/2 connections, and tells nobody before
+            if (server, protocol) != ("hypercorn", "http2"):  # it drops its HTTP/2 connections without notice
                 assert parse_retry(rest) is not None, (rest, complaints, served.site.log[-3000:])
                 assert each.returncode == 0, complaints
         assert await asyncio.to_thread(served.site.process.wait, 20) is not None

@@ -25,7 +25,7 @@ ID = re.compile(r"[0-9a-f-]{36}-[0-9a-f]{32}")
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo on its embedded broker, as a reader has it who typed ``make demo``; yield where it is."""
+    """The demo on its embedded broker, as ``make demo`` starts it; yield its URL."""
     need("curl")
     with demo_site(tmp_path_factory.mktemp("demo"), None) as (url, _process, _log):
         yield url.removeprefix("http://").rstrip("/")

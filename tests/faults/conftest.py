@@ -49,8 +49,8 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def broken_kafka(breakable: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     """A broker that the test may stop, kill or pause; it is put right afterwards. That it is away is known soon."""
-    monkeypatch.setattr(outage, "PATIENCE", 1.0)
-    monkeypatch.setattr(watcher, "_PATIENCE", 2.0)
+    monkeypatch.setattr(outage, "REFUSE_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(watcher, "_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(offsets, "_PATIENCE", 2.0)
     yield breakable
     if breakable.running:

@@ -45,7 +45,7 @@ async def test_each_route_waits_for_the_acknowledgement_it_asks_for(
         assert (await proxy.request("POST", f"/{acks}", content=acks.encode())).status_code == 204
     assert {record.value for record in kafka.wait_for(name, 3)} == set(Acks)
     offsets = {acks: (await cluster.send(acks, name, None, b"x", ())).offset for acks in Acks}
-    assert offsets[Acks.NONE] == -1  # nobody says where it is
+    assert offsets[Acks.NONE] == -1  # its offset is not known
     assert offsets[Acks.LEADER_ONLY] >= 3
     assert offsets[Acks.IN_SYNC_REPLICAS] >= 3
 
@@ -73,7 +73,7 @@ def test_every_refusal_has_its_status(producer: AckedProducer, code: int, status
 
 
 def test_what_timed_out_in_an_outage_that_it_was_handed_over_in_went_nowhere(producer: AckedProducer) -> None:
-    producer._brokers.note_answer()
+    producer._brokers.mark_reachable()
     producer._on_error(0, KafkaError(KafkaError._ALL_BROKERS_DOWN))
     outage = producer._brokers.outage
     assert from_produce_error(producer._error(KafkaError(KafkaError._MSG_TIMED_OUT), outage), 1).status == 503
@@ -82,7 +82,7 @@ def test_what_timed_out_in_an_outage_that_it_was_handed_over_in_went_nowhere(pro
 def test_what_timed_out_may_have_been_sent_where_a_broker_answered_before_or_since(producer: AckedProducer) -> None:
     timed_out = KafkaError(KafkaError._MSG_TIMED_OUT)
     before = producer._brokers.outage
-    producer._brokers.note_answer()
+    producer._brokers.mark_reachable()
     assert from_produce_error(producer._error(timed_out, before), 1).status == 504
     while_up = producer._brokers.outage
     producer._on_error(0, KafkaError(KafkaError._ALL_BROKERS_DOWN))

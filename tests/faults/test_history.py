@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.streaming.connection import OpenStream
+from kafkaproxy.streaming.connection import StreamConnection
 from kafkaproxy.worker.kafka.history_reader import _READERS, HistoryReader
 from kafkaproxy.worker.types import Role, TopicSettings
 from tests.conftest import TopicFactory
@@ -36,7 +36,7 @@ class Gate:
         return self._read(*where)
 
     def open(self) -> None:
-        """Let all through, also those who wait."""
+        """Let all through, also those that wait."""
         self._open.set()
 
 
@@ -83,11 +83,11 @@ async def test_who_leaves_while_it_waits_for_kafka_gives_up_its_place_and_its_tu
                 s = await stack.enter_async_context(asgi_stream(proxy.app, f"/of/k{number}"))
                 assert s.status == 200
             await until(lambda: gate.asked == _READERS)
-        assert len(proxy.runtime.streams) == proxy.runtime.streams._places == 0
+        assert len(proxy.runtime.streams) == proxy.runtime.streams._slots == 0
     gate.open()
     async with asgi_stream(proxy.app, "/of/k19") as s:
         assert (await s.next()).data[:5] == "   19"
-    assert gate.asked == _READERS + 1  # but for those that had begun, nobody reads for who is gone
+    assert gate.asked == _READERS + 1  # except for reads that had begun, nothing is read for clients that left
 
 
 async def test_who_leaves_does_not_take_a_read_from_others(begin: Begin) -> None:
@@ -104,14 +104,14 @@ async def test_what_is_overdue_and_cannot_be_done_is_not_looked_at_all_the_time(
 ) -> None:
     looks = 0
 
-    def counting(self: OpenStream) -> None:
+    def counting(self: StreamConnection) -> None:
         nonlocal looks
         looks += 1
         tick(self)
 
-    tick = OpenStream._tick
-    monkeypatch.setattr(OpenStream, "_tick", counting)
-    monkeypatch.setattr(OpenStream, "_wake", lambda _self: None)  # it is at something else
+    tick = StreamConnection._on_timer
+    monkeypatch.setattr(StreamConnection, "_on_timer", counting)
+    monkeypatch.setattr(StreamConnection, "_wake", lambda _self: None)  # it is at something else
     proxy, _ = await begin(HEARTBEAT_SECONDS=0.05)
     stack = AsyncExitStack()
     try:

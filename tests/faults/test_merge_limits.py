@@ -1,4 +1,4 @@
-"""Merges are bounded in number, and leave nothing behind: neither files nor work that nobody waits for."""
+"""Merges are bounded in number, and leave nothing behind: neither files nor work for clients that left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from kafkaproxy.consumers import spool
+from kafkaproxy.consumers import merge_file
 from kafkaproxy.core.jsontext import is_json
 from kafkaproxy.metrics import MERGE_SKIPPED
 from tests.conftest import TopicFactory
@@ -82,7 +82,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
             go_on.wait(PATIENCE)
         return is_json(value)
 
-    monkeypatch.setattr(spool, "is_json", slowly)
+    monkeypatch.setattr(merge_file, "is_json", slowly)
     yield go_on
     go_on.set()
 

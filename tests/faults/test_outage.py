@@ -45,7 +45,7 @@ def brokers() -> Brokers:
 
 @pytest.fixture
 def reachability(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reachability]:
-    monkeypatch.setattr(outage, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(BROKER_UP, "cells", {})
     made = Reachability("c", "c/all", brokers.ask, lambda: 0)
     yield made
@@ -67,7 +67,7 @@ def test_nothing_is_refused_before_somebody_has_looked(reachability: Reachabilit
 def test_records_are_refused_while_nobody_answers_and_taken_again_when_somebody_does(
     reachability: Reachability, brokers: Brokers
 ) -> None:
-    reachability.doubt()
+    reachability.check_brokers()
     wait_for(lambda: reachability.refusal is ProduceFailure.UNREACHABLE)
     assert BROKER_UP.cell("c").value == 0
     brokers.up.set()
@@ -78,17 +78,17 @@ def test_records_are_refused_while_nobody_answers_and_taken_again_when_somebody_
 
 def test_a_doubt_that_proves_wrong_refuses_nothing(reachability: Reachability, brokers: Brokers) -> None:
     brokers.up.set()
-    reachability.note_answer()
-    reachability.doubt(ProduceFailure.UNREACHABLE)
+    reachability.mark_reachable()
+    reachability.check_brokers(ProduceFailure.UNREACHABLE)
     wait_for(lambda: reachability.outage is None)
     assert reachability.refusal is None
 
 
 def test_a_refused_credential_is_told_as_such(reachability: Reachability, brokers: Brokers) -> None:
-    reachability.doubt(ProduceFailure.UNREACHABLE)
-    reachability.doubt(ProduceFailure.NOT_AUTHORIZED)
+    reachability.check_brokers(ProduceFailure.UNREACHABLE)
+    reachability.check_brokers(ProduceFailure.NOT_AUTHORIZED)
     wait_for(lambda: reachability.refusal is ProduceFailure.NOT_AUTHORIZED)
-    reachability.doubt(ProduceFailure.UNREACHABLE)  # follows on every attempt
+    reachability.check_brokers(ProduceFailure.UNREACHABLE)  # follows on every attempt
     assert brokers.asked.acquire(timeout=PATIENCE)
     assert reachability.outage is not None
     assert reachability.outage.reason is ProduceFailure.NOT_AUTHORIZED
@@ -97,7 +97,7 @@ def test_a_refused_credential_is_told_as_such(reachability: Reachability, broker
 def test_one_thread_looks_however_many_doubt(reachability: Reachability, brokers: Brokers) -> None:
     before = threading.active_count()
     for _ in range(20):
-        reachability.doubt()
+        reachability.check_brokers()
     assert threading.active_count() <= before + 1
     brokers.up.set()
     wait_for(lambda: reachability.outage is None)
@@ -105,7 +105,7 @@ def test_one_thread_looks_however_many_doubt(reachability: Reachability, brokers
 
 def test_who_is_closed_looks_no_more(reachability: Reachability, brokers: Brokers) -> None:
     reachability.close()
-    reachability.doubt()
+    reachability.check_brokers()
     assert not brokers.asked.acquire(blocking=False)
 
 
@@ -173,7 +173,7 @@ async def test_request_response_is_503_without_a_wait_too(broken_kafka: Broker, 
     await until_put(proxy, "/one", b"")
     await until_status(proxy, "/sync", 405)
     hurried = {"prefer": "wait=1"}
-    await proxy.request("POST", "/sync", headers=hurried)  # 504: nobody answers; but the reply topic is read
+    await proxy.request("POST", "/sync", headers=hurried)  # 504: there is no reply; but the reply topic is read
     broken_kafka.stop()
     await until_refused(proxy, path="/one")
     for _ in range(50):

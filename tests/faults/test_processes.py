@@ -135,7 +135,7 @@ def test_a_process_does_not_trust_what_a_dead_writer_called_ready(
     again = start_server()
     assert get(again, "/items").json() == [1, 2]
     kill(again)
-    assert get(start_server(INGEST=False), "/items").status_code == 503  # nobody can say what Kafka holds now
+    assert get(start_server(INGEST=False), "/items").status_code == 503  # it is not known what Kafka holds now
 
 
 def test_a_killed_reader_does_not_hold_on_to_the_store(name: str, start_server: StartServer, tmp_path: Path) -> None:

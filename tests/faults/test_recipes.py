@@ -158,7 +158,7 @@ def until_started(site: Site, number: int) -> None:
 
 
 def is_served(site: Site) -> bool:
-    """Whether requests are answered on new connections, one after the other."""
+    """Return True if requests are answered on new connections, one after the other."""
     try:
         return all(httpx.get(f"{site.url}/items/none").status_code == 404 for _ in range(10))
     except httpx.TransportError:

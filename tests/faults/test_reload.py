@@ -23,7 +23,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def reload(proxy: Proxy, kafka: Cluster, topic: str, client_id: str) -> None:
-    """Change the options of the cluster, as an operator who changes a password does."""
+    """Change the options of the cluster, as a change of the password does."""
     proxy.runtime.configure(configuration(kafka.bootstrap, items(topic), **{"client.id": client_id}))
 
 

@@ -21,7 +21,7 @@ Limit = Callable[..., None]
 
 
 class Stage:
-    """A proxy with an async route, and nobody who answers."""
+    """A proxy with an async route, and no service that answers."""
 
     def __init__(self, broker: Broker, start: StartProxy, **client: Any) -> None:
         self.requests, self.replies = (broker.create_topic(unique(name)) for name in ("requests", "replies"))
@@ -90,7 +90,7 @@ async def test_a_wait_that_is_over_turns_into_202_only_once_kafka_has_the_record
         each.hang_up()
         await each.end()
         assert each.messages == []
-    assert (stage.proxy.runtime.worker.waiting, stage.queued) == (1, 3)  # whoever left waits no longer
+    assert (stage.proxy.runtime.worker.waiting, stage.queued) == (1, 3)  # clients that left wait no longer
     broken_kafka.resume()
     assert (await stage.ended(waiting)).status == 202
     assert len(broken_kafka.wait_for(stage.requests, 4)) >= 4

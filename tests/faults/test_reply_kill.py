@@ -43,7 +43,7 @@ async def test_every_key_is_answered_and_none_is_produced_again_once_it_has_a_re
         before = _by_id(kcat_consume(requests))
         answered = set(_by_id(kcat_consume(replies)))
         assert set(before) == answered
-        assert len(first) < len(answered) < REQUESTS  # some replies nobody got, some requests were never produced
+        assert len(first) < len(answered) < REQUESTS  # some replies were not delivered, some requests were never produced
         with _serve(kafka, requests, replies, tmp_path / store, tmp_path) as site:
             second = await _ask_all(site, keys)
     finally:
@@ -58,7 +58,7 @@ async def test_every_key_is_answered_and_none_is_produced_again_once_it_has_a_re
 
 
 def _echo(service: Service, dead: threading.Event, asked: Asked) -> Reply:
-    """Answer so many at once, and the others when the server is dead: there are replies then that nobody got."""
+    """Answer so many at once, and the others when the server is dead: these replies are not delivered at first."""
     if len(service.asked) > ASKED_AT_THE_KILL:
         assert dead.wait(60)
     return Reply(asked.value)

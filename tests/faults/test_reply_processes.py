@@ -50,7 +50,7 @@ async def put(site: Site, path: str, **headers: str) -> httpx.Response:
 
 async def test_a_reply_that_comes_after_the_process_that_reads_was_killed_is_answered_by_another(host: Host) -> None:
     with host.process() as writer:
-        assert (await put(writer, "/items/1")).text == "/items/1"  # it reads the replies, as nobody else is there
+        assert (await put(writer, "/items/1")).text == "/items/1"  # it reads the replies, as it is the only process
         with host.process() as reader:
             assert (await put(reader, "/items/2")).text == "/items/2"  # found in the store that the other one wrote
             host.service.answer = lambda _asked: None

@@ -177,7 +177,7 @@ async def test_a_retry_after_a_client_that_left_before_the_acknowledgement_produ
 async def test_a_topic_with_too_many_overdue_records_is_full_and_the_others_are_not(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailbox, "_MOST_OVERDUE", 2)
+    monkeypatch.setattr(mailbox, "_MAX_OVERDUE_RECORDS", 2)
     for response in await asyncio.gather(stage.put("a"), stage.put("b")):
         assert response.status_code == 504
     full = await stage.put("c")

@@ -142,16 +142,16 @@ async def test_records_are_framed_once_for_all_who_see_the_same(
 
     def counting(record: Any, position: str, framing: Any) -> bytes:
         framed.append((record.value or b"").decode())
-        return frame_of(record, position, framing)
+        return frame_record(record, position, framing)
 
-    frame_of = broadcast.frame_of
+    frame_record = broadcast.frame_record
     proxy = begin()
     async with AsyncExitStack() as stack:
         paths = ["/s", "/of/k1", "/of/k2", "/of/none", "/keyed"] * 10
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         for s in streams:
             await s.more()
-        monkeypatch.setattr(tail_module, "frame_of", counting)
+        monkeypatch.setattr(tail_module, "frame_record", counting)
         kafka.produce(name, "one", key="k1", partition=0)
         kafka.produce(name, "two", key="k2", partition=0)
         for s, path in zip(streams, paths, strict=True):
@@ -175,7 +175,7 @@ async def test_a_filter_is_tried_once_for_a_record_however_many_clients_have_it(
         paths = ["/of/k1", "/of/k2", "/kind/odd"] * 50
         streams = [await stack.enter_async_context(asgi_stream(proxy.app, path)) for path in paths]
         await asyncio.gather(*(s.more() for s in streams))
-        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
         tail = following.follower
         await until(lambda: sum(len(ring.waiters) for ring in tail._rings.values()) == len(paths))
         monkeypatch.setattr(RecordFilter, "matches", counting)
@@ -218,7 +218,7 @@ async def test_the_ring_lets_go_of_what_all_have_sent(begin: Callable[..., Proxy
     async with asgi_stream(proxy.app, "/s") as one, asgi_stream(proxy.app, "/s") as other:
         await one.more()
         await other.more()
-        (following,) = proxy.runtime.worker.cluster("default").hub()._following.values()
+        (following,) = proxy.runtime.worker.cluster("default").hub()._followers.values()
         tail = following.follower
         await until(lambda: len(tail._rings) == 1)
         (ring,) = tail._rings.values()
@@ -277,4 +277,4 @@ async def test_a_client_that_leaves_while_its_stream_is_opened_leaves_nothing_be
             pass
     await until(lambda: len(proxy.runtime.streams) == 0)
     hub = proxy.runtime.worker.cluster("default").hub()
-    assert hub._following == {}
+    assert hub._followers == {}

@@ -1,4 +1,4 @@
-"""Producers at full speed, streams that come and go: every record once, in order, to everybody who asked for it.
+"""Producers at full speed, streams that come and go: every record once, in order, to every stream that asked for it.
 
 Streams with different filters connect, disconnect and resume at random, at either of two instances with stores of their own.
 What they were delivered is compared with what ``kcat`` finds in the topic.

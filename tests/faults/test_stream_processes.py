@@ -104,5 +104,5 @@ async def test_streams_go_on_when_the_writer_is_killed(
     records = await asyncio.to_thread(kafka.consume, name)
     for each in everybody:
         _check(each, records)
-    # Who was at a process that lives noticed nothing; the others resumed once, at the other process or at a new one.
+    # Streams of a process that lives noticed nothing; the others resumed once, at the other process or at a new one.
     assert [each.connections for each in everybody] == [1, 1, 2, 2, 2, 2]

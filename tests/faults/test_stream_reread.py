@@ -130,13 +130,13 @@ async def test_a_log_that_was_cut_short_and_has_grown_again_is_another_log(
         ingest = proxy.runtime.worker.cluster("default").ingest
         assert ingest is not None
         with monkeypatch.context() as not_yet:
-            not_yet.setattr(MetadataPoller, "kick", lambda _: None)
+            not_yet.setattr(MetadataPoller, "poll_now", lambda _: None)
             await asyncio.to_thread(broken_kafka.kill)
             cut_short(broken_kafka, name, 20)
             await asyncio.to_thread(broken_kafka.start)
-            await until(lambda: ingest._reading.assignment._lost)
+            await until(lambda: ingest._reading.assignment._out_of_range)
             await asyncio.to_thread(broken_kafka.produce_many, name, [{"value": str(number)} for number in range(100, 120)])
-        ingest.look_again()
+        ingest.poll_metadata()
         gap = await s.next()
         assert (gap.type, json.loads(gap.data)) == ("gap", {"lost": [{"partition": 0, "from": 30, "to": 0}]})
         assert parse_event_id(gap.id) == {0: 0}

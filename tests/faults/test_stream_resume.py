@@ -124,7 +124,7 @@ async def test_what_retention_ate_is_told(kafka: Cluster, topic: TopicFactory, s
     async with opened(proxy, last=progress.encode({0: 2, 1: 8})) as s:
         gap = await s.next()
         assert (gap.type, json.loads(gap.data)) == ("gap", {"lost": [{"partition": 0, "from": 2, "to": 6}]})
-        assert parse_event_id(gap.id) == {0: 6, 1: 8}  # whoever drops here does not hear of it again
+        assert parse_event_id(gap.id) == {0: 6, 1: 8}  # a stream that ends here gets it no more
         assert {int(event.data) for event in await read_to_end(s, kafka, name)} == {6, 7, 8, 9, 18, 19}
         assert await s.is_quiet()
     async with opened(proxy, last=gap.id) as s:
@@ -181,7 +181,7 @@ async def test_a_topic_is_created_again_while_it_is_streamed(
         kafka.produce_many(name, [{"value": str(number), "key": "k"} for number in range(100, 108)])
         for s in (everything, filtered):
             gap = await s.next()
-            while gap.type != "gap":  # Kafka tells by names: what was read before anybody knew looks like the old topic's
+            while gap.type != "gap":  # Kafka works by names: what was read before the change was known looks like the old one's
                 assert not pause
                 gap = await s.next()
             assert json.loads(gap.data)["lost"][0]["to"] == 0
@@ -322,7 +322,7 @@ async def test_a_topic_that_only_its_stream_asked_for_is_followed_for_as_long(
     settings.KAFKAPROXY = {**settings.KAFKAPROXY, "TOPIC_IDLE_SECONDS": 4, "HEARTBEAT_SECONDS": 0.2}
     name = topic()
     proxy = start(streams(kafka, topic(name="other")))
-    async with opened(proxy) as s:  # whoever reads is there, so that the topic is not idle before it was read
+    async with opened(proxy) as s:  # the stream is there, so that the topic is not idle before it was read
         assert s.status == 200
     cluster = proxy.runtime.worker.cluster("default")
     async with opened(proxy, f"/any/{name}") as s:

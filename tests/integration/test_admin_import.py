@@ -1,4 +1,4 @@
-"""The import page of the admin: what it shows, what it applies, what it leaves in the history, and who may use it."""
+"""The import page of the admin: what it shows, what it applies, what it leaves in the history, and which users may use it."""
 
 from __future__ import annotations
 

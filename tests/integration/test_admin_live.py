@@ -1,4 +1,4 @@
-"""The live page: who may watch, what it says, and that it holds no database connection."""
+"""The live page: which users may watch, what it says, and that it holds no database connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what in the admin: each permission opens its own pages and no other, and no form is taken from another site."""
+"""The permissions of the admin: each opens its own pages and no other, and no form is taken from another site."""
 
 from __future__ import annotations
 

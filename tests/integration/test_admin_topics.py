@@ -1,4 +1,4 @@
-"""The pages of topics: what the store of this host holds, and who may see it."""
+"""The pages of topics: what the store of this host holds, and which users may see it."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_the_list_of_topics_links_their_records(cluster: models.Cluster, clerk: 
 
 @pytest.fixture
 def post(cluster: models.Cluster, topic: TopicFactory) -> str:
-    """A topic that a route writes to, and nobody reads."""
+    """A topic that a route writes to, and that no route reads."""
     name = topic(partitions=2)
     entry = models.Gateway.objects.create_with_entry(name="shop", cluster=cluster).ensure_entry()
     make_route(entry, "post", topic=name)

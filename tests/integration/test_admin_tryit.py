@@ -1,4 +1,4 @@
-"""Try it: the admin sends requests through routes, says why a route serves, and lets nobody be somebody else."""
+"""Try it: the admin sends requests through routes, says why a route serves, and keeps users from acting as others."""
 
 from __future__ import annotations
 
@@ -296,8 +296,8 @@ def test_a_trial_leaves_nothing_for_real_requests(
     table = proxy.runtime.table
     assert table is not None
     scope = {"method": "GET", "raw_path": b"/items/1", "scheme": "https", "headers": [(b"host", b"example.com")]}
-    assert table.hot.find(scope) is None
-    assert table.plans.find(scope) is None
+    assert table.response_cache.find(scope) is None
+    assert table.prepared.find(scope) is None
 
 
 async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_the_database(
@@ -321,7 +321,7 @@ async def test_under_asgi_a_trial_runs_in_the_loop_of_real_requests_and_may_ask_
 
     assert [record.key for record in kcat_consume(name)] == ["boss"]
     (worker,) = proxy.runtime.worker.clusters().values()
-    assert set(worker._hubs) <= {asyncio.get_running_loop()}
+    assert set(worker._hubs.by_loop) <= {asyncio.get_running_loop()}
 
 
 def test_a_parameter_has_to_be_filled_in(send: Send, serving: Any) -> None:

@@ -1,4 +1,4 @@
-"""The demo's service answers requests from Kafka, whoever wrote them."""
+"""The demo's service answers requests from Kafka, whichever client wrote them."""
 
 from __future__ import annotations
 

@@ -13,11 +13,10 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 
 from kafkaproxy.models import AccessControl, Cluster, Gateway, Guard, ImportedObject, Topic
-from kafkaproxy.zilla.exporter.compare import differences
-from kafkaproxy.zilla.exporter.exporting import Export, export_gateway
-from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.exporter.exporting import Export, differences, export_gateway
 from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.report import Verdict
 from kafkaproxy.zilla.sync.apply import apply_plan, preview
 from tests.integration.admin_site import make_gateway, make_route
 from tests.support.export_gateways import plans
@@ -46,8 +45,8 @@ def _imported(text: str, name: str = "") -> Gateway:
     return Gateway.objects.get(name=plan.gateways[0].name)
 
 
-def _said(export: Export, severity: Severity) -> str:
-    return "\n".join(str(each) for each in export.remarks if each.severity is severity)
+def _said(export: Export, severity: Verdict) -> str:
+    return "\n".join(str(each) for each in export.report.findings if each.verdict is severity)
 
 
 def _run(*arguments: str) -> tuple[str, str]:
@@ -60,7 +59,7 @@ def _run(*arguments: str) -> tuple[str, str]:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_comes_back_as_it_went_out(name: str, dialect: int) -> None:
     export = export_gateway(_imported((FIXTURES / f"{name}.yaml").read_text()), dialect)
-    assert [each for each in export.remarks if each.severity is not Severity.WARNING] == []
+    assert [each for each in export.report.findings if each.verdict is not Verdict.WARNING] == []
     plan, _report = planned(export.text)
     assert preview(plan).visible == ()
 
@@ -119,7 +118,7 @@ def test_guards_of_both_levels_of_an_sse_server_come_back() -> None:
 def test_a_server_name_that_tls_insists_on_becomes_a_condition_of_one_level() -> None:
     vaults = "vaults:\n  keys:\n    type: filesystem\nbindings:\n"
     export = export_gateway(_imported(edited(BASE, ("    exit: http\n", TLS), ("bindings:\n", vaults))))
-    assert _said(export, Severity.LOST) == "entry shop/items-any: conditions would not come back from the file as it is."
+    assert _said(export, Verdict.LOST) == "entry shop/items-any: conditions would not come back from the file as it is."
     assert ":authority: 'shop.example:*'" in export.text
     assert ":path: /items/*" in export.text
 
@@ -129,7 +128,7 @@ def test_a_gateway_made_by_hand_comes_back_and_its_names_are_explained(gateway: 
     export = export_gateway(gateway)
     assert not export.is_refused
     assert not export.is_lossy
-    assert "route shop/all/by-hand as get-items." in _said(export, Severity.WARNING)
+    assert "route shop/all/by-hand as get-items." in _said(export, Verdict.WARNING)
     assert schema_errors(export.text) == []
 
 
@@ -153,7 +152,7 @@ def test_everything_about_a_gateway_that_zilla_has_is_written(gateway: Gateway) 
     route.save()
     topic = gateway.cluster.topics.create(name="items", bootstrap=True, default_offset="live")
     export = export_gateway(gateway)
-    assert _said(export, Severity.LOST) == ""
+    assert _said(export, Verdict.LOST) == ""
     assert schema_errors(export.text) == []
 
     for row in (gateway, topic, gateway.cluster, guard):
@@ -212,7 +211,7 @@ def test_what_zilla_lacks_is_an_error_unless_it_may_be_lost(
     change(gateway)
     gateway = Gateway.objects.get()
     export = export_gateway(gateway)
-    assert message in _said(export, Severity.LOST)
+    assert message in _said(export, Verdict.LOST)
     assert "client.rack" not in export.text
     with pytest.raises(CommandError, match="--lossy"):
         _run("shop")
@@ -253,7 +252,7 @@ REFUSALS: list[tuple[Callable[[Gateway], Any], str]] = [
 def test_what_would_serve_others_is_never_written(gateway: Gateway, change: Callable[[Gateway], Any], message: str) -> None:
     change(gateway)
     export = export_gateway(Gateway.objects.get())
-    assert message in _said(export, Severity.REFUSED)
+    assert message in _said(export, Verdict.REFUSED)
     assert export.text == ""
     with pytest.raises(CommandError, match="Nothing was written"):
         _run("shop", "--lossy")
@@ -263,7 +262,7 @@ def test_two_levels_that_test_the_same_part_are_refused(gateway: Gateway) -> Non
     entry = gateway.ensure_entry()
     entry.conditions.create(level=0, path="/a/*")
     entry.conditions.create(level=1, path="*/b")
-    assert "Write conditions of one level" in _said(export_gateway(gateway), Severity.REFUSED)
+    assert "Write conditions of one level" in _said(export_gateway(gateway), Verdict.REFUSED)
 
 
 def test_secrets_stay_references_or_are_left_out(gateway: Gateway) -> None:
@@ -272,13 +271,13 @@ def test_secrets_stay_references_or_are_left_out(gateway: Gateway) -> None:
     export = export_gateway(gateway)
     assert "hunter2" not in export.text
     assert "${{env.MAIN_SASL_PASSWORD}}" in export.text
-    assert "set the environment variable MAIN_SASL_PASSWORD" in _said(export, Severity.WARNING)
+    assert "set the environment variable MAIN_SASL_PASSWORD" in _said(export, Verdict.WARNING)
     assert not export.is_lossy
 
     _set(gateway.cluster, sasl_password="${{env.MINE}}")
     export = export_gateway(gateway)
     assert "password: ${{env.MINE}}" in export.text
-    assert "SASL" not in _said(export, Severity.WARNING)
+    assert "SASL" not in _said(export, Verdict.WARNING)
     assert schema_errors(export.text) == []
 
 
@@ -297,7 +296,7 @@ def test_a_secret_key_closes_its_guard(gateway: Gateway, key: dict[str, str]) ->
     guard = Guard.objects.create(name="users", options={**JWT, "keys": [key]})
     gateway.ensure_entry().guarded.create(guard=guard)
     export = export_gateway(gateway)
-    assert "keys cannot be written as Zilla wants it, or is a secret" in _said(export, Severity.LOST)
+    assert "keys cannot be written as Zilla wants it, or is a secret" in _said(export, Verdict.LOST)
     assert "c2VjcmV0" not in export.text
     assert "users: []" in export.text
 
@@ -305,16 +304,16 @@ def test_a_secret_key_closes_its_guard(gateway: Gateway, key: dict[str, str]) ->
 def test_roles_of_a_guard_need_the_second_dialect(gateway: Gateway) -> None:
     guard = Guard.objects.create(name="users", options={**JWT, "roles": "groups"})
     gateway.ensure_entry().guarded.create(guard=guard)
-    assert "Zilla 1.x has no roles" in _said(export_gateway(gateway), Severity.LOST)
+    assert "Zilla 1.x has no roles" in _said(export_gateway(gateway), Verdict.LOST)
     export = export_gateway(gateway, 2)
-    assert _said(export, Severity.LOST) == ""
+    assert _said(export, Verdict.LOST) == ""
     assert "roles: groups" in export.text
 
 
 def test_certificates_leave_a_store_to_make(gateway: Gateway) -> None:
     _set(gateway.cluster, security_protocol="SSL", ssl_ca="-----BEGIN CERTIFICATE-----")
     export = export_gateway(gateway)
-    assert "Make main.p12 of them" in _said(export, Severity.LOST)
+    assert "Make main.p12 of them" in _said(export, Verdict.LOST)
     assert "trust:\n        - ca\n" in export.text
     assert schema_errors(export.text) == []
 
@@ -343,7 +342,7 @@ def test_a_random_gateway_of_the_database_comes_back_from_its_file(plan: Plan) -
         gateway = Gateway.objects.get()
         assert list(differences(plan, plan_of(read_gateway(gateway.name)))) == []
         export = export_gateway(gateway)
-        assert _said(export, Severity.LOST) == ""
+        assert _said(export, Verdict.LOST) == ""
         for model in (Gateway, Topic, Cluster, Guard, ImportedObject):
             model.objects.all().delete()
         apply_plan(planned(export.text)[0])

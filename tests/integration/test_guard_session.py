@@ -17,7 +17,7 @@ from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from kafkaproxy.consumers.forwarding import forwarded
+from kafkaproxy.consumers.forwarded_headers import forwarded_headers
 from kafkaproxy.guard_kinds import check_guard
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
 from kafkaproxy.guards.session import SessionGuard
@@ -92,7 +92,7 @@ def _own(asked: Request) -> list[bytes]:
 
 
 class TestASession:
-    """Who is logged in to the site."""
+    """A user that is logged in to the site."""
 
     async def test_groups_and_permissions_are_roles(self, clock: Clock, client: Client, user: Any) -> None:
         who = await ask(guard(clock), request(client))
@@ -132,7 +132,7 @@ class TestASession:
         user.set_password("another")
         await user.asave()
         assert await ask(guard(clock), request(client)) is Refusal.INVALID
-        # What Django would do to the session is left to the site: nobody could send the new cookie from here.
+        # What Django would do to the session is left to the site: a new cookie could not be sent from here.
         assert await sync_to_async(lambda: "_auth_user_id" in client.session)()
 
     async def test_a_rotated_secret_key_leaves_sessions_alone(self, clock: Clock, user: Any) -> None:
@@ -260,7 +260,7 @@ class TestCrossSiteForgery:
         assert isinstance(await ask(guard(clock), sent), ClientPrincipal)
         await sync_to_async(saved_gateway)()
         [compiled] = (await sync_to_async(load_configuration)()).gateways
-        assert [name for name, _ in forwarded(sent, compiled, None) if not name.startswith(":")] == ["accept"]
+        assert [name for name, _ in forwarded_headers(sent, compiled, None) if not name.startswith(":")] == ["accept"]
 
     async def test_cookies_may_stand_in_several_lines(self, clock: Clock, client: Client, secret: str) -> None:
         sent = request(client, "POST", x_csrftoken=secret)
@@ -312,9 +312,9 @@ class TestCrossSiteForgery:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"identity": "password"}, "password is nothing"),
-        ({"attributes": {"hash": "user.password"}}, "nothing that a record"),
-        ({"identity": "_state"}, "nothing that a record"),
+        ({"identity": "password"}, "password must not"),
+        ({"attributes": {"hash": "user.password"}}, "must not be written"),
+        ({"identity": "_state"}, "must not be written"),
         ({"cache": -1}, "cache: Write a number"),
         ({"challenge": 3}, "challenge is not an option. Known are attributes, cache, identity."),
     ],

@@ -123,7 +123,7 @@ def test_the_broker_dies_with_a_test_run_that_is_killed(tmp_path: Path, kafka: C
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Whether it has; whoever adopted it may take a while to collect it."""
+    """Return True if it has; the process that adopted it may take a while to collect it."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -25,12 +25,11 @@ from kafkaproxy.routing.compile import load_configuration
 from kafkaproxy.routing.matching import Match
 from kafkaproxy.routing.table import Configuration
 from kafkaproxy.serving.runtime import Runtime, Table
-from kafkaproxy.zilla.exporter.compare import differences
-from kafkaproxy.zilla.exporter.exporting import export_gateway
-from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.exporter.exporting import differences, export_gateway
 from kafkaproxy.zilla.exporter.stored import plan_of, read_gateway
 from kafkaproxy.zilla.importer.importing import Options, plan_file, plan_text
 from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.report import Verdict
 from kafkaproxy.zilla.sync.apply import apply_plan
 from tests.kafka import Cluster as KafkaCluster
 from tests.kafka import Consumed
@@ -91,7 +90,7 @@ def test_what_is_refused_names_its_line_and_a_way_out_and_imports_nothing(case: 
     assert plan == Plan()
     lines = case.path.read_text().splitlines()
     for finding in report.findings:
-        assert 0 < finding.place.line <= len(lines)
+        assert 0 < finding.where.line <= len(lines)
     for line in case.says["refused"].splitlines():
         assert line.endswith("."), "a sentence that says what to do"
 
@@ -111,7 +110,7 @@ def test_an_export_comes_back_as_it_is_or_says_what_it_loses(case: Case) -> None
     lost = []
     for gateway in Gateway.objects.all():
         export = export_gateway(gateway, case.dialect)
-        lost += [f"{each.severity} {each}" for each in export.remarks if each.severity is not Severity.WARNING]
+        lost += [f"{each.verdict} {each}" for each in export.report.findings if each.verdict is not Verdict.WARNING]
         if lost:
             continue
         again, report = plan_text(export.text, "zilla.yaml", Options(environ=case.environ))
@@ -200,7 +199,7 @@ def real_configuration(configuration: Configuration, kafka: KafkaCluster, suffix
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A process that takes over one configuration after another, as a site does when somebody imports."""
+    """A process that takes over one configuration after another, as a site does after each import."""
     running = Runtime(store_dir=tmp_path_factory.mktemp("store"))
     yield running
     running.worker.close()

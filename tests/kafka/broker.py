@@ -84,7 +84,7 @@ class Broker(Cluster):
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not ended since."""
+        """Return True if it was started and not ended since."""
         return self._process is not None
 
     def start(self) -> None:

@@ -40,7 +40,7 @@ class Consumed:
 
 
 class Cluster:
-    """A cluster that runs, whoever started it."""
+    """A cluster that runs; this process need not have started it."""
 
     def __init__(self, bootstrap: str, **options: Any) -> None:
         self.bootstrap = bootstrap

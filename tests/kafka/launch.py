@@ -15,5 +15,5 @@ if __name__ == "__main__":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A shell starts what it runs in the background with Ctrl-C ignored, and so would the command be started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if os.getppid() == parent:  # else it died before the call above and nobody would end the command
+    if os.getppid() == parent:  # else it died before the call above, and nothing would end the command
         os.execvp(sys.argv[2], sys.argv[2:])

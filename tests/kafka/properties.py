@@ -86,7 +86,7 @@ def _secure(listeners: Mapping[str, str], certificates: Certificates) -> dict[st
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(certificates.ca),
         "listener.name.mtls.ssl.client.auth": "required",
-        # Whoever comes by the plain listener may do anything, others what no ACL denies them.
+        # Clients of the plain listener may do anything, others what no ACL denies them.
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
         "allow.everyone.if.no.acl.found": "true",

@@ -98,4 +98,4 @@ def assert_nobody_waits(proxy: Proxy) -> None:
     worker = proxy.runtime.worker
     hub = worker.cluster(CLUSTER).hub()
     assert worker.waiting == 0
-    assert (hub._tails, hub._exchanges) == ({}, {})
+    assert (hub._topic_waiters, hub._exchanges) == ({}, {})

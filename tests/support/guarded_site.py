@@ -1,7 +1,7 @@
 """A site with a guarded stream, for servers to run: ``granian --interface asgi tests.support.guarded_site:application``.
 
 ``STREAM_BOOTSTRAP``, ``STREAM_STORE`` and ``STREAM_SETTINGS`` as in ``tests.support.stream_site``; processes with the same
-``GUARDED_CACHE``, a folder, share Django's cache. ``/news/{topic}`` streams a topic to who holds the role ``read:stream``; a
+``GUARDED_CACHE``, a folder, share Django's cache. ``/news/{topic}`` streams a topic to clients with the role ``read:stream``; a
 stream is challenged five seconds before its end. ``/count`` says how many streams are open.
 """
 

@@ -29,7 +29,7 @@ class Exchange:
     events: list[Event] = field(default_factory=list)
     """The body as server-sent events."""
     ended: bool = False
-    """Whether the server ended it."""
+    """True if the server ended it."""
     broken: str = ""
     """How it broke, if it did."""
     parser: EventParser = field(default_factory=EventParser)

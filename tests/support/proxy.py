@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from kafkaproxy.asgi import KafkaProxy
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.table import Capability, Condition, Configuration, Entry, Filter, Gateway, GuardRequirement, Route
 from kafkaproxy.serving.runtime import Runtime
@@ -18,7 +18,7 @@ from kafkaproxy.worker.types import Acks, ClusterConfig, Role, TopicSettings
 CLUSTER = "default"
 
 
-def template(text: str, place: Place) -> Template:
+def template(text: str, place: TemplatePlace) -> Template:
     """Parse a template."""
     return Template.parse(text, place)
 
@@ -34,7 +34,7 @@ def conditions(*texts: str) -> tuple[Condition, ...]:
 
 def produce(*when: str, topic: str, **options: Any) -> Route:
     """Make a produce route: key, overrides, reply_to, async_ (fields), acks, timeout, guarded."""
-    fields = tuple((name, template(value, Place.ASYNC)) for name, value in options.pop("async_", {}).items())
+    fields = tuple((name, template(value, TemplatePlace.ASYNC)) for name, value in options.pop("async_", {}).items())
     location = next((value.text for _, value in fields if "${correlationId}" in value.text), None)
     key = options.pop("key", None)
     reply_to = options.pop("reply_to", None)
@@ -42,11 +42,13 @@ def produce(*when: str, topic: str, **options: Any) -> Route:
         name=options.pop("name", "produce"),
         capability=Capability.PRODUCE,
         cluster=CLUSTER,
-        topic=template(topic, Place.TOPIC),
+        topic=template(topic, TemplatePlace.TOPIC),
         conditions=conditions(*when),
-        key=None if key is None else template(key, Place.KEY),
-        overrides=tuple((name, template(value, Place.OVERRIDE)) for name, value in options.pop("overrides", {}).items()),
-        reply_to=None if reply_to is None else template(reply_to, Place.REPLY_TO),
+        key=None if key is None else template(key, TemplatePlace.KEY),
+        overrides=tuple(
+            (name, template(value, TemplatePlace.OVERRIDE)) for name, value in options.pop("overrides", {}).items()
+        ),
+        reply_to=None if reply_to is None else template(reply_to, TemplatePlace.REPLY_TO),
         async_fields=fields,
         async_location=None if location is None else PathTemplate.parse(location.replace("${params.", "{").replace("${", "{")),
         guarded=_guarded(options.pop("guarded", {})),
@@ -61,12 +63,12 @@ def fetch(*when: str, topic: str, filters: Iterable[Mapping[str, Any]] = (), **o
         name=options.pop("name", "fetch"),
         capability=options.pop("capability", Capability.FETCH),
         cluster=CLUSTER,
-        topic=template(topic, Place.TOPIC),
+        topic=template(topic, TemplatePlace.TOPIC),
         conditions=conditions(*when),
         filters=tuple(
             Filter(
-                key=template(each["key"], Place.FILTER) if "key" in each else None,
-                headers=tuple((name, template(value, Place.FILTER)) for name, value in each.get("headers", {}).items()),
+                key=template(each["key"], TemplatePlace.FILTER) if "key" in each else None,
+                headers=tuple((name, template(value, TemplatePlace.FILTER)) for name, value in each.get("headers", {}).items()),
             )
             for each in filters
         ),

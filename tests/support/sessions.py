@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.cache.backends.locmem import LocMemCache
 
+from kafkaproxy.guards.authorization_sessions import AuthorizationSessions, StreamAuthorization
 from kafkaproxy.guards.challenges import answer_challenge, is_challenge_answer
 from kafkaproxy.guards.principals import ClientPrincipal, Principals, Refusal
 from kafkaproxy.guards.renewals import Renewals
-from kafkaproxy.guards.sessions import AuthorizationSessions, StreamAuthorization
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, Refused

@@ -36,23 +36,23 @@ _routes = gateway(
 runtime.configure(configuration(os.environ["STREAM_BOOTSTRAP"], _routes))
 
 
-_resolve_start = start_position.resolve_start
+_resolve_start = start_position.resolve_start_position
 
 
-async def resolve_start(*where: Any) -> Any:
+async def resolve_start_position(*where: Any) -> Any:
     """Take longer than it has to."""
     await asyncio.sleep(float(os.environ.get("STREAM_OPENING_SECONDS", "0")))
     return await _resolve_start(*where)
 
 
-vars(stream_module)["resolve_start"] = resolve_start
+vars(stream_module)["resolve_start_position"] = resolve_start_position
 
 
 async def count(scope: Any, _receive: Any, send: Any) -> None:
     """Say how many streams are open."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])  # as Django says that it has no lifespan
-    body = str(runtime.streams._places if scope["path"] == "/places" else len(runtime.streams)).encode()
+    body = str(runtime.streams._slots if scope["path"] == "/places" else len(runtime.streams)).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})
 

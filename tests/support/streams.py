@@ -154,7 +154,7 @@ class EventStream:
         return self.arrived()
 
     async def is_quiet(self, seconds: float = 0.5) -> bool:
-        """Whether no event comes for a while."""
+        """Return True if no event comes for a while."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._pending and await self.more():

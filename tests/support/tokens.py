@@ -134,7 +134,7 @@ def key_server(*keys: dict[str, Any], certificate: Path | None = None) -> Iterat
             serving.answer(self)
 
         def handle(self) -> None:
-            with contextlib.suppress(OSError):  # who hangs up in the middle is no error here
+            with contextlib.suppress(OSError):  # a client that hangs up in the middle is no error here
                 super().handle()
 
         def log_message(self, *_args: object) -> None:

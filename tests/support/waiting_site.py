@@ -52,7 +52,7 @@ async def state(scope: Any, _receive: Any, send: Any) -> None:
     numbers = {
         "waiting": runtime.worker.waiting,
         "users": len(runtime.worker.users(CLUSTER)),
-        "places": runtime.streams._places,
+        "places": runtime.streams._slots,
         "gone": len(gone),
     }
     body = json.dumps(numbers).encode()

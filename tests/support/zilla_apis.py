@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kafkaproxy.zilla.importer.describe import describe
-from kafkaproxy.zilla.plan import Plan
+from kafkaproxy.zilla.plan import Plan, describe
 
 __all__ = ["COMPOSITES", "DESK", "PETS", "rules"]
 

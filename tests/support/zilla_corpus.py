@@ -66,7 +66,7 @@ class Case:
 
     @property
     def is_refused(self) -> bool:
-        """Whether nothing of it is to be imported."""
+        """Return True if nothing of it is to be imported."""
         return bool(self.says["refused"])
 
 
@@ -96,8 +96,8 @@ def _ask(data: dict[str, Any]) -> Ask:
 
 def said(case: Case) -> dict[str, str]:
     """Return what an import of the case's file says, section by section."""
-    from kafkaproxy.zilla.importer.describe import describe
     from kafkaproxy.zilla.importer.importing import Options, plan_file
+    from kafkaproxy.zilla.plan import describe
     from kafkaproxy.zilla.report import Verdict
 
     plan, report = plan_file(case.path, Options(environ=case.environ))

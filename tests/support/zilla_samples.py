@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kafkaproxy.zilla.importer.importing import Options, plan_text
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report, Verdict
+from kafkaproxy.zilla.report import ImportReport, Verdict
 
 __all__ = ["BASE", "SSE", "edited", "line_of", "planned", "refused", "refused_at", "said"]
 
@@ -141,7 +141,7 @@ def line_of(text: str, part: str) -> int:
     return text[: text.index(part)].count("\n") + 1
 
 
-def planned(text: str, folder: Path | None = None, **options: object) -> tuple[Plan, Report]:
+def planned(text: str, folder: Path | None = None, **options: object) -> tuple[Plan, ImportReport]:
     """Plan a text that has to be importable."""
     plan, report = plan_text(text, "zilla.yaml", Options(**options), folder=folder)  # type: ignore[arg-type]
     assert not report.of(Verdict.REFUSED), list(report.lines())
@@ -164,6 +164,6 @@ def refused_at(text: str, part: str, **options: object) -> str:
     return errors[0]
 
 
-def said(report: Report, verdict: Verdict) -> str:
+def said(report: ImportReport, verdict: Verdict) -> str:
     """Return the findings of one kind as one text."""
     return "\n".join(str(each) for each in report.of(verdict))

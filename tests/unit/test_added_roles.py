@@ -1,4 +1,4 @@
-"""Roles that are added to a topic while it is served: in the end the store answers as if it had had them from the beginning."""
+"""Roles added to a topic while it is served: in the end the store serves what it would have served with them at once."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def test_added_roles_serve_what_they_would_have_served_from_the_beginning(
         assert state.roles >= first | (added & {Role.STREAM})
         ends = store.next_offsets(state.key)
         again = [each for each in before if each.offset < ends[each.partition]]
-        while again or after:  # what arrives and what is read again take turns
+        while again or after:  # new records and records that are read again alternate
             write(writer, state, after[:step])
             writer.backfill({"t": Batch(again[:step], {})}, {"t": state})
             after, again = after[step:], again[step:]
-        for one, of in ((writer, state), (reference_writer, whole)):  # retention passes some of it
+        for one, of in ((writer, state), (reference_writer, whole)):  # retention removes some of it
             for partition, end in reference.next_offsets(whole.key).items():
                 trim(one, of, partition, min(log_start, end))
         state = writer.complete(state)

@@ -263,7 +263,7 @@ class TestConfiguration:
         Guard.objects.create(name="shut", options={"issuer": "https://auth.example"})
         fine = {"issuer": "https://auth.example", "audience": "shop"}
         Guard.objects.create(name="fine", options=fine)
-        refuses = "cannot be used, so it refuses everybody"
+        refuses = "cannot be used, so it refuses every client"
         assert configuration() == [
             ("W017", f"odd {refuses}: jtw is not a kind of guard. Did you mean jwt? Known are jwt, session, simplejwt."),
             ("W017", f"shut {refuses}: audience: Write this option."),

@@ -1,4 +1,4 @@
-"""How records and their keys are laid out: nothing is lost, and order is kept."""
+"""The layout of records and keys: nothing is lost, and keys keep the order."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kafkaproxy.conf import Settings
-from kafkaproxy.serving.connections import make_room
+from kafkaproxy.serving.connections import raise_open_file_limit
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "deploy.md"
 SMALL = Settings(max_streams=100, max_waiting_requests=50)  # 1,150 are wanted
@@ -55,14 +55,14 @@ def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(
     command: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, before: tuple[int, int], after: int
 ) -> None:
     files = OpenFiles(command, *before)
-    make_room(SMALL)
+    raise_open_file_limit(SMALL)
     assert files.limit == (after, before[1])
     assert told(caplog) == []
 
 
 def test_a_hard_limit_that_is_lower_is_told(command: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     files = OpenFiles(command, 256, 1024)
-    make_room(SMALL)
+    raise_open_file_limit(SMALL)
     assert files.limit == (1024, 1024)
     assert told(caplog) == ["connection_limit_low limit=1024 of=open_files wanted=1150"]
 
@@ -74,7 +74,7 @@ def test_a_system_that_refuses_is_told(command: pytest.MonkeyPatch, caplog: pyte
         raise OSError
 
     command.setattr(resource, "setrlimit", refuse)
-    make_room(SMALL)
+    raise_open_file_limit(SMALL)
     assert told(caplog) == ["connection_limit_low limit=256 of=open_files wanted=1150"]
 
 
@@ -103,14 +103,14 @@ def test_a_server_that_takes_fewer_connections_is_told(
     command.setattr("sys.argv", line.split(" "))
     for name, value in environment.items():
         command.setenv(name, value)
-    make_room(SMALL)
+    raise_open_file_limit(SMALL)
     assert told(caplog) == ([] if limit is None else [f"connection_limit_low limit={limit} wanted=1150"])
 
 
 def test_the_page_shows_the_line_as_it_is(command: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     OpenFiles(command, 1 << 20, 1 << 20)
     command.setattr("sys.argv", ["granian", "x:y"])
-    make_room(Settings())
+    raise_open_file_limit(Settings())
     assert [record.getMessage() for record in caplog.records] == re.findall(
         r"^connection_limit_low .*$", PAGE.read_text(), re.MULTILINE
     )

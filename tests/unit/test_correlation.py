@@ -1,4 +1,4 @@
-"""Correlation ids: the same request has the same id, another one never."""
+"""Correlation ids: the same request has the same id, a different one never has."""
 
 from __future__ import annotations
 

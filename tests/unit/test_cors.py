@@ -1,4 +1,4 @@
-"""CORS as a calculation. The conformance tests have the rows of the reference, ``tests/browser/test_cors.py`` a browser."""
+"""CORS as a pure function. The conformance tests have the rows of the reference, ``tests/browser/test_cors.py`` a browser."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_origins_are_compared_in_one_spelling(written: str, normal: str | None) 
 
 
 class TestActualRequests:
-    """What a response gets, and who is refused."""
+    """The fields of responses, and origins that are refused."""
 
     @pytest.mark.parametrize(
         ("policy", "origin", "allowed"),
@@ -95,7 +95,7 @@ class TestActualRequests:
             (CREDENTIALS, "x\x00y", False),
         ],
     )
-    def test_who_is_allowed(self, policy: CorsPolicy, origin: str, allowed: bool) -> None:
+    def test_which_origins_are_allowed(self, policy: CorsPolicy, origin: str, allowed: bool) -> None:
         assert policy.allows(origin, OWN) is allowed
 
     def test_same_origin_adds_nothing(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.core.covering import Coverers, apart, covers, may_overlap
+from kafkaproxy.core.covering import CoverIndex, are_disjoint, covers, may_overlap
 from kafkaproxy.core.paths import PathTemplate
 
 spelled = st.lists(st.sampled_from(["a", "b", "/", "{}", "*"]), max_size=6).map("".join)
@@ -50,7 +50,7 @@ def test_every_path_covers_and_is_covered_by_a_lone_star() -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spelled, spelled, st.data())
-def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject) -> None:
+def test_a_covering_template_matches_what_the_covered_one_matches(wide: str, narrow: str, data: st.DataObject) -> None:
     outer, inner = _template(wide), _template(narrow)
     if covers(outer, inner):
         path = data.draw(st.from_regex(inner.regex, fullmatch=True))
@@ -59,19 +59,19 @@ def test_what_is_covered_is_matched(wide: str, narrow: str, data: st.DataObject)
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(spelled, spelled, st.data())
-def test_what_is_apart_is_never_matched_together(one: str, other: str, data: st.DataObject) -> None:
+def test_no_path_matches_two_disjoint_templates(one: str, other: str, data: st.DataObject) -> None:
     first, second = _template(one), _template(other)
     path = data.draw(st.from_regex(first.regex, fullmatch=True))
     if second.match(path) is not None:
-        assert not apart(first, second)
-        assert not apart(second, first)
+        assert not are_disjoint(first, second)
+        assert not are_disjoint(second, first)
 
 
-def test_a_path_is_apart_from_a_pattern_that_does_not_match_it() -> None:
-    assert apart(_template("/a"), _template("/a{}"))
-    assert apart(_template("/a{}"), _template("/a"))
-    assert not apart(_template("/ab"), _template("/a{}"))
-    assert not apart(_template("/ab"), None)
+def test_a_path_is_disjoint_from_a_pattern_that_does_not_match_it() -> None:
+    assert are_disjoint(_template("/a"), _template("/a{}"))
+    assert are_disjoint(_template("/a{}"), _template("/a"))
+    assert not are_disjoint(_template("/ab"), _template("/a{}"))
+    assert not are_disjoint(_template("/ab"), None)
 
 
 @given(spelled)
@@ -80,8 +80,8 @@ def test_a_template_covers_itself(text: str) -> None:
 
 
 @given(st.lists(spelled, max_size=6), spelled)
-def test_the_index_leaves_no_coverer_out(wides: list[str], narrow: str) -> None:
-    index: Coverers[str] = Coverers()
+def test_the_index_finds_every_covering_template(wides: list[str], narrow: str) -> None:
+    index: CoverIndex[str] = CoverIndex()
     for wide in wides:
         index.add(_template(wide), wide)
     index.add(None, "everything")

@@ -100,7 +100,7 @@ async def test_a_client_that_leaves_as_the_work_ends_changes_nothing_later() -> 
         await asyncio.sleep(0)
 
 
-async def test_the_end_of_the_time_is_told_apart_from_the_client() -> None:
+async def test_a_timeout_is_not_a_disconnect() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await Client().run(forever)

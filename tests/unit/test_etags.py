@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kafkaproxy.core import progress
 from kafkaproxy.core.etags import (
     FINGERPRINT_PARTITION,
-    Validator,
+    IfNoneMatch,
     fingerprint,
     merge_etag,
     parse_if_match,
@@ -79,7 +79,7 @@ def test_a_tag_that_comes_back_matches(topic: bytes, at: tuple[int, int], own: s
     ],
 )
 def test_lists_are_read_member_by_member(lines: list[str], tags: set[str], any_: bool) -> None:
-    assert parse_if_none_match(lines) == Validator(any=any_, tags=frozenset(tags))
+    assert parse_if_none_match(lines) == IfNoneMatch(any=any_, tags=frozenset(tags))
 
 
 @pytest.mark.parametrize("lines", [[], [""], [" "], [",", " , \t"]])
@@ -123,7 +123,7 @@ def test_if_match_brings_back_whatever_etag_a_record_had(topic: bytes, at: tuple
     "line", ["a" + " " * 60_000 + "b", " " * 60_000, '"' * 60_000, '"a,' * 20_000, 'W/"' * 20_000, "," * 60_000]
 )
 def test_no_line_takes_long_to_read(line: str) -> None:
-    parse_if_none_match([line])  # with backtracking it takes minutes, and nobody else is served meanwhile
+    parse_if_none_match([line])  # with backtracking it takes minutes and blocks every other request
     parse_if_match([line])
 
 

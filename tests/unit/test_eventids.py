@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kafkaproxy.core import progress
 from kafkaproxy.core.eventids import BadEventId, make_event_id, parse_event_id
 from kafkaproxy.http.request import Request
-from kafkaproxy.streaming.start_position import last_position
+from kafkaproxy.streaming.start_position import last_event_position
 
 OFFSETS = st.integers(min_value=0, max_value=2**63 - 1)
 POSITIONS = st.dictionaries(st.integers(min_value=0, max_value=2**31 - 1), OFFSETS, max_size=40)
@@ -151,7 +151,7 @@ def test_whatever_id_is_sent_is_accepted_when_it_comes_back(
     event_id = make_event_id(text, key, etag, keyed=keyed, limit=limit)
     for headers, query in (([(b"last-event-id", event_id.encode())], ""), ([], f"lastEventId={quote(event_id, safe='')}")):
         scope = {"method": "GET", "scheme": "https", "raw_path": b"/", "query_string": query.encode(), "headers": headers}
-        assert last_position(Request(scope, None), limit) == position  # type: ignore[arg-type]
+        assert last_event_position(Request(scope, None), limit) == position  # type: ignore[arg-type]
     longer = [
         make_event_id(text, key, etag, keyed=keyed),
         make_event_id(text, key, None, keyed=keyed),

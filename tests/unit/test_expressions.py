@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from kafkaproxy.core.expressions import (
     Attribute,
-    Context,
     CorrelationId,
     Expression,
     IdempotencyKey,
     Identity,
     Parameter,
-    Place,
+    RenderContext,
     Template,
+    TemplatePlace,
 )
 from kafkaproxy.core.paths import TemplateError
 
@@ -38,14 +38,14 @@ SPELLED: dict[str, Expression] = {
     "${correlationId}": CorrelationId(),
 }
 ALLOWED = {
-    Place.TOPIC: {Parameter, Identity, Attribute},
-    Place.KEY: {Parameter, Identity, Attribute, IdempotencyKey},
-    Place.OVERRIDE: {Parameter, Identity, Attribute, IdempotencyKey},
-    Place.FILTER: {Parameter, Identity, Attribute},
-    Place.REPLY_TO: {Parameter, Identity, Attribute},
-    Place.ASYNC: {Parameter, CorrelationId},
+    TemplatePlace.TOPIC: {Parameter, Identity, Attribute},
+    TemplatePlace.KEY: {Parameter, Identity, Attribute, IdempotencyKey},
+    TemplatePlace.OVERRIDE: {Parameter, Identity, Attribute, IdempotencyKey},
+    TemplatePlace.FILTER: {Parameter, Identity, Attribute},
+    TemplatePlace.REPLY_TO: {Parameter, Identity, Attribute},
+    TemplatePlace.ASYNC: {Parameter, CorrelationId},
 }
-CONTEXT = Context(
+CONTEXT = RenderContext(
     params={"id": "1", "item_2": "2"},
     guarded={"jwt": Somebody("alice"), "my.guard:1": Somebody("", {"tenant-id": "acme"})},
     idempotency_key="key",
@@ -61,9 +61,9 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("place", Place)
+@pytest.mark.parametrize("place", TemplatePlace)
 @pytest.mark.parametrize(("text", "expression"), SPELLED.items())
-def test_an_expression_stands_where_the_contract_allows_it(place: Place, text: str, expression: Expression) -> None:
+def test_an_expression_stands_where_the_contract_allows_it(place: TemplatePlace, text: str, expression: Expression) -> None:
     if type(expression) in ALLOWED[place]:
         assert Template.parse(text, place).parts == (expression,)
     else:
@@ -76,32 +76,32 @@ literal = st.text(max_size=10).filter(lambda text: "${" not in text and not text
 
 @given(st.lists(st.tuples(literal, st.sampled_from(["${params.id}", "${idempotencyKey}", "${guarded['jwt'].identity}"]))))
 def test_rendering_is_one_literal_pass(pairs: list[tuple[str, str]]) -> None:
-    template = Template.parse("".join(before + expression for before, expression in pairs), Place.KEY)
+    template = Template.parse("".join(before + expression for before, expression in pairs), TemplatePlace.KEY)
     assert template.render(CONTEXT) == "".join(before + VALUES[expression] for before, expression in pairs)
 
 
 @given(st.text())
 def test_a_value_is_never_looked_at_again(value: str) -> None:
-    context = Context(params={"id": value}, idempotency_key="never")
-    assert Template.parse("a-${params.id}-b", Place.KEY).render(context) == f"a-{value}-b"
-    assert Template.parse("${params.id}", Place.KEY).render(context) == value
+    context = RenderContext(params={"id": value}, idempotency_key="never")
+    assert Template.parse("a-${params.id}-b", TemplatePlace.KEY).render(context) == f"a-{value}-b"
+    assert Template.parse("${params.id}", TemplatePlace.KEY).render(context) == value
 
 
-@given(st.text(), st.sampled_from(Place))
-def test_any_text_parses_or_says_what_is_wrong(text: str, place: Place) -> None:
+@given(st.text(), st.sampled_from(TemplatePlace))
+def test_any_text_parses_or_says_what_is_wrong(text: str, place: TemplatePlace) -> None:
     try:
         template = Template.parse(text, place)
     except TemplateError as error:
         said = str(error)
     else:
-        said = repr(template.render(Context()) if template.is_literal else template.text)
+        said = repr(template.render(RenderContext()) if template.is_literal else template.text)
     assert repr(text) in said
 
 
 @given(st.text(alphabet="${}params.id'[]guarded", max_size=30))
 def test_what_looks_like_an_expression_is_one_or_is_refused(text: str) -> None:
     try:
-        template = Template.parse(text, Place.KEY)
+        template = Template.parse(text, TemplatePlace.KEY)
     except TemplateError:
         assert "${" in text
     else:
@@ -127,39 +127,39 @@ def test_what_looks_like_an_expression_is_one_or_is_refused(text: str) -> None:
 )
 def test_a_malformed_expression_says_where_and_what_is_known(text: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
-        Template.parse(text, Place.TOPIC)
+        Template.parse(text, TemplatePlace.TOPIC)
 
 
 def test_the_error_lists_what_may_stand_there() -> None:
     with pytest.raises(TemplateError) as caught:
-        Template.parse("${params}", Place.ASYNC)
+        Template.parse("${params}", TemplatePlace.ASYNC)
     assert str(caught.value).endswith("Known are ${params.NAME}, ${correlationId}.")
 
 
 def test_what_a_guard_does_not_know_is_empty() -> None:
     text = "[${guarded['other'].identity}${guarded['other'].attributes.a}${guarded['jwt'].attributes.a}]"
-    assert Template.parse(text, Place.KEY).render(CONTEXT) == "[]"
+    assert Template.parse(text, TemplatePlace.KEY).render(CONTEXT) == "[]"
 
 
 def test_values_can_be_quoted_and_literals_are_not() -> None:
-    template = Template.parse("/a b/${params.id};${correlationId}", Place.ASYNC)
-    context = Context(params={"id": "x"}, correlation_id="y")
+    template = Template.parse("/a b/${params.id};${correlationId}", TemplatePlace.ASYNC)
+    context = RenderContext(params={"id": "x"}, correlation_id="y")
     assert template.render_quoted(context, lambda value: f"<{value}>") == "/a b/<x>;<y>"
 
 
 def test_a_template_knows_its_parameters_and_guards() -> None:
-    template = Template.parse("${params.a}-${params.b}-${guarded['g'].identity}${guarded['h'].attributes.x}", Place.KEY)
+    template = Template.parse("${params.a}-${params.b}-${guarded['g'].identity}${guarded['h'].attributes.x}", TemplatePlace.KEY)
     assert template.param_names == {"a", "b"}
     assert template.guard_names == {"g", "h"}
     assert not template.is_literal
-    assert Template.parse("plain $ { }", Place.KEY).is_literal
+    assert Template.parse("plain $ { }", TemplatePlace.KEY).is_literal
 
 
 def test_empty_text_renders_empty() -> None:
-    assert Template.parse("", Place.KEY).render(Context()) == ""
+    assert Template.parse("", TemplatePlace.KEY).render(RenderContext()) == ""
 
 
 def test_a_missing_idempotency_key_is_one_random_key_for_the_whole_request() -> None:
-    context = Context()
-    assert Template.parse("${idempotencyKey}", Place.KEY).render(context) == context.idempotency_key
-    assert Context().idempotency_key != context.idempotency_key
+    context = RenderContext()
+    assert Template.parse("${idempotencyKey}", TemplatePlace.KEY).render(context) == context.idempotency_key
+    assert RenderContext().idempotency_key != context.idempotency_key

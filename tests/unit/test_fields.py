@@ -1,4 +1,4 @@
-"""What is a field, and what is ours to forward."""
+"""Valid fields, and fields that are forwarded."""
 
 from __future__ import annotations
 

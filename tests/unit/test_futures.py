@@ -9,12 +9,12 @@ import pytest
 
 from kafkaproxy.core.futures import abandon, await_shared
 from kafkaproxy.http.request import Request
-from kafkaproxy.streaming.pages import Page, Pages
+from kafkaproxy.streaming.page_cache import FramePage, PageCache
 from tests.unit.unretrieved import no_unretrieved_error
 
 
 async def left(work: Any) -> None:
-    """Begin to wait, and leave."""
+    """Begin to wait and cancel the wait."""
     waiting = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     waiting.cancel()
@@ -57,7 +57,7 @@ async def test_every_caller_gets_the_outcome() -> None:
         await await_shared(failed)
 
 
-async def test_what_is_abandoned_may_fail() -> None:
+async def test_an_abandoned_future_may_fail() -> None:
     async def fails_when_cancelled() -> None:
         try:
             await asyncio.Event().wait()
@@ -77,7 +77,7 @@ async def test_what_is_abandoned_may_fail() -> None:
 
 
 async def test_a_page_whose_reader_left() -> None:
-    async def read() -> Page:
+    async def read() -> FramePage:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -85,7 +85,7 @@ async def test_a_page_whose_reader_left() -> None:
         raise AssertionError
 
     async with no_unretrieved_error():
-        await left(Pages().shared("key", read))
+        await left(PageCache().shared("key", read))
         await asyncio.sleep(0)
 
 

@@ -60,7 +60,7 @@ def test_one_is_current_only_when_it_is_filled(home: Path) -> None:
     assert (now / "data").read_text() == "filled"
 
 
-def test_what_is_not_needed_or_fails_leaves_nothing_behind(home: Path) -> None:
+def test_a_generation_that_is_not_needed_or_fails_leaves_nothing_behind(home: Path) -> None:
     first = replace(home, None)
     assert not try_replace(home, first, lambda _path: False)
     with pytest.raises(OSError, match="full"):
@@ -73,7 +73,7 @@ def _fail(_path: Path) -> bool:
     raise OSError("full")
 
 
-def test_what_a_process_uses_is_kept_until_it_is_dead(home: Path) -> None:
+def test_a_generation_is_kept_while_a_process_that_uses_it_lives(home: Path) -> None:
     first = replace(home, None)
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDING, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -88,7 +88,7 @@ def test_what_a_process_uses_is_kept_until_it_is_dead(home: Path) -> None:
     assert generations(home) == {second}
 
 
-def test_what_a_process_that_died_was_about_to_make_is_removed(home: Path) -> None:
+def test_an_unfinished_generation_of_a_dead_process_is_removed(home: Path) -> None:
     first = replace(home, None)
     (home / "half").mkdir()
     (home / "half" / "users.lock").touch()
@@ -99,7 +99,7 @@ def test_what_a_process_that_died_was_about_to_make_is_removed(home: Path) -> No
     assert current(home) == second
 
 
-def test_what_is_not_current_is_not_begun_to_be_used(home: Path) -> None:
+def test_a_generation_that_is_not_current_cannot_be_held(home: Path) -> None:
     first = replace(home, None)
     fd = hold(first)
     assert fd is not None
@@ -110,7 +110,7 @@ def test_what_is_not_current_is_not_begun_to_be_used(home: Path) -> None:
     assert hold(first) is None
 
 
-def test_nothing_is_done_to_a_store_that_is_gone(home: Path) -> None:
+def test_nothing_happens_if_the_store_was_removed(home: Path) -> None:
     remove_unused(home)
     assert not try_replace(home, home / "x", lambda _path: True)
     assert not home.exists()

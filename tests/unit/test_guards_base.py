@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 
 from kafkaproxy import guard_kinds
 from kafkaproxy.guard_kinds import check_guard, kinds, register
-from kafkaproxy.guards.base import Guards
+from kafkaproxy.guards.base import ConfiguredGuards
 from kafkaproxy.guards.options import OptionError
 from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
 from kafkaproxy.http.request import Request
@@ -61,12 +61,12 @@ def config(name: str = "g", **given: Any) -> dict[str, GuardConfig]:
     return {name: GuardConfig(name=name, kind="fixed", options=given)}
 
 
-async def answer(guards: Guards, *names: str, **fields: str) -> Principals:
+async def answer(guards: ConfiguredGuards, *names: str, **fields: str) -> Principals:
     return await guards.authenticate(names or ("g",), request(**fields), gateway(credentials=PLACES))
 
 
-def guards(configs: dict[str, GuardConfig], last: Guards | None = None) -> Guards:
-    return Guards(configs, [gateway(credentials=PLACES)], last)
+def guards(configs: dict[str, GuardConfig], last: ConfiguredGuards | None = None) -> ConfiguredGuards:
+    return ConfiguredGuards(configs, [gateway(credentials=PLACES)], last)
 
 
 async def test_another_app_adds_a_kind() -> None:
@@ -87,13 +87,13 @@ def test_its_options_are_checked_by_itself() -> None:
     ("said", "refusal"),
     [(RuntimeError("bug"), Refusal.UNAVAILABLE), (Refusal.MISSING, Refusal.MISSING), (Refusal.FORBIDDEN, Refusal.FORBIDDEN)],
 )
-async def test_a_guard_that_names_nobody_or_fails_lets_nobody_in(said: Any, refusal: Refusal) -> None:
+async def test_a_guard_that_refuses_or_fails_gives_no_principal(said: Any, refusal: Refusal) -> None:
     found = await answer(guards(config(answer=said)))
     assert len(found) == 0
     assert found.refusals == {"g": refusal}
 
 
-async def test_a_guard_that_says_nothing_at_all_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_guard_that_returns_none_gives_no_principal(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(*_: Any) -> None:
         return None
 
@@ -101,7 +101,7 @@ async def test_a_guard_that_says_nothing_at_all_lets_nobody_in(monkeypatch: pyte
     assert len(await answer(guards(config()))) == 0
 
 
-async def test_a_guard_that_cannot_be_made_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_guard_that_cannot_be_built_gives_no_principal(caplog: pytest.LogCaptureFixture) -> None:
     configs = config("broken", broken=True) | {"odd": GuardConfig(name="odd", kind="odd", options={})}
     found = await answer(guards(configs), "broken", "odd", "missing", authorization="Bearer bob")
     assert len(found) == 0
@@ -113,8 +113,8 @@ async def test_a_guard_that_cannot_be_made_lets_nobody_in(caplog: pytest.LogCapt
 def test_what_did_not_change_is_taken_over() -> None:
     first = guards(config("a", answer=1) | config("b", answer=1))
     second = guards(config("a", answer=1) | config("b", answer=2), first)
-    assert second._made["a"][1] is first._made["a"][1]
-    assert second._made["b"][1] is not first._made["b"][1]
+    assert second._guards["a"][1] is first._guards["a"][1]
+    assert second._guards["b"][1] is not first._guards["b"][1]
     assert Fixed.made == 3
 
 
@@ -136,7 +136,7 @@ def test_what_a_refusal_asks_for() -> None:
     assert known.challenges(["missing"], one, invalid=False) == [(b"www-authenticate", b'Bearer realm="gateway"')]
 
 
-def test_principals_remember_who_was_looked_up() -> None:
+def test_principals_remember_which_guards_were_looked_up() -> None:
     who = ClientPrincipal(identity="a")
     found = Principals({"g": who, "h": who}, {})
     assert "g" in found

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.guards.credentials import AMBIGUOUS, MAX_CREDENTIAL, NOWHERE, Places
+from kafkaproxy.guards.credentials import AMBIGUOUS, MAX_CREDENTIAL, NO_LOCATIONS, CredentialLocations
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.table import Credentials
 
 PLAIN = "{credentials}"
 
 
-def places(**where: dict[str, str]) -> Places:
-    return Places(Credentials(guard="g", **{"cookies": {}, "headers": {}, "query": {}, **where}))
+def places(**where: dict[str, str]) -> CredentialLocations:
+    return CredentialLocations(Credentials(guard="g", **{"cookies": {}, "headers": {}, "query": {}, **where}))
 
 
 EVERYWHERE = places(
@@ -120,7 +120,7 @@ def test_every_place_of_a_kind_is_looked_at_in_order() -> None:
 
 def test_nothing_is_found_in_a_gateway_that_names_no_place() -> None:
     everything = request("access_token=T", cookie="access_token=T", authorization="Bearer T")
-    assert NOWHERE.find(everything) is None
+    assert NO_LOCATIONS.find(everything) is None
 
 
 def test_the_fields_that_answers_vary_on_and_the_scheme_to_ask_for() -> None:

@@ -1,4 +1,4 @@
-"""Keys from a URL: kept, rotated, and what a location may do without letting anybody in or holding anybody up."""
+"""Keys from a URL: caching, rotation, and locations that fail, hang or send nonsense."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_a_broken_answer_is_no_answer(server: KeyServer) -> None:
         assert await ask(guard_for(server.url, timeout=2), token()) is Refusal.UNAVAILABLE
 
 
-async def test_a_location_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_location_that_refuses_connections(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     caplog.set_level(logging.DEBUG)
@@ -140,7 +140,7 @@ class TestKeysThatLie:
     @pytest.mark.parametrize(
         "key",
         [
-            jwk("HS256"),  # a secret that anybody can fetch is none
+            jwk("HS256"),  # a secret that every client can fetch is none
             jwk("ES256", alg="HS256"),
             jwk("ES256", alg="none"),
             jwk("ES256", alg=None),
@@ -237,7 +237,7 @@ class TestTls:
     def certificates(self, tmp_path: Path) -> Certificates:
         return make_certificates(tmp_path)
 
-    async def test_a_certificate_of_nobody_is_not_trusted(self, certificates: Certificates) -> None:
+    async def test_a_certificate_of_an_unknown_authority_is_not_trusted(self, certificates: Certificates) -> None:
         with key_server(jwk("ES256"), certificate=certificates.server) as server:
             assert await ask(guard_for(server.url), token()) is Refusal.UNAVAILABLE
             assert server.asked == []

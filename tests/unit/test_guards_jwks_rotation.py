@@ -72,7 +72,7 @@ class TestRotation:
         source.now += 250
         assert await source.knows("one")
         async with asyncio.timeout(60):
-            while source.fetches < 2:  # noqa: ASYNC110 - it tells nobody
+            while source.fetches < 2:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
         assert source.fetches == 2
 

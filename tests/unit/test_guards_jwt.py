@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kafkaproxy.guards.credential_cache import CredentialCache
 from kafkaproxy.guards.jwt import JwtGuard
 from kafkaproxy.guards.keys import KeysUnavailable, VerificationKey, read_key
 from kafkaproxy.guards.principals import ClientPrincipal, Refusal
-from kafkaproxy.guards.verified import CredentialCache
 from kafkaproxy.routing.table import GuardConfig
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, claims, jwk, options, sign, token
 
@@ -193,7 +193,7 @@ class TestClaims:
         await named(token(iss="anybody", aud="anything"), issuer=None, audience=None)
 
 
-class TestWhatIsKept:
+class TestCredentialCache:
     """A token is verified once, for as long as its key is there."""
 
     async def test_a_verified_token_is_not_verified_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,24 +220,24 @@ class TestWhatIsKept:
         keys.keys = {}
         assert await ask(guard, credential) is Refusal.INVALID
 
-    async def test_without_keys_nobody_can_tell(self) -> None:
+    async def test_without_keys_a_credential_cannot_be_checked(self) -> None:
         keys = Counting(jwk("ES256"))
         keys.down = True
         assert await ask(make(source=keys), token()) is Refusal.UNAVAILABLE
         assert await ask(make(source=keys), "not a token") is Refusal.INVALID
 
-    async def test_an_invalid_token_is_not_kept_and_a_malformed_one_asks_for_no_key(self) -> None:
+    async def test_an_invalid_token_is_not_cached_and_a_malformed_one_needs_no_key(self) -> None:
         keys = Counting(jwk("ES256"))
         guard = make(source=keys)
         for credential in ("x", "a.b.c", "..", token()[:-2] + "=="):
             assert await ask(guard, credential) is Refusal.INVALID
         assert keys.asked == 0
-        assert len(guard._verified) == 0
+        assert len(guard._cache) == 0
 
     def test_the_cache_is_bounded_and_holds_no_credential(self) -> None:
-        cache: CredentialCache[int] = CredentialCache(most=3)
+        cache: CredentialCache[int] = CredentialCache(max_entries=3)
         for number in range(10):
-            cache.keep(f"credential-{number}", number, NOW + 1)
+            cache.put(f"credential-{number}", number, NOW + 1)
         assert len(cache) == 3
         assert [cache.get(f"credential-{number}", NOW) for number in (6, 7, 8, 9)] == [None, 7, 8, 9]
         assert cache.get("credential-9", NOW + 1) is None

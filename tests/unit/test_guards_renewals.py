@@ -29,14 +29,14 @@ class TestBySignedId:
 
     async def test_on_another_connection_of_the_process(self, process: Process) -> None:
         streaming = process.open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await process.answer(who(120, 110), OTHER_CONNECTION, signed) == 204
         assert streaming.next_deadline() == NOW + 110
 
     async def test_on_another_host(self, hosts: tuple[Process, Process]) -> None:
         streaming = hosts[0].open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await hosts[1].answer(who(120, 110), HTTP1, signed) == 204
         hosts[0].now = NOW + 60
@@ -48,7 +48,7 @@ class TestBySignedId:
     async def test_again_and_again_on_another_host(self, hosts: tuple[Process, Process]) -> None:
         streaming = hosts[0].open(who(60, 50))
         for end in (120, 180, 240):
-            assert streaming.take_challenge(NOW + end - 70)
+            assert streaming.claim_challenge(NOW + end - 70)
             signed = await challenge(streaming)
             assert await hosts[1].answer(who(end, end - 10), HTTP1, signed) == 204
             hosts[0].now = NOW + end - 60
@@ -70,7 +70,7 @@ class TestBySignedId:
         self, hosts: tuple[Process, Process], elsewhere: int, fresh: ClientPrincipal | Refusal, status: int
     ) -> None:
         streaming = hosts[0].open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await hosts[elsewhere].answer(fresh, HTTP1, signed) == status
         hosts[0].now = NOW + 60
@@ -79,7 +79,7 @@ class TestBySignedId:
 
     async def test_a_forged_id_changes_nothing(self, process: Process) -> None:
         streaming = process.open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         session_id, _, signature = signed.partition(":")
         other = "0" * len(session_id)
@@ -89,14 +89,14 @@ class TestBySignedId:
 
     async def test_an_id_signed_by_another_site_changes_nothing(self, process: Process) -> None:
         streaming = process.open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         with override_settings(SECRET_KEY="another site's"):
             signed = await challenge(streaming)
         assert await process.answer(who(120), OTHER_CONNECTION, signed) == 403
 
     async def test_a_rotated_secret_key_still_verifies(self, process: Process) -> None:
         streaming = process.open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         with override_settings(SECRET_KEY="the old one"):
             signed = await challenge(streaming)
         with override_settings(SECRET_KEY="the new one", SECRET_KEY_FALLBACKS=["the old one"]):
@@ -104,13 +104,13 @@ class TestBySignedId:
 
     async def test_where_the_cache_is_not_shared_the_answer_is_not_taken_for_given(self, process: Process) -> None:
         streaming = process.open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await Process().answer(who(120), HTTP1, signed) == 403
 
     async def test_after_the_stream_is_over(self, process: Process) -> None:
         streaming = process.open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         streaming.close()
         process.cache.clear()
@@ -119,14 +119,14 @@ class TestBySignedId:
     @pytest.mark.parametrize("elsewhere", [0, 1])
     async def test_at_the_end_it_is_too_late(self, hosts: tuple[Process, Process], elsewhere: int) -> None:
         streaming = hosts[0].open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         hosts[elsewhere].now = NOW + 60
         assert await hosts[elsewhere].answer(who(120), HTTP1, signed) == 403
 
     async def test_a_renewal_that_came_too_late_does_not_bring_a_stream_back(self, hosts: tuple[Process, Process]) -> None:
         streaming = hosts[0].open(who())
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await hosts[1].answer(who(61), HTTP1, signed) == 204
         hosts[0].now = NOW + 62
@@ -135,7 +135,7 @@ class TestBySignedId:
 
     async def test_what_stands_in_the_cache_is_judged_again(self, process: Process) -> None:
         streaming = process.open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         session_id = process.sessions.renewals.verify(await challenge(streaming))
         assert session_id is not None
         renewals = process.sessions.renewals
@@ -149,7 +149,7 @@ class TestBySignedId:
     @pytest.mark.parametrize("elsewhere", [0, 1])
     async def test_attributes_that_the_stream_reads_have_to_stay(self, hosts: tuple[Process, Process], elsewhere: int) -> None:
         streaming = hosts[0].open(replace(who(), attributes={"tenant": "one"}), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         moved = replace(who(120), attributes={"tenant": "two"})
         assert await hosts[elsewhere].answer(moved, HTTP1, signed) == 403
@@ -164,7 +164,7 @@ class TestBySignedId:
         self, hosts: tuple[Process, Process], found: Any
     ) -> None:
         streaming = hosts[0].open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         session_id = hosts[0].sessions.renewals.verify(signed)
         for kind in ("session", "renewal"):
@@ -198,12 +198,12 @@ class TestACacheThatHangs:
 
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kafkaproxy.guards.renewals._PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr("kafkaproxy.guards.renewals._CACHE_TIMEOUT_SECONDS", 0.01)
 
     async def test_a_stream_is_challenged_and_ends_all_the_same(self) -> None:
         process = Process(_Hanging("hanging", {}))
         streaming = process.open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await asyncio.wait_for(challenge(streaming), 30)
         assert await asyncio.wait_for(Process(process.cache).answer(who(120), HTTP1, signed), 30) == 503
         process.now = NOW + 60
@@ -220,14 +220,14 @@ class TestWithoutACache:
 
     async def test_streams_of_the_process_are_prolonged_all_the_same(self, process: Process) -> None:
         streaming = process.open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await process.answer(who(120), OTHER_CONNECTION, signed) == 204
         assert not streaming.expired(NOW + 60)
 
     async def test_an_answer_that_cannot_be_passed_on_is_503(self, process: Process) -> None:
         streaming = process.open(who(), HTTP1)
-        assert streaming.take_challenge(NOW + 50)
+        assert streaming.claim_challenge(NOW + 50)
         signed = await challenge(streaming)
         assert await Process(_Broken("broken", {})).answer(who(120), HTTP1, signed) == 503
 

@@ -14,7 +14,7 @@ PATHS = st.lists(st.sampled_from(["a", "b", "ab", "aab", "a-x.b", "x-y", "x", ""
 
 
 def template(segments: list[str]) -> PathTemplate | None:
-    """Make a template of the segments; parameters get names of their own. None where there is none to be had."""
+    """Make a template of the segments; parameters get names of their own. None if the segments make no valid template."""
     text = "/" + "/".join(segments)
     for number in range(text.count("{")):
         text = text.replace("{p}", f"{{p{number}}}", 1) if "{p}" in text else text.replace("{q}", f"{{q{number}}}", 1)

@@ -1,4 +1,4 @@
-"""Is it JSON?"""
+"""Testing if a value is JSON."""
 
 from __future__ import annotations
 

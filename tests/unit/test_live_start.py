@@ -13,7 +13,6 @@ from django.db import OperationalError, connection
 
 from kafkaproxy.models import ConfigVersion, Gateway, Route
 from kafkaproxy.models.version import Stamp
-from kafkaproxy.routing import following
 from kafkaproxy.routing.announce import touch
 from kafkaproxy.routing.live import LiveConfiguration
 from kafkaproxy.routing.table import Configuration
@@ -87,8 +86,8 @@ def test_a_question_that_is_never_answered_is_asked_again(
 ) -> None:
     gateway("g")
     settings.KAFKAPROXY = {**settings.KAFKAPROXY, "START_TIMEOUT_SECONDS": 0}
-    monkeypatch.setattr(following, "_STUCK_SECONDS", 0.0)
-    monkeypatch.setattr(following, "_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("kafkaproxy.routing.live._STUCK_SECONDS", 0.0)
+    monkeypatch.setattr("kafkaproxy.routing.live._WATCH_SECONDS", 0.01)
     answers, hung = threading.Event(), threading.Event()
     ask = ConfigVersion.stamp
 

@@ -1,4 +1,4 @@
-"""Whether a store is trusted, with and without a system that names its boots."""
+"""Deleting a store that may be torn, on systems with and without boot ids."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def folder(tmp_path: Path) -> Path:
 def _no_boot_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A system such as macOS."""
     monkeypatch.setattr(lock, "_BOOT_ID", tmp_path / "proc" / "boot_id")
-    monkeypatch.setattr(lock, "_lives", {})
+    monkeypatch.setattr(lock, "_alive_locks", {})
     yield
     forget_life()
 
 
 def forget_life() -> None:
-    """Let this process look dead, as far as stores are concerned."""
-    for fd in lock._lives.values():
+    """Release this process's alive locks, as if it had died."""
+    for fd in lock._alive_locks.values():
         os.close(fd)
-    lock._lives.clear()
+    lock._alive_locks.clear()
 
 
 def is_kept(folder: Path) -> bool:
@@ -72,7 +72,7 @@ class TestWithoutBootIds:
         assert is_kept(folder)
         assert note(folder) == {"boot": "", "clean": False}
 
-    def test_a_store_that_nobody_closed_and_nobody_uses_is_deleted(self, folder: Path) -> None:
+    def test_a_store_that_was_not_closed_and_is_not_in_use_is_deleted(self, folder: Path) -> None:
         mark(folder, clean=False)
         prepare(folder)
         assert not is_kept(folder)
@@ -87,7 +87,7 @@ class TestWithoutBootIds:
             prepare(folder)
             assert is_kept(folder)
             other.communicate("")
-        prepare(folder)  # the other one is gone, but this one lives
+        prepare(folder)  # the other process is dead, but this one is alive
         assert is_kept(folder)
         forget_life()
         prepare(folder)
@@ -99,7 +99,7 @@ class TestWithoutBootIds:
         mark(folder, clean=False)
         prepare(folder)
         assert is_kept(folder)
-        assert len(lock._lives) == 1
+        assert len(lock._alive_locks) == 1
 
     def test_a_store_without_a_note_is_deleted(self, folder: Path) -> None:
         prepare(folder)

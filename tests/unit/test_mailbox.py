@@ -1,4 +1,4 @@
-"""The time that a request waits for its record, and what becomes of the record after that."""
+"""The time that a request waits for its acknowledgement, and reports of its record after that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka import mailbox as module
-from kafkaproxy.worker.kafka.mailbox import Mailbox, NotInTime, Outcome, Overdue, Sent, late
+from kafkaproxy.worker.kafka.mailbox import Mailbox, NotInTime, Outcome, OverdueRecords, PendingRecord, unacknowledged_record
 from kafkaproxy.worker.types import Delivery
 
 DELIVERY = Delivery("t", 0, 7)
@@ -17,11 +17,11 @@ REFUSED = ProduceError(ProduceFailure.REJECTED, "")
 
 
 class Desk:
-    """A mailbox whose records are too late after ``patience`` seconds."""
+    """A mailbox whose records time out after ``patience`` seconds."""
 
     def __init__(self, patience: float) -> None:
-        self.overdue = Overdue()
-        self.expired: list[Sent] = []
+        self.overdue = OverdueRecords()
+        self.expired: list[PendingRecord] = []
         self.mailbox = Mailbox(asyncio.get_running_loop(), patience, self.deliver, self.expire, self.overdue)
 
     def deliver(self, future: asyncio.Future[Delivery], outcome: Outcome) -> None:
@@ -30,18 +30,18 @@ class Desk:
         else:
             future.set_exception(outcome)
 
-    def expire(self, due: Sequence[Sent]) -> None:
+    def expire(self, due: Sequence[PendingRecord]) -> None:
         self.expired += due
         for sent in due:
             if sent.future is not None and not sent.future.done():
                 sent.future.set_exception(NotInTime(sent))
             sent.future = None
 
-    def send(self, *, patient: bool = False, size: int = 1) -> tuple[Sent, asyncio.Future[Delivery]]:
+    def send(self, *, defer_ack: bool = False, size: int = 1) -> tuple[PendingRecord, asyncio.Future[Delivery]]:
         sent = self.mailbox.begin("t", size, None)
         future = sent.future
         assert future is not None
-        self.mailbox.add(sent, patient=patient)
+        self.mailbox.add(sent, defer_ack=defer_ack)
         return sent, future
 
 
@@ -51,46 +51,46 @@ async def too_late(future: asyncio.Future[Delivery]) -> None:
     assert caught.value.reason is ProduceFailure.TIMED_OUT
 
 
-async def test_a_request_is_told_after_its_time_and_the_record_is_known_until_it_is_reported() -> None:
+async def test_a_request_times_out_and_its_record_is_overdue_until_it_is_reported() -> None:
     desk = Desk(0.05)
     (sent, future), (_, other) = desk.send(), desk.send()
     await too_late(future)
     await too_late(other)
-    assert late(future) is sent
+    assert unacknowledged_record(future) is sent
     assert sent.is_overdue
     desk.mailbox.post(sent, DELIVERY)
     assert not sent.is_overdue
-    assert await desk.mailbox.rejoin(sent, patient=False) == DELIVERY
+    assert await desk.mailbox.wait_again(sent, defer_ack=False) == DELIVERY
 
 
-async def test_what_is_reported_in_time_is_not_too_late_though_nothing_woke_the_loop_for_it() -> None:
+async def test_a_deferred_acknowledgement_that_was_reported_in_time_does_not_time_out() -> None:
     desk = Desk(0.05)
-    sent, future = desk.send(patient=True)
+    sent, future = desk.send(defer_ack=True)
     desk.mailbox.post(sent, DELIVERY)
     assert await asyncio.wait_for(future, 20) == DELIVERY
     assert desk.expired == []
 
 
-async def test_who_rejoins_waits_as_long_as_the_first() -> None:
+async def test_waiting_again_has_the_same_timeout_as_the_first_wait() -> None:
     desk = Desk(0.05)
     sent, future = desk.send()
     await too_late(future)
-    again = desk.mailbox.rejoin(sent, patient=False)
+    again = desk.mailbox.wait_again(sent, defer_ack=False)
     assert not sent.is_overdue
     await too_late(again)
-    third = desk.mailbox.rejoin(sent, patient=False)
+    third = desk.mailbox.wait_again(sent, defer_ack=False)
     desk.mailbox.post(sent, REFUSED)
     with pytest.raises(ProduceError):
         await third
-    assert late(third) is None
+    assert unacknowledged_record(third) is None
     with pytest.raises(ProduceError):
-        await desk.mailbox.rejoin(sent, patient=False)
+        await desk.mailbox.wait_again(sent, defer_ack=False)
 
 
-async def test_a_hurried_request_waits_no_longer_and_nor_do_those_that_come() -> None:
+async def test_shortened_waits_apply_to_present_and_later_requests() -> None:
     desk = Desk(3600)
     _, future = desk.send()
-    desk.mailbox.hurry(0.05)
+    desk.mailbox.shorten_waits(0.05)
     await too_late(future)
     await too_late(desk.send()[1])
 
@@ -99,8 +99,8 @@ async def test_a_hurried_request_waits_no_longer_and_nor_do_those_that_come() ->
 async def test_a_topic_is_full_while_it_has_too_many_overdue_records(
     records: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_OVERDUE", 3)
-    monkeypatch.setattr(module, "_MOST_OVERDUE_BYTES", 1000)
+    monkeypatch.setattr(module, "_MAX_OVERDUE_RECORDS", 3)
+    monkeypatch.setattr(module, "_MAX_OVERDUE_BYTES", 1000)
     desk = Desk(0.05)
     sent = [desk.send(size=size) for _ in range(records)]
     assert desk.overdue.full == frozenset()
@@ -111,7 +111,7 @@ async def test_a_topic_is_full_while_it_has_too_many_overdue_records(
     assert desk.overdue.full == frozenset()
 
 
-async def test_a_report_to_a_loop_that_is_closed_says_so() -> None:
+async def test_a_report_to_a_closed_loop_returns_false() -> None:
     closed = asyncio.new_event_loop()
     desk = Desk(1)
     mailbox = Mailbox(closed, 1, desk.deliver, desk.expire, desk.overdue)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafkaproxy.core.capabilities import served_methods
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.matching import Match, Matcher, NotAllowed, Refused
 from kafkaproxy.routing.table import (
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass
 class Principal:
-    """Somebody with roles."""
+    """A principal with roles."""
 
     roles: frozenset[str] = frozenset()
     identity: str = "alice"
@@ -241,7 +241,7 @@ def routes(draw: st.DrawFn) -> Route:
     ]
     guarded = tuple(GuardRequirement(guard=name, roles=frozenset(roles)) for name, roles in draw(GUARDS).items())
     name = f"r{draw(st.integers(0, 10**9))}"
-    topic = Template.parse("t", Place.TOPIC)
+    topic = Template.parse("t", TemplatePlace.TOPIC)
     return Route(name=name, capability=capability, cluster="default", topic=topic, conditions=tuple(when), guarded=guarded)
 
 

@@ -1,4 +1,4 @@
-"""What is counted, and how Prometheus reads it."""
+"""The metrics, and their text format for Prometheus."""
 
 from __future__ import annotations
 
@@ -92,9 +92,11 @@ async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     ]
     proxy = Proxy(tmp_path, configuration(kafka.bootstrap, gateway(*routes, name="shop")))
     try:
-        assert (await proxy.request("GET", "/items/2")).status_code == 404  # from here on it sees what it writes
+        assert (
+            await proxy.request("GET", "/items/2")
+        ).status_code == 404  # from here on the request sees what this process writes
         assert (await proxy.request("PUT", "/items/1", content=b"x")).status_code == 204
-        for _ in range(3):  # the first, and those that are answered as it was
+        for _ in range(3):  # the first response, and those from the cache
             answer = await proxy.request("GET", "/items/1")
             assert answer.status_code == 200
         unchanged = await proxy.request("GET", "/items/1", headers={"if-none-match": answer.headers["etag"]})
@@ -117,7 +119,7 @@ async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     assert "items" not in metrics.render(streams=0, waiting=0)
 
 
-async def test_answers_that_are_kept_are_counted_too(
+async def test_cached_responses_are_counted_too(
     kafka: Cluster, topic: TopicFactory, tmp_path: Path, produce: Callable[..., Any]
 ) -> None:
     name = topic()
@@ -128,7 +130,7 @@ async def test_answers_that_are_kept_are_counted_too(
         assert table is not None
         scope = {"method": "GET", "raw_path": b"/1", "scheme": "https", "headers": [(b"host", b"example.com:9090")]}
         asked = 0
-        while table.hot.find(scope) is None:  # not before the topic was still for a moment
+        while table.response_cache.find(scope) is None:  # not before the topic was still for a moment
             answer = await proxy.request("GET", "/1")
             asked += 1
             assert asked < 1000
@@ -140,7 +142,7 @@ async def test_answers_that_are_kept_are_counted_too(
     assert _counts(RESPONSES) == {(*kept, "2xx"): asked + 1, (*kept, "3xx"): 1}
 
 
-async def test_what_is_not_acknowledged_is_counted_by_its_reason(kafka: Cluster, tmp_path: Path) -> None:
+async def test_records_that_are_not_acknowledged_are_counted_by_reason(kafka: Cluster, tmp_path: Path) -> None:
     route = produce("POST /items", topic="a-topic-that-nobody-made")
     proxy = Proxy(tmp_path, configuration(kafka.bootstrap, gateway(route)))
     try:

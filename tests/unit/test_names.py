@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.names import (
     is_header_name,
     is_method,
@@ -23,8 +23,7 @@ from kafkaproxy.core.names import (
     unusable_in_topic,
 )
 from kafkaproxy.models import Topic
-from kafkaproxy.routing.issues import Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.specs.types import RouteSpec
 from kafkaproxy.validators import TemplateValidator, validate_topic_name
 from tests.support.zilla_samples import BASE, edited, refused
@@ -74,7 +73,7 @@ def _accepts(validator: Any, text: str) -> bool:
 @given(LITERALS, LITERALS)
 @example("a" * 200, "b" * 50)
 def test_a_template_is_judged_by_its_fixed_parts(before: str, after: str) -> None:
-    template = Template.parse(f"{before}${{params.x}}{after}", Place.TOPIC)
+    template = Template.parse(f"{before}${{params.x}}{after}", TemplatePlace.TOPIC)
     assert may_name_topic(template) == (len(before + after) <= 249 and set(before + after) <= IN_TOPICS)
 
 

@@ -1,4 +1,4 @@
-"""Questions about where logs end are asked again in a fail-over, and no more often than they have to be."""
+"""Requests for log offsets are repeated during a fail-over, and no more often than necessary."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 from kafkaproxy.worker.kafka import offsets
-from kafkaproxy.worker.kafka.offsets import Log, LogOffsets
+from kafkaproxy.worker.kafka.offsets import LogBounds, LogOffsets
 from tests.unit.unretrieved import no_unretrieved_error
 
 
 class Admin:
-    """Answers what it is given, in turn; of errors it has only their codes."""
+    """An admin client that gives the answers of a list in turn."""
 
     def __init__(self, *answers: int | Exception) -> None:
         self.answers = list(answers)
         self.partitions = 2
         self.refusals: list[Exception] = []
-        """What it answers first when it is asked about the topic."""
+        """What it answers first to a request for the topic's metadata."""
         self.counted = 0
 
     def list_offsets(self, request: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Future[Any]]:
@@ -60,19 +60,19 @@ MOVING = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, 
 
 
 @pytest.mark.parametrize("code", [*MOVING, *NOT_FOUND, KafkaError._TRANSPORT])
-@pytest.mark.parametrize("question", ["ask", "ends", "log"])
-async def test_states_of_a_fail_over_pass(code: int, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    per_question = 2 if question == "log" else 1
+@pytest.mark.parametrize("question", ["ask", "ends", "bounds"])
+async def test_transient_errors_of_a_fail_over_are_retried(code: int, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    per_question = 2 if question == "bounds" else 1
     admin = Admin(*[_error(code)] * (2 * per_question), *[7] * per_question)
     asked = _asking(admin, monkeypatch)
     ends = {0: 7, 1: 7}
-    expected = {"ask": ends, "ends": (2, ends), "log": Log(2, ends, ends)}
+    expected = {"ask": ends, "ends": (2, ends), "bounds": LogBounds(2, ends, ends)}
     assert await getattr(asked, question)("topic", 2) == expected[question]
     assert not admin.answers
 
 
 @pytest.mark.parametrize("code", [*MOVING, *NOT_FOUND])
-async def test_what_does_not_pass_is_no_missing_topic(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_that_persists_is_not_reported_as_a_missing_topic(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offsets, "_PATIENCE", 0.0)
     admin = Admin(*[_error(code)] * 100)
     with pytest.raises(TopicUnavailable) as raised:
@@ -90,7 +90,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("code", NOT_FOUND)
 @pytest.mark.parametrize("refusal", REFUSALS)
-@pytest.mark.parametrize("question", ["ask", "ends", "log"])
+@pytest.mark.parametrize("question", ["ask", "ends", "bounds"])
 async def test_a_topic_that_is_refused_is_asked_about_once(
     code: int, refusal: int, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,27 +103,27 @@ async def test_a_topic_that_is_refused_is_asked_about_once(
     assert admin.counted == 1
 
 
-async def test_a_topic_that_was_made_anew_with_fewer_partitions_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_topic_that_was_recreated_with_fewer_partitions_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     admin = Admin(_error(KafkaError._UNKNOWN_PARTITION), 7)
     with pytest.raises(TopicUnavailable) as raised:
         await _asking(admin, monkeypatch).ask("topic", 3)
     assert raised.value.reason is Unavailable.UNKNOWN_TOPIC
 
 
-async def test_a_topic_that_is_being_made_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_topic_that_is_being_created_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     admin = Admin(_error(KafkaError._NOENT), 7)
     admin.refusals = [_error(KafkaError.LEADER_NOT_AVAILABLE)]
     assert await _asking(admin, monkeypatch).ask("topic", 1) == {0: 7}
 
 
-async def test_what_will_not_change_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_error_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     admin = Admin(_error(KafkaError.TOPIC_AUTHORIZATION_FAILED), 7)
     with pytest.raises(TopicUnavailable):
         await _asking(admin, monkeypatch).ask("topic", 1)
     assert admin.answers == [7]
 
 
-async def test_the_embedded_broker_has_what_it_does_not_find_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_topic_that_the_embedded_broker_does_not_find_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = LogOffsets({}, embedded=True)
     monkeypatch.setattr(asked, "_admin", Admin(_error(KafkaError._NOENT), 7))
     with pytest.raises(TopicUnavailable) as raised:
@@ -143,7 +143,7 @@ async def test_partitions_are_counted_once_a_second(monkeypatch: pytest.MonkeyPa
     assert admin.counted == 2
 
 
-async def test_who_asks_at_the_same_time_shares_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_at_the_same_time_share_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     admin = Admin(1, 2, 3)
     asked = _asking(admin, monkeypatch)
     first, *others = await asyncio.gather(*(asked.ask("topic", 1) for _ in range(5)))

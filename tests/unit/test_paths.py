@@ -37,7 +37,7 @@ def _spell(parts: Parts) -> str:
 
 
 def _matches(parts: tuple[str | Param | Glob, ...], path: str) -> bool:
-    """The grammar, word by word, by trying everything."""
+    """A slow reference of the grammar that tries every way to match."""
     if not parts:
         return path == ""
     first, rest = parts[0], parts[1:]

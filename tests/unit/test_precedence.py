@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafkaproxy.core.covering import apart
+from kafkaproxy.core.covering import are_disjoint
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.routing.matching import Match, Matcher
 from kafkaproxy.routing.table import Configuration, Entry, EntryCondition, Gateway
@@ -160,7 +160,7 @@ def test_what_is_told_to_be_hidden_never_serves(gateways: list[list[Spec]]) -> N
 @given(one=st.sampled_from(TEMPLATES), other=st.sampled_from(TEMPLATES), path=st.text("/ab", max_size=5))
 def test_templates_that_are_apart_match_no_path_both(one: str, other: str, path: str) -> None:
     first, second = PathTemplate.parse(one), PathTemplate.parse(other)
-    if apart(first, second):
+    if are_disjoint(first, second):
         assert first.match(path) is None or second.match(path) is None
 
 
@@ -176,4 +176,4 @@ def test_templates_that_are_apart_match_no_path_both(one: str, other: str, path:
     ],
 )
 def test_what_the_ends_tell(one: str, other: str, is_apart: bool) -> None:
-    assert apart(PathTemplate.parse(one), PathTemplate.parse(other)) is is_apart
+    assert are_disjoint(PathTemplate.parse(one), PathTemplate.parse(other)) is is_apart

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaproxy.core.prefer import NOTHING, Preferences, parse_prefer
+from kafkaproxy.core.prefer import NO_PREFERENCES, Preferences, parse_prefer
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_preferences_are_found(lines: list[str], respond_async: bool, wait: int 
     ],
 )
 def test_what_is_malformed_or_unknown_is_passed_over(line: str) -> None:
-    assert parse_prefer([line]) == NOTHING
+    assert parse_prefer([line]) == NO_PREFERENCES
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("line", ["a" * 60_000 + '"', "a" + " " * 60_000 + "b", 'a="' * 20_000, "a= " * 20_000, '"\\' * 30_000])
 def test_no_line_takes_long_to_read(line: str) -> None:
-    parse_prefer([line])  # with backtracking it takes minutes, and nobody else is served meanwhile
+    parse_prefer([line])  # with backtracking it takes minutes and blocks every other request
 
 
 @given(st.lists(st.text(max_size=30) | st.text(alphabet='wait=1;,"\\ ', max_size=30), max_size=3))

@@ -17,7 +17,7 @@ from tests.support.recipes import COMMANDS, DOCKERFILE, PAGE, RECIPES, UNIT, kub
 from tests.support.servers import SERVERS
 
 SETTINGS = Settings()
-WANTED = SETTINGS.max_streams + SETTINGS.max_waiting_requests + connections._OTHERS
+WANTED = SETTINGS.max_streams + SETTINGS.max_waiting_requests + connections._OTHER_DESCRIPTORS
 
 
 def test_the_page_has_a_command_for_each_server() -> None:

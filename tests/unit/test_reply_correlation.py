@@ -24,7 +24,7 @@ def identify() -> str:
 
 
 def test_an_id_never_changes() -> None:
-    # Whoever changes it makes a new request of every retry that comes after the upgrade.
+    # A change of it makes a new request of every retry that comes after the upgrade.
     assert identify() == "key-c5f04fda3f9912a03269d5a0682bc30e"
 
 

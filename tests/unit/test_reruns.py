@@ -28,7 +28,7 @@ class _Item:
 @pytest.mark.parametrize("pattern", NOTHING_IS_LOST)
 def test_tests_that_show_that_nothing_is_lost_are_not_run_again(pattern: str) -> None:
     items = [_Item(path) for path in _TESTS.glob(pattern)]
-    assert items  # nobody renamed them
+    assert items  # they were not renamed
     pytest_collection_modifyitems(items)  # type: ignore[arg-type]
     assert [item.markers for item in items] == [[pytest.mark.flaky(reruns=0)]] * len(items)
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.routing.issues import Severity
 from kafkaproxy.routing.polling import poll_template
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Severity, validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
 from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, EntrySpec, FilterSpec, RouteSpec
 

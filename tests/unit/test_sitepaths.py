@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 
 from kafkaproxy.routing.table import Configuration
-from kafkaproxy.serving.site_paths import is_certain
+from kafkaproxy.serving.site_paths import is_site_path
 from tests.support.proxy import Proxy
 
 
@@ -53,7 +53,7 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
 
 
 def certain(path: str, root_path: str = "") -> bool:
-    return is_certain({"type": "http", "path": path, "root_path": root_path})
+    return is_site_path({"type": "http", "path": path, "root_path": root_path})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from django.db import models as django_models
 
 from kafkaproxy import models
 from kafkaproxy.specs.from_rows import configuration_spec, read_rows
-from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.to_rows import Spec, child_rows, delete_row, find_row, unsaved_row, write_row
 from kafkaproxy.specs.types import (
     AccessControlSpec,
@@ -21,6 +20,7 @@ from kafkaproxy.specs.types import (
     EntryConditionSpec,
     EntrySpec,
     FieldSpec,
+    FilePlace,
     FilterSpec,
     GatewaySpec,
     GuardSpec,
@@ -147,7 +147,7 @@ def test_a_row_to_validate_has_what_the_spec_says() -> None:
 
 
 def test_where_a_spec_was_written_is_no_part_of_it() -> None:
-    here, there = (EntrySpec(name="e", place=Place("zilla.yaml", line)) for line in (1, 2))
+    here, there = (EntrySpec(name="e", place=FilePlace("zilla.yaml", line)) for line in (1, 2))
     assert here == there
     assert plain(here) == {"name": "e", "conditions": [], "guarded": {}, "routes": []}
 

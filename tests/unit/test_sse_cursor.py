@@ -1,4 +1,4 @@
-"""A cursor on its way to the live end, where neither the store nor Kafka has what comes next."""
+"""Catching up with the live end when neither the store nor Kafka has the next record."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.streaming import catch_up as cursor_module
+from kafkaproxy.streaming import catch_up
 from kafkaproxy.streaming.broadcast import Framing
-from kafkaproxy.streaming.catch_up import Cursor
+from kafkaproxy.streaming.catch_up import CatchUpReader
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import StoreWriter
@@ -39,14 +39,14 @@ class FakeCluster:
     async def ask(self, _topic: str, partitions: int, _spec: str) -> dict[int, int]:
         return dict.fromkeys(range(partitions), self.earliest)
 
-    def look_again(self) -> None:
+    def poll_metadata(self) -> None:
         self.looks += 1
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A store that has let go of the first hundred records."""
-    monkeypatch.setattr(cursor_module, "_AGAIN_SECONDS", 0)
+    """A store that has dropped the first hundred records."""
+    monkeypatch.setattr(catch_up, "_RETRY_SECONDS", 0)
     opened = Store(tmp_path, 64 << 20)
     writer = StoreWriter(opened, frozenset())
     writer.begin(b"session1", "localhost:9092")
@@ -55,9 +55,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     opened.close()
 
 
-def begin(cluster: Any) -> tuple[Cursor, StreamTail]:
+def begin(cluster: Any) -> tuple[CatchUpReader, StreamTail]:
     tail = StreamTail(STATE.key, cluster.store.next_offsets(STATE.key))
-    cursor = Cursor(cluster, "t", STATE.key, {0: 50}, ((), Framing(keyed=False, as_base64=False)))
+    cursor = CatchUpReader(cluster, "t", STATE.key, {0: 50}, ((), Framing(keyed=False, as_base64=False)))
     cursor.enter(tail)
     return cursor, tail
 

@@ -16,7 +16,7 @@ from kafkaproxy.core.sse import COMMENT, challenge_frame, frame, gap_frame, id_f
 from tests.support.streams import Event, EventParser, parse_events
 
 ID = "AQQABAIC"
-# The bytes that mean something to a parser come up often.
+# Bytes that have a meaning for a parser are frequent.
 SYNTAX = st.sampled_from(
     [b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"\xef\xbb\xbf", b"data", b"id:", b"event:x", b"retry:1", b"\n\n"]
 )

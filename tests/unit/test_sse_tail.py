@@ -1,4 +1,4 @@
-"""The live end of a topic: who is found for a record, what a ring holds, and what happens when the store lets go too early."""
+"""The live end of a topic: which filters match a record, broadcast rings, cached pages, and records dropped too early."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafkaproxy.core import progress
-from kafkaproxy.streaming import broadcast as group_module
-from kafkaproxy.streaming.broadcast import BroadcastRing, Framing
-from kafkaproxy.streaming.pages import Page, Pages
-from kafkaproxy.streaming.ring_budget import RingBudget
+from kafkaproxy.streaming import broadcast
+from kafkaproxy.streaming.broadcast import BroadcastRing, Framing, RingBudget
+from kafkaproxy.streaming.page_cache import FramePage, PageCache
 from kafkaproxy.streaming.tail import StreamTail
 from kafkaproxy.worker.filters import FilterIndex, RecordFilter, passes
 from kafkaproxy.worker.store.reader import Store, TopicState
@@ -70,49 +69,49 @@ def test_an_index_that_is_emptied_holds_nothing() -> None:
 
 def ring(count: int, size: int = 10) -> BroadcastRing:
     group = BroadcastRing(((), PLAIN), RingBudget())
-    group.members = 1
+    group.subscriptions = 1
     for number in range(count):
         group.append(b"%0*d" % (size, number), str(number))
     return group
 
 
 def walk(group: BroadcastRing, sequence: int) -> tuple[bytes, int, str] | None:
-    """Everything from a sequence number on, in as many pieces as it takes."""
+    """Everything from a sequence number on, in as many batches as it takes."""
     frames, position = b"", ""
     while sequence < group.end:
-        piece = group.since(sequence)
-        if piece is None:
+        batch = group.read(sequence)
+        if batch is None:
             return None
-        frames, sequence, position = frames + piece.frames, piece.next, piece.position
+        frames, sequence, position = frames + batch.frames, batch.next, batch.position
     return frames, sequence, position
 
 
 @pytest.mark.parametrize("begin", [0, 1, 7, 98, 99])
-def test_a_member_gets_what_is_new_and_the_position_after_it(begin: int) -> None:
+def test_a_stream_gets_the_new_frames_and_the_position_after_them(begin: int) -> None:
     assert walk(ring(100), begin) == (b"".join(b"%010d" % number for number in range(begin, 100)), 100, "99")
 
 
-def test_a_piece_is_bounded_and_a_frame_is_never_cut() -> None:
+def test_a_batch_is_bounded_and_a_frame_is_never_cut() -> None:
     group = ring(10, 50_000)
-    piece = group.since(0)
-    assert piece is not None
-    assert (len(piece.frames), piece.next, piece.position) == (100_000, 2, "1")
-    large = ring(1, group_module._PIECE_BYTES * 2)
-    assert walk(large, 0) == (b"%0*d" % (group_module._PIECE_BYTES * 2, 0), 1, "0")
+    batch = group.read(0)
+    assert batch is not None
+    assert (len(batch.frames), batch.next, batch.position) == (100_000, 2, "1")
+    large = ring(1, broadcast._BATCH_BYTES * 2)
+    assert walk(large, 0) == (b"%0*d" % (broadcast._BATCH_BYTES * 2, 0), 1, "0")
 
 
-def test_members_who_ask_for_the_same_get_the_same_bytes() -> None:
+def test_streams_that_read_the_same_range_get_the_same_bytes() -> None:
     group = ring(10)
-    one, other = group.since(3), group.since(3)
+    one, other = group.read(3), group.read(3)
     assert one is other
     group.append(b"more", "10")
     assert walk(group, 3) == (b"".join(b"%010d" % number for number in range(3, 10)) + b"more", 11, "10")
 
 
-@pytest.mark.parametrize(("count", "size"), [(group_module._RING + 1, 10), (5, group_module._RING_BYTES // 4)])
-def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -> None:
+@pytest.mark.parametrize(("count", "size"), [(broadcast._MAX_FRAMES + 1, 10), (5, broadcast._MAX_BYTES // 4)])
+def test_a_full_ring_drops_its_older_half_and_says_so(count: int, size: int) -> None:
     group = ring(count, size)
-    assert group.since(0) is None
+    assert group.read(0) is None
     assert group.end == count
     frames = walk(group, count - 1)
     assert frames is not None
@@ -120,13 +119,13 @@ def test_a_full_ring_lets_its_older_half_go_and_says_so(count: int, size: int) -
     assert group._bytes == sum(map(len, group._frames))
 
 
-async def test_what_every_member_has_sent_is_let_go_of() -> None:
+async def test_frames_that_every_stream_has_sent_are_dropped() -> None:
     group = ring(5)
-    group.trim()
-    assert len(group._frames) == 5  # its only member is not waiting: it may have something to send yet
+    group.drop_sent()
+    assert len(group._frames) == 5  # its only stream is not waiting: it may have frames to send
     waiter = asyncio.get_running_loop().create_future()
     group.waiters.add(waiter)
-    group.trim()
+    group.drop_sent()
     assert (group._frames, group._bytes, group.end) == ([], 0, 5)
     group.append(b"x", "5")
     assert walk(group, 5) == (b"x", 6, "5")
@@ -142,7 +141,7 @@ def rings_of(limit: int, count: int) -> tuple[RingBudget, list[BroadcastRing]]:
     rings = RingBudget(limit)
     groups = [BroadcastRing(((RecordFilter(b"%d" % number, ()),), PLAIN), rings) for number in range(count)]
     for group in groups:
-        group.members = 1  # which sends nothing
+        group.subscriptions = 1  # a stream that sends nothing
     return rings, groups
 
 
@@ -153,12 +152,12 @@ def test_rings_hold_no_more_than_their_limit_together(steps: list[tuple[int, int
     rings, groups = rings_of(limit, 5)
     for number, size, sharing in steps:
         groups[number].append(b"x" * size, "p", sharing)
-        rings.make_room()
+        rings.enforce()
         assert rings.size == sum(group.cost for group in groups) <= limit
         assert all(group.cost == sum(group._costs) for group in groups)
     for group in groups:
-        group.members = 0
-        group.trim()
+        group.subscriptions = 0
+        group.drop_sent()
     assert (rings.size, [each for each in rings._by_size if each]) == (0, [])
 
 
@@ -167,8 +166,8 @@ def test_the_largest_ring_makes_room_for_all() -> None:
     for number in range(100):
         large.append(b"%0100d" % number, str(number))
         small[number % 4].append(b"%010d" % number, str(number))
-        rings.make_room()
-    assert large.since(0) is None
+        rings.enforce()
+    assert large.read(0) is None
     assert walk(large, 99) == (b"%0100d" % 99, 100, "99")
     assert all(len(group._frames) == 25 for group in small)
 
@@ -177,74 +176,74 @@ def test_what_many_rings_get_counts_once() -> None:
     rings, groups = rings_of(20_000, 10)
     for group in groups:
         group.append(b"x" * 10_000, "p", len(groups))
-    rings.make_room()
-    assert all(group.since(0) is not None for group in groups)
+    rings.enforce()
+    assert all(group.read(0) is not None for group in groups)
 
 
-# Pages
+# Cached pages
 
 
-async def test_pages_are_read_once_for_all_who_ask_together() -> None:
-    pages, reads = Pages(), 0
+async def test_concurrent_reads_of_a_page_are_one_read() -> None:
+    pages, reads = PageCache(), 0
 
-    async def read() -> Page:
+    async def read() -> FramePage:
         nonlocal reads
         reads += 1
         await asyncio.sleep(0.01)
-        return Page(b"x", 1, "p")
+        return FramePage(b"x", 1, "p")
 
     leaving = asyncio.ensure_future(pages.shared("key", read))
     staying = [asyncio.ensure_future(pages.shared("key", read)) for _ in range(10)]
     await asyncio.sleep(0)
     leaving.cancel()
-    assert {await each for each in staying} == {Page(b"x", 1, "p")}
+    assert {await each for each in staying} == {FramePage(b"x", 1, "p")}
     assert reads == 1
-    assert pages.get("key") == Page(b"x", 1, "p")
+    assert pages.get("key") == FramePage(b"x", 1, "p")
 
 
-async def test_a_page_that_nobody_waits_for_any_more_is_not_read_and_who_comes_then_reads_anew() -> None:
-    pages = Pages()
+async def test_a_read_without_waiting_streams_is_cancelled_and_the_next_stream_reads_anew() -> None:
+    pages = PageCache()
     ends: list[str] = []
 
-    async def read() -> Page:
+    async def read() -> FramePage:
         try:
             await asyncio.sleep(60 if not ends else 0)
         finally:
             ends.append(asyncio.current_task().cancelling() > 0)  # type: ignore[union-attr]
-        return Page(b"x", 1, "p")
+        return FramePage(b"x", 1, "p")
 
     leaving = [asyncio.ensure_future(pages.shared("key", read)) for _ in range(2)]
     await asyncio.sleep(0)
     for each in leaving:
         each.cancel()
     await asyncio.wait(leaving)
-    assert await pages.shared("key", read) == Page(b"x", 1, "p")
+    assert await pages.shared("key", read) == FramePage(b"x", 1, "p")
     assert ends == [True, False]
 
 
 async def test_a_page_that_could_not_be_read_is_read_again() -> None:
-    pages = Pages()
+    pages = PageCache()
 
-    async def fail() -> Page:
+    async def fail() -> FramePage:
         raise OSError("away")
 
-    async def read() -> Page:
-        return Page(b"x", 1, "p")
+    async def read() -> FramePage:
+        return FramePage(b"x", 1, "p")
 
     with pytest.raises(OSError, match="away"):
         await pages.shared("key", fail)
     assert pages.get("key") is None
-    assert await pages.shared("key", read) == Page(b"x", 1, "p")
+    assert await pages.shared("key", read) == FramePage(b"x", 1, "p")
 
 
 def test_pages_are_bounded() -> None:
-    pages = Pages()
+    pages = PageCache()
     for number in range(1000):
-        pages.keep(number, Page(b"x" * 100_000, number, ""))
-        pages.keep(number, Page(b"again", number, ""))
+        pages.put(number, FramePage(b"x" * 100_000, number, ""))
+        pages.put(number, FramePage(b"again", number, ""))
     assert pages.get(999) is not None
     assert pages.get(0) is None
-    assert pages._bytes == sum(len(page.frames) for page in pages._kept.values()) <= 8 << 20
+    assert pages._bytes == sum(len(page.frames) for page in pages._pages.values()) <= 8 << 20
 
 
 # The tail
@@ -276,9 +275,9 @@ def data_of(group: BroadcastRing, sequence: int = 0) -> list[str]:
     return [event.data for event in parse_events(walked[0])]
 
 
-def test_groups_get_what_their_filters_pass_with_the_whole_position(store: Store, writer: StoreWriter) -> None:
+def test_rings_get_the_frames_that_their_filters_pass_with_the_whole_position(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
-    everything, odd = tail.join(((), PLAIN)), tail.join(((RecordFilter(b"k1", ()),), PLAIN))
+    everything, odd = tail.subscribe(((), PLAIN)), tail.subscribe(((RecordFilter(b"k1", ()),), PLAIN))
     write(writer, 1, 0, 1)
     write(writer, 0, 0, 1, 2)
     assert not tail.advance(store)
@@ -289,7 +288,9 @@ def test_groups_get_what_their_filters_pass_with_the_whole_position(store: Store
     assert progress.decode(tail.position) == tail.positions == {0: 3, 1: 2}
 
 
-def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_stream_at_the_live_end_nothing_is_read(
+    store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
     write(writer, 0, *range(1000))
     monkeypatch.setattr(store, "read", None)
@@ -297,24 +298,24 @@ def test_without_anybody_at_the_end_nothing_is_read(store: Store, writer: StoreW
     assert tail.positions == {0: 1000, 1: 0}
 
 
-def test_members_who_do_not_read_hold_no_more_than_the_limit_however_they_filter(store: Store, writer: StoreWriter) -> None:
+def test_rings_of_streams_that_do_not_read_stay_within_the_budget(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
     tail._budget = RingBudget(2_000)
-    groups = [tail.join(((RecordFilter(key, ()),), PLAIN)) for key in (b"k0", b"k1", b"none")]
+    groups = [tail.subscribe(((RecordFilter(key, ()),), PLAIN)) for key in (b"k0", b"k1", b"none")]
     write(writer, 0, *range(100))
     while tail.advance(store):
         pass
     assert sum(group.cost for group in groups) == tail._budget.size <= 2_000
-    assert [group.since(0) is None for group in groups[:2]] == [True, True]
+    assert [group.read(0) is None for group in groups[:2]] == [True, True]
     assert [group.end for group in groups] == [50, 50, 0]
     for group in groups:
-        tail.leave(group)
+        tail.unsubscribe(group)
     assert tail._budget.size == 0
 
 
 def test_a_long_step_is_made_in_parts(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
-    group = tail.join(((), PLAIN))
+    group = tail.subscribe(((), PLAIN))
     write(writer, 0, *range(1200))
     steps = 1
     while tail.advance(store):
@@ -327,7 +328,7 @@ async def test_records_that_left_the_store_before_they_were_read_send_streams_ba
     store: Store, writer: StoreWriter
 ) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
-    group = tail.join(((), PLAIN))
+    group = tail.subscribe(((), PLAIN))
     write(writer, 0, 0, 1)
     tail.advance(store)
     assert data_of(group) == ["0-0", "0-1"]
@@ -339,15 +340,15 @@ async def test_records_that_left_the_store_before_they_were_read_send_streams_ba
     assert group.closed
     assert waiter.done()
     assert group.end == 2  # nothing after the hole was added: a client would not see that there is one
-    tail.leave(group)
-    again = tail.join(((), PLAIN))
+    tail.unsubscribe(group)
+    again = tail.subscribe(((), PLAIN))
     assert again is not group
     assert tail.positions == {0: 10, 1: 0}
 
 
 def test_a_reset_closes_rings_and_begins_another_epoch(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, {0: 5})
-    group, epoch = tail.join(((), PLAIN)), tail.epoch
+    group, epoch = tail.subscribe(((), PLAIN)), tail.epoch
     tail.reset(b"another".ljust(16), {0: 0})
     assert group.closed
     assert tail.epoch is not epoch
@@ -356,7 +357,7 @@ def test_a_reset_closes_rings_and_begins_another_epoch(store: Store, writer: Sto
 
 def test_a_partition_that_the_topic_grew_by_is_read_from_its_beginning(store: Store, writer: StoreWriter) -> None:
     tail = StreamTail(STATE.key, store.next_offsets(STATE.key))
-    group = tail.join(((), PLAIN))
+    group = tail.subscribe(((), PLAIN))
     writer.start(STATE, {2: 3}, {2: 3})
     write(writer, 2, 3, 4)
     tail.advance(store)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kafkaproxy.streaming.registry import Streams
+from kafkaproxy.streaming.registry import StreamRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ async def test_a_signal_that_asyncio_loses_comes_again(number: signal.Signals) -
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(number, stopping.set)
-    streams = Streams()
-    streams.watch()
+    streams = StreamRegistry()
+    streams.watch_signals()
     _fill_the_pipe(loop)
     os.kill(os.getpid(), number)
     await asyncio.wait_for(stopping.wait(), 10)
@@ -47,8 +47,8 @@ async def test_a_signal_that_asyncio_loses_comes_again(number: signal.Signals) -
 async def test_the_servers_own_handler_is_called_once_where_nothing_is_lost() -> None:
     calls: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: calls.append(number))
-    streams = Streams()
-    streams.watch()
+    streams = StreamRegistry()
+    streams.watch_signals()
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.sleep(0)
     assert calls == [signal.SIGTERM]

@@ -1,4 +1,4 @@
-"""The store against a model of it, and what it promises whoever shares it."""
+"""The store compared with a model of it, and its guarantees to processes and threads that share it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kafkaproxy.worker.store import writer as writing
 from kafkaproxy.worker.store.reader import Store, TopicState, current_path
-from kafkaproxy.worker.store.writer import Batch, StoreWriter, doubt
+from kafkaproxy.worker.store.writer import Batch, StoreWriter, reset_stale_readiness
 from kafkaproxy.worker.store.writer_lock import WriterLock
 from kafkaproxy.worker.types import Record, Role
 from tests.unit.trimming import trim
@@ -199,7 +199,7 @@ def _last_of_partition(records: list[Record]) -> dict[int, int]:
 # One by one
 
 
-def test_of_a_compacted_topic_that_is_only_fetched_superseded_records_leave(store: Store, writer: StoreWriter) -> None:
+def test_superseded_records_of_a_compacted_topic_that_is_only_fetched_are_removed(store: Store, writer: StoreWriter) -> None:
     state = topic(compacted=True)
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, *(record(0, offset) for offset in range(10)), record(1, 0))
@@ -208,7 +208,7 @@ def test_of_a_compacted_topic_that_is_only_fetched_superseded_records_leave(stor
     assert store.progress(state.key)[1].complete_from == 1
 
 
-def test_reading_stops_at_its_limits_and_says_how_far_it_got(store: Store, writer: StoreWriter) -> None:
+def test_reading_stops_at_its_limits_and_returns_the_offset_it_reached(store: Store, writer: StoreWriter) -> None:
     state = topic(roles=frozenset({Role.STREAM}))
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, *(record(0, offset, value=b"x" * 100) for offset in (0, 1, 5, 6, 9)))
@@ -226,7 +226,7 @@ def test_the_end_of_a_log_moves_progress_without_a_record(store: Store, writer: 
     writer.start(state, {0: 3, 1: 0}, {0: 2, 1: 0})
     apply(writer, state, p0=7)
     assert store.next_offsets(state.key) == {0: 7, 1: 0}
-    apply(writer, state, p0=5)  # what was fetched before and comes late
+    apply(writer, state, p0=5)  # a batch that was fetched before and arrives late
     assert store.next_offsets(state.key) == {0: 7, 1: 0}
     assert store.progress(state.key)[0].log_start == 2
 
@@ -255,7 +255,7 @@ def test_trimming_holds_only_so_much_at_once(store: Store, writer: StoreWriter, 
     assert store.transaction() - before >= 5
 
 
-def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
+def test_data_of_two_topics_does_not_mix(store: Store, writer: StoreWriter) -> None:
     one, two = topic(), topic("u", OTHER_ID)
     for state in (one, two):
         writer.start(state, {0: 0, 1: 0}, {})
@@ -270,7 +270,7 @@ def test_two_topics_do_not_meet(store: Store, writer: StoreWriter) -> None:
     assert scanned(store, two) == [(0, 0), (1, 0)]
 
 
-def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_notice(store: Store, writer: StoreWriter) -> None:
+def test_no_topic_of_an_old_store_is_ready_for_a_new_writer_and_its_readers(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     before = store.topics_version()
     assert store.topics()["t"].ready
@@ -290,11 +290,11 @@ def test_a_new_writer_calls_nothing_ready_in_a_store_of_long_ago_and_readers_not
     ],
     ids=["just now", "a moment ago", "long ago", "a clock that was put back", "other servers"],
 )
-def test_what_was_ready_stays_so_if_a_writer_of_the_same_servers_wrote_a_moment_ago(
+def test_a_topic_stays_ready_after_a_recent_heartbeat_of_a_writer_of_the_same_servers(
     store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, servers: str, age: float, stays: bool
 ) -> None:
     writer.put_states([topic(), topic("u", OTHER_ID, ready=False)])
-    writer.beat(SERVERS)
+    writer.write_heartbeat(SERVERS)
     now = time.time()
     monkeypatch.setattr("time.time", lambda: now + age)
     states = StoreWriter(store, frozenset(), recent_seconds=10.0).begin(b"session2", servers)
@@ -312,77 +312,79 @@ def test_a_state_comes_back_as_it_was(store: Store, writer: StoreWriter) -> None
     assert store.topics() == {"a": states[0], "b": states[1]}
     assert len({topic(cuts=cuts).key for cuts in range(3)} | {topic().key}) == 3
     assert (topic().key, store.topics()["b"].key) == (bytes.fromhex(ID), b"")
-    assert TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0  # as it was once stored
+    assert (
+        TopicState.load(b'{"name": "t", "id": "%s", "roles": []}' % ID.encode()).cuts == 0
+    )  # a state that was stored before there were cuts
 
 
-def test_what_is_read_holds_until_the_topic_is_begun_anew(store: Store, writer: StoreWriter) -> None:
+def test_a_topic_is_unchanged_until_it_is_read_again(store: Store, writer: StoreWriter) -> None:
     state = topic()
-    assert not store.holds(state)
+    assert not store.is_unchanged(state)
     writer.put_states([state])
-    assert store.holds(state)
-    assert not store.holds(topic(topic_id=OTHER_ID))
+    assert store.is_unchanged(state)
+    assert not store.is_unchanged(topic(topic_id=OTHER_ID))
     writer.put_states([topic(ready=False)])
-    assert not store.holds(state)
+    assert not store.is_unchanged(state)
     writer.put_states([state])
-    writer.forget([state])
-    assert not store.holds(state)
+    writer.remove_topics([state])
+    assert not store.is_unchanged(state)
 
 
-def test_another_clusters_data_is_dropped_whole(store: Store, writer: StoreWriter) -> None:
-    assert not writer.adopt("one")
+def test_all_data_of_another_cluster_is_dropped(store: Store, writer: StoreWriter) -> None:
+    assert not writer.claim_cluster("one")
     state = topic(roles=frozenset({Role.FETCH, Role.STREAM}))
     writer.start(state, {0: 0, 1: 0}, {})
     apply(writer, state, record(0, 0))
-    assert not writer.adopt("one")
+    assert not writer.claim_cluster("one")
     assert store.latest(state.key, b"k") is not None
     before = store.topics_version()
-    assert writer.adopt("two")
+    assert writer.claim_cluster("two")
     assert store.topics() == {}
     assert store.latest(state.key, b"k") is None
     assert store.progress(state.key) == {}
     assert store.topics_version() != before
-    assert not writer.adopt("two")
+    assert not writer.claim_cluster("two")
 
 
-def test_what_a_dead_writer_left_half_dropped_is_swept(store: Store, writer: StoreWriter) -> None:
+def test_data_that_a_dead_writer_dropped_in_part_is_dropped(store: Store, writer: StoreWriter) -> None:
     kept, lost = topic(), topic("u", OTHER_ID)
     for state in (kept, lost):
         writer.start(state, {0: 0, 1: 0}, {})
         apply(writer, state, record(0, 0), record(1, 0))
-    writer.forget([lost])  # and here it died
-    (left,) = writer.leftovers(store.topics().values())
+    writer.remove_topics([lost])  # the writer dies here, before it dropped the data
+    (left,) = writer.orphaned_topic_ids(store.topics().values())
     assert left == lost.key
     writer.drop_data(left)
-    assert not writer.leftovers(store.topics().values())
+    assert not writer.orphaned_topic_ids(store.topics().values())
     assert scanned(store, lost) == []
     assert store.latest(lost.key, b"k") is None
     assert store.progress(lost.key) == {}
     assert scanned(store, kept) == [(0, 0), (1, 0)]
 
 
-def test_what_requests_ask_for_adds_up_and_is_forgotten(store: Store, writer: StoreWriter) -> None:
-    store.note_interest("t", frozenset({Role.FETCH}), 1.0)
-    store.note_interest("t", frozenset({Role.REPLY}), 2.0)
-    store.note_interest("u", frozenset({Role.STREAM}), 3.0)
+def test_roles_of_topic_interest_add_up_until_it_is_removed(store: Store, writer: StoreWriter) -> None:
+    store.add_interest("t", frozenset({Role.FETCH}), 1.0)
+    store.add_interest("t", frozenset({Role.REPLY}), 2.0)
+    store.add_interest("u", frozenset({Role.STREAM}), 3.0)
     assert store.interest() == {"t": {"roles": ["fetch", "reply"], "used": 2.0}, "u": {"roles": ["stream"], "used": 3.0}}
-    writer.forget_interest(["t", "unknown"])
+    writer.remove_interest(["t", "unknown"])
     assert list(store.interest()) == ["u"]
 
 
-def test_where_nobody_writes_nothing_is_ready(store: Store, writer: StoreWriter) -> None:
+def test_no_topic_is_ready_without_a_writer(store: Store, writer: StoreWriter) -> None:
     writer.put_states([topic()])
     lock = WriterLock(store.path)
     assert lock.acquire()
-    doubt(store, SERVERS, 5.0)
-    assert store.topics()["t"].ready  # the one who writes knows
+    reset_stale_readiness(store, SERVERS, 5.0)
+    assert store.topics()["t"].ready  # the present writer decides about readiness
     lock.release()
-    doubt(store, SERVERS, 5.0)
+    reset_stale_readiness(store, SERVERS, 5.0)
     assert not store.topics()["t"].ready
     assert lock.acquire(), "doubting must not keep the lock"
     lock.release()
 
 
-def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, store: Store, writer: StoreWriter) -> None:
+def test_a_process_opens_a_store_once_and_shares_it(tmp_path: Path, store: Store, writer: StoreWriter) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     again = Store(tmp_path / "link", 64 * MEGABYTE)
     assert again.env is store.env
@@ -392,12 +394,12 @@ def test_whoever_opens_the_same_store_in_a_process_shares_it(tmp_path: Path, sto
     assert store.topics()  # still open for the others
 
 
-def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_no_store_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Store(tmp_path, MEGABYTE).close()
     path = current_path(tmp_path)
     assert path is not None
     (path / "data.mdb").write_bytes(b"no store" * 4000)
-    with pytest.raises(lmdb.InvalidError):  # which is all that who only looks gets
+    with pytest.raises(lmdb.InvalidError):  # without may_replace
         Store(tmp_path, MEGABYTE, may_replace=False)
     store = Store(tmp_path, MEGABYTE)
     assert store.topics() == {}
@@ -406,8 +408,8 @@ def test_a_store_that_is_none_is_made_anew(tmp_path: Path, caplog: pytest.LogCap
     store.close()
 
 
-def test_opening_a_store_while_a_thread_writes_to_it_stops_nobody(tmp_path: Path) -> None:
-    # In a process of its own: where this fails, the interpreter stands still and no time-out inside of it fires.
+def test_opening_a_store_while_a_thread_writes_to_it_blocks_no_thread(tmp_path: Path) -> None:
+    # In a process of its own: if this fails, the interpreter is blocked and no time-out in it fires.
     code = """
 import sys, threading, pathlib
 from kafkaproxy.worker.store.reader import Store

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kafkaproxy.admin.pages.tryit_steps import Explainer, GatewaySteps
+from kafkaproxy.admin.pages.tryit_steps import GatewaySteps, steps
 from kafkaproxy.core.paths import PathTemplate
 from kafkaproxy.guards.principals import ClientPrincipal, Principals
 from kafkaproxy.routing.matching import Match, Matcher
@@ -60,7 +60,7 @@ def _configuration(seed: int) -> Configuration:
 
 
 def _explain(matcher: Matcher, line: Line, principals: Principals) -> list[GatewaySteps]:
-    return Explainer(matcher, line, {each.name: principals for each in matcher.configuration.gateways}).explain()
+    return steps(matcher, line, {each.name: principals for each in matcher.configuration.gateways})
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -70,10 +70,10 @@ def test_the_route_that_is_said_to_serve_is_the_one_that_does(seed: int) -> None
         line = Line(method, path)
         candidates = matcher.find(path)
         outcome = matcher.resolve(candidates, line, who) if candidates else None
-        steps = [step for one in _explain(matcher, line, who) for entry in one.entries for step in entry.routes]
+        told = [step for one in _explain(matcher, line, who) for entry in one.entries for step in entry.routes]
         expected = [outcome.route.name] if isinstance(outcome, Match) else []
-        assert [step.name for step in steps if step.served] == expected, (line, who)
-        assert all(step.reason for step in steps)
+        assert [step.name for step in told if step.served] == expected, (line, who)
+        assert all(step.reason for step in told)
 
 
 def test_of_many_routes_with_another_path_only_some_are_named() -> None:

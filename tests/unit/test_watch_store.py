@@ -1,4 +1,4 @@
-"""What a process makes of the heartbeats of the process that writes the store, and of a data file that was cut."""
+"""Checks of the store: heartbeats of its writer, takeovers from a frozen writer, truncated data files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from kafkaproxy.worker.kafka.client import Limits
 from kafkaproxy.worker.store import environment as environments
 from kafkaproxy.worker.store import generations
 from kafkaproxy.worker.store import watch as watch_store
+from kafkaproxy.worker.store.background_writes import BackgroundWrites
 from kafkaproxy.worker.store.environment import Blocked
-from kafkaproxy.worker.store.errands import Errands
 from kafkaproxy.worker.store.generations import current, remove_unused
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.watch import StoreWatch
@@ -43,7 +43,7 @@ from kafkaproxy.worker.store.reader import Store
 from kafkaproxy.worker.store.writer import StoreWriter
 store = Store(Path(sys.argv[1]), 64 << 20)
 assert WriterLock(store.path).acquire()
-StoreWriter(store, frozenset()).beat("localhost:9092")
+StoreWriter(store, frozenset()).write_heartbeat("localhost:9092")
 with store.env.begin(write=True, db=store.db("meta")) as txn:
     txn.put(b"look", b"never committed")
     print("in the middle of a transaction", flush=True)
@@ -115,42 +115,42 @@ class TestHeartbeats:
         self, store: Store, writer: StoreWriter, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         watch = watching(store)
-        assert watch.look()
+        assert watch.check()
         assert not watch.is_fresh, "no writer ever gave a sign of life"
-        writer.beat("servers")
-        watch.look()
+        writer.write_heartbeat("servers")
+        watch.check()
         assert watch.is_fresh
         clock.now += 4.9
-        watch.look()
+        watch.check()
         assert watch.is_fresh
         clock.now += 0.2
         assert not watch.is_fresh, "without another look: this process may itself have been stopped"
-        watch.look()
+        watch.check()
         assert "store_stale cluster=default" in caplog.text
         assert watch_store.STORE_FRESH.cell("default").value == 0
-        writer.beat("servers")
-        watch.look()
+        writer.write_heartbeat("servers")
+        watch.check()
         assert watch.is_fresh
         assert watch_store.STORE_FRESH.cell("default").value == 1
 
     def test_an_old_heartbeat_that_is_seen_late_does_not_count(self, store: Store, writer: StoreWriter, clock: Clock) -> None:
         watch = watching(store)
-        writer.beat("servers")
+        writer.write_heartbeat("servers")
         clock.now += 60.0
-        watch.look()
+        watch.check()
         assert not watch.is_fresh
 
     def test_a_heartbeat_from_the_future_lasts_no_longer_than_others(
         self, store: Store, writer: StoreWriter, clock: Clock
     ) -> None:
         clock.now += 3600.0
-        writer.beat("servers")
+        writer.write_heartbeat("servers")
         clock.now -= 3600.0
         watch = watching(store)
-        watch.look()
+        watch.check()
         assert watch.is_fresh
         clock.now += 5.1
-        watch.look()
+        watch.check()
         assert not watch.is_fresh
 
     def test_a_writer_that_goes_on_in_a_store_that_was_replaced_makes_it_fresh_for_no_process(
@@ -158,8 +158,8 @@ class TestHeartbeats:
     ) -> None:
         watch = watching(store)
         generations.replace(store.home, store.path)
-        writer.beat("servers")
-        assert not watch.look()
+        writer.write_heartbeat("servers")
+        assert not watch.check()
         assert not watch.is_fresh
 
 
@@ -173,29 +173,29 @@ class TestTakingOver:
         StoreWriter(store, frozenset()).put_states([TOPIC])
         taking, reading = watching(store, ingest=True, writer_timeout=0.3), watching(store, writer_timeout=0.3)
         with frozen_writer(tmp_path) as frozen:
-            until(lambda: not reading.look() or not taking.look())
+            until(lambda: not reading.check() or not taking.check())
             assert current(store.home) != store.path
             assert STORE_TAKEOVERS.cell("default").value >= 1
             again = Store(tmp_path, 64 * MEGABYTE)
             assert again.path != store.path
             assert again.topics() == {"t": TOPIC}
             assert WriterLock(again.path).acquire()
-            again.note_interest("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
-            # What the frozen one does when it goes on changes nothing in the new store.
+            again.add_interest("u", frozenset({Role.FETCH}), 1.0)  # nothing blocks here
+            # What the frozen process writes when it continues does not change the new store.
             os.kill(frozen.pid, signal.SIGCONT)
-        assert again.asked_to_look() == b""
+        assert again.metadata_poll_request() == b""
         again.close()
         store.close(may_be_in_use=True)
         assert store.topics() == {"t": TOPIC}, "for as long as it is in use"
 
-    def test_without_room_for_a_copy_it_is_begun_empty(
+    def test_without_space_for_a_copy_the_new_store_is_empty(
         self, tmp_path: Path, store: Store, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         writer.put_states([TOPIC])
         monkeypatch.setattr(environments, "_SPARE_BYTES", 1 << 60)
         watch = watching(store, ingest=True, writer_timeout=0.1)
         with frozen_writer(tmp_path):
-            until(lambda: not watch.look())
+            until(lambda: not watch.check())
             again = Store(tmp_path, 64 * MEGABYTE)
         assert again.topics() == {}
         again.close()
@@ -205,53 +205,53 @@ class TestTakingOver:
     ) -> None:
         lock = WriterLock(store.path)
         assert lock.acquire()
-        monkeypatch.setattr(watch_store, "_LEAST_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr(watch_store, "_MIN_FREE_BYTES", 1 << 60)
         watch = watching(store, ingest=True, writer_timeout=0.1)
-        until(lambda: watch.look() and "free the disk" in caplog.text)
+        until(lambda: watch.check() and "free the disk" in caplog.text)
         watch.close()
-        assert watch.look()
+        assert watch.check()
         lock.release()
 
-    def test_nothing_is_taken_from_a_writer_that_lives(self, store: Store, writer: StoreWriter) -> None:
+    def test_a_living_writer_is_not_replaced(self, store: Store, writer: StoreWriter) -> None:
         lock = WriterLock(store.path)
         assert lock.acquire()
         watch = watching(store, ingest=True, writer_timeout=0.5)
         ends = time.monotonic() + 1.5
         while time.monotonic() < ends:
-            writer.beat("servers")
-            assert watch.look()
-        assert watch._taking_over is None
+            writer.write_heartbeat("servers")
+            assert watch.check()
+        assert watch._takeover is None
         lock.release()
 
-    def test_a_process_that_was_itself_stopped_does_not_blame_the_writer(
+    def test_time_in_which_this_process_was_stopped_does_not_count_against_the_writer(
         self, store: Store, writer: StoreWriter, clock: Clock
     ) -> None:
         lock = WriterLock(store.path)
         assert lock.acquire()
-        writer.beat("servers")
+        writer.write_heartbeat("servers")
         watch = watching(store, ingest=True)
-        watch.look()
+        watch.check()
         clock.now += 600.0
-        assert watch.look()
+        assert watch.check()
         assert not watch.is_fresh
-        assert watch._taking_over is None
+        assert watch._takeover is None
         for _ in range(5):
             clock.now += 1.0
-            watch.look()
-        assert watch._taking_over is not None
-        watch._taking_over.join()
-        assert not watch.look()
+            watch.check()
+        assert watch._takeover is not None
+        watch._takeover.join()
+        assert not watch.check()
         lock.release()
 
     def test_a_dead_writer_s_store_is_left_to_its_successor(self, store: Store, writer: StoreWriter, clock: Clock) -> None:
-        writer.beat("servers")
+        writer.write_heartbeat("servers")
         watch = watching(store, ingest=True)
         for _ in range(10):
             clock.now += 1.0
-            assert watch.look()
-        assert watch._taking_over is not None
-        watch._taking_over.join()
-        assert watch.look()
+            assert watch.check()
+        assert watch._takeover is not None
+        watch._takeover.join()
+        assert watch.check()
 
     def test_a_writer_that_comes_back_while_its_store_is_copied_keeps_it(
         self, store: Store, writer: StoreWriter, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -261,16 +261,16 @@ class TestTakingOver:
         watch = watching(store, ingest=True)
 
         def copy(*_: object) -> None:
-            writer.beat("servers")
-            watch.look()
+            writer.write_heartbeat("servers")
+            watch.check()
 
         monkeypatch.setattr(watch_store, "copy_environment", copy)
         for _ in range(7):
             clock.now += 1.0
-            assert watch.look()
-        assert watch._taking_over is not None
-        watch._taking_over.join()
-        assert watch.look()
+            assert watch.check()
+        assert watch._takeover is not None
+        watch._takeover.join()
+        assert watch.check()
         assert watch.is_fresh
         lock.release()
 
@@ -292,7 +292,7 @@ class TestOpening:
             assert store.path != before.path
             store.close()
 
-    def test_a_data_file_that_was_cut_is_made_anew(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_truncated_data_file_is_rebuilt(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         store = Store(tmp_path, 64 * MEGABYTE)
         StoreWriter(store, frozenset()).put_states([TOPIC])
         fill(store)
@@ -308,8 +308,8 @@ class TestOpening:
         store = Store(tmp_path, 64 * MEGABYTE)
         writer = StoreWriter(store, frozenset())
         writer.put_states([TOPIC])
-        writer.beat("servers")
-        with store.env.begin(write=True, db=store.db("records")) as txn:  # the second value takes the room of the first
+        writer.write_heartbeat("servers")
+        with store.env.begin(write=True, db=store.db("records")) as txn:  # the second value takes the pages of the first
             txn.put(b"k", b"x" * MEGABYTE)
             txn.put(b"k", b"x" * 10)
         store.close()
@@ -326,96 +326,96 @@ def fill(store: Store) -> None:
 
 
 class TestDamage:
-    def test_a_data_file_that_is_cut_in_use_is_noticed(
+    def test_a_data_file_that_is_truncated_in_use_is_noticed(
         self, store: Store, writer: StoreWriter, caplog: pytest.LogCaptureFixture
     ) -> None:
         fill(store)
-        writer.beat("servers")
+        writer.write_heartbeat("servers")
         watch = watching(store)
-        assert watch.look()
+        assert watch.check()
         assert watch.is_fresh
         os.truncate(store.path / "data.mdb", 8 * 4096)
-        assert not watch.look()
+        assert not watch.check()
         assert not watch.is_fresh
         assert current(store.home) not in (None, store.path)
         assert "store_torn cluster=default" in caplog.text
 
-    def test_a_data_file_is_not_kept_long_where_it_was_cut(self, store: Store, writer: StoreWriter) -> None:
+    def test_a_truncated_data_file_is_not_extended(self, store: Store, writer: StoreWriter) -> None:
         fill(store)
         os.truncate(store.path / "data.mdb", 8 * 4096)
         with store.env.begin(write=True) as txn:
-            store.keep_ahead()
+            store.extend_file()
             txn.abort()
         assert (store.path / "data.mdb").stat().st_size == 8 * 4096
 
     def test_a_store_that_is_removed_in_use_is_noticed(self, tmp_path: Path, store: Store) -> None:
         watch = watching(store)
-        assert watch.look()
+        assert watch.check()
         shutil.rmtree(store.home)
-        assert not watch.look()
+        assert not watch.check()
         assert current(store.home) is not None
 
 
-class TestErrands:
-    def test_what_a_frozen_writer_blocks_is_done_in_the_next_store(self, tmp_path: Path) -> None:
+class TestBackgroundWrites:
+    def test_writes_that_a_frozen_writer_blocks_are_made_in_the_next_store(self, tmp_path: Path) -> None:
         frozen, free = Store(tmp_path / "a", 64 * MEGABYTE), Store(tmp_path / "b", 64 * MEGABYTE)
-        errands = Errands(frozen)
+        writes = BackgroundWrites(frozen)
         with frozen_writer(tmp_path / "a"):
-            first = errands.submit(lambda store: store.note_interest("t", frozenset({Role.FETCH}), 1.0))
-            second = errands.submit(lambda store: store.note_interest("u", frozenset({Role.FETCH}), 1.0))
+            first = writes.submit(lambda store: store.add_interest("t", frozenset({Role.FETCH}), 1.0))
+            second = writes.submit(lambda store: store.add_interest("u", frozenset({Role.FETCH}), 1.0))
             assert not first.done()
-            errands.move(free)
+            writes.switch_store(free)
             first.result(PATIENCE)
             second.result(PATIENCE)
             assert set(free.interest()) == {"t", "u"}
-        assert errands.close(PATIENCE)
+        assert writes.close(PATIENCE)
         free.close()
         frozen.close(may_be_in_use=True)
 
-    def test_what_is_left_when_it_closes_is_cancelled(self, tmp_path: Path) -> None:
+    def test_waiting_writes_are_cancelled_on_close(self, tmp_path: Path) -> None:
         store = Store(tmp_path, 64 * MEGABYTE)
-        errands = Errands(store)
+        writes = BackgroundWrites(store)
         begun = threading.Event()
 
         def begin(store: Store) -> None:
             begun.set()
-            store.ask_to_look()
+            store.request_metadata_poll()
 
         with frozen_writer(tmp_path):
-            blocked = errands.submit(begin)
+            blocked = writes.submit(begin)
             assert begun.wait(PATIENCE)
-            left: Future[None] = errands.submit(Store.ask_to_look)
-            assert not errands.close(0.2), "it is blocked"
+            left: Future[None] = writes.submit(Store.request_metadata_poll)
+            assert not writes.close(0.2), "it is blocked"
             with pytest.raises(CancelledError):
                 left.result(PATIENCE)
             with pytest.raises(CancelledError):
-                errands.submit(Store.ask_to_look).result(PATIENCE)
+                writes.submit(Store.request_metadata_poll).result(PATIENCE)
             assert blocked.cancelled()
         store.close(may_be_in_use=True)
 
-    def test_an_error_is_told_and_the_next_one_is_done(self, store: Store) -> None:
-        errands = Errands(store)
+    def test_a_write_that_fails_does_not_stop_the_next_one(self, store: Store) -> None:
+        writes = BackgroundWrites(store)
 
         def fail(_store: Store) -> None:
             raise ValueError("no")
 
-        failed, done = errands.submit(fail), errands.submit(Store.ask_to_look)
+        failed, done = writes.submit(fail), writes.submit(Store.request_metadata_poll)
         with pytest.raises(ValueError, match="no"):
             failed.result(PATIENCE)
         done.result(PATIENCE)
-        assert store.asked_to_look()
-        assert errands.close(PATIENCE)
+        assert store.metadata_poll_request()
+        assert writes.close(PATIENCE)
 
-    def test_a_process_with_a_blocked_errand_ends(self, tmp_path: Path) -> None:
+    def test_a_process_with_a_blocked_write_ends(self, tmp_path: Path) -> None:
         code = """
 import sys
 from pathlib import Path
-from kafkaproxy.worker.store.errands import Errands
+from kafkaproxy.worker.store.background_writes import BackgroundWrites
 from kafkaproxy.worker.store.reader import Store
 store = Store(Path(sys.argv[1]), 64 << 20)
 print("open", flush=True)
 sys.stdin.readline()
-Errands(store).submit(Store.ask_to_look)
+BackgroundWrites(store).submit(Store.request_metadata_poll)
 """
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Whatever somebody does to a specification, the import answers with a plan or with errors, and opens nothing."""
+"""Whatever is changed in a specification, the import answers with a plan or with errors, and opens nothing."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_an_edited_specification_is_planned_or_refused_and_opens_nothing(text: s
     plan, report = plan_text("\n".join(lines) + "\n", "zilla.yaml", Options(environ={"BROKERS": "b:1"}))
     assert (plan == Plan()) is report.is_refused()
     for finding in report.of(Verdict.REFUSED):
-        assert 0 <= finding.place.line <= len(lines) + 1
-        assert finding.place.file == "zilla.yaml"
+        assert 0 <= finding.where.line <= len(lines) + 1
+        assert finding.where.file == "zilla.yaml"
     for entry in (entry for gateway in plan.gateways for entry in gateway.entries):
         assert all(entry.guarded or route.guarded for route in entry.routes if _was_guarded(route))
 
 
 def _was_guarded(route: RouteSpec) -> bool:
-    """Whether this is the operation that the text guards: the one that writes pets, or the stream."""
+    """Return True if this is the operation that the text guards: the one that writes pets, or the stream."""
     return route.capability == "stream" or any(each.method == "PUT" for each in route.conditions)

@@ -1,4 +1,4 @@
-"""The Kafka side: clusters, SASL in both dialects, TLS, topics, and who may reach which."""
+"""The Kafka side: clusters, SASL in both dialects, TLS, topics, and which guards protect which."""
 
 from __future__ import annotations
 

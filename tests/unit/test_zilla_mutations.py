@@ -1,4 +1,4 @@
-"""Whatever somebody does to a working file, the import answers: a plan, or errors with their lines. It never breaks."""
+"""Whatever is changed in a working file, the import answers: a plan, or errors with their lines. It never fails."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_an_edited_file_is_planned_or_refused(text: str, edits: list[tuple[str, 
     plan, report = plan_text("\n".join(lines) + "\n", "zilla.yaml", Options(environ={"A": "a", "BROKERS": "b:1"}))
     assert (plan == Plan()) is report.is_refused()
     for finding in report.of(Verdict.REFUSED):
-        assert 0 <= finding.place.line <= len(lines) + 1
+        assert 0 <= finding.where.line <= len(lines) + 1
         assert finding.message
     if not report.is_refused():
         assert all(gateway.cluster for gateway in plan.gateways)

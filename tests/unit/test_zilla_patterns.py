@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.names import is_name
 from kafkaproxy.core.paths import PathTemplate
-from kafkaproxy.specs.places import Place
-from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec
+from kafkaproxy.specs.types import ConditionSpec, EntryConditionSpec, FilePlace
 from kafkaproxy.zilla.importer.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.names import Names, entry_name, route_name
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 
-_PLACE = Place("zilla.yaml", 1)
+_PLACE = FilePlace("zilla.yaml", 1)
 _PARTS = st.sampled_from(["/", "a", "b", ".", "*", "-", "1", "{x}", "{y}", ";cid="])
 _PATTERNS = (
     st.lists(_PARTS, max_size=6, unique=False).map("".join).filter(lambda text: text.count("{x}") < 2 and text.count("{y}") < 2)
@@ -44,7 +43,7 @@ def test_an_entry_takes_the_requests_that_the_reference_takes(pattern: str, path
 
 @given(st.text(st.sampled_from("/ab*{}x.^$|?+()[]\\"), max_size=8))
 def test_a_pattern_is_refused_or_means_the_same(pattern: str) -> None:
-    report = Report()
+    report = ImportReport()
     accepted = is_checked(Leaf(pattern, 1), _PLACE, report)
     assert accepted is not report.is_refused()
     if accepted:
@@ -55,20 +54,20 @@ def test_a_pattern_is_refused_or_means_the_same(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["/items(/.+)?", "/v[12]/*", "a|b", "^/x$", "/a+", "/a\\d"])
 def test_regular_expressions_are_refused_with_a_way_out(pattern: str) -> None:
-    report = Report()
+    report = ImportReport()
     assert not is_checked(Leaf(pattern, 1), _PLACE, report)
     assert "write several conditions" in str(report.findings[0])
 
 
 def test_references_to_the_environment_are_no_regular_expressions() -> None:
-    assert is_checked(Leaf("${{env.HOST}}:443", 1), _PLACE, Report())
+    assert is_checked(Leaf("${{env.HOST}}:443", 1), _PLACE, ImportReport())
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("GET", ["GET"]), ("*", [""]), ("GET|POST", ["GET", "POST"]), ("P*", []), ("A B", []), ("", [])]
 )
 def test_methods_are_one_any_or_alternatives(text: str, expected: list[str]) -> None:
-    report = Report()
+    report = ImportReport()
     assert list(methods(Leaf(text, 1), _PLACE, report)) == expected
     assert report.is_refused() is (expected == [])
 

@@ -128,7 +128,7 @@ def test_a_choice_cannot_come_from_the_environment() -> None:
 def test_a_variable_that_is_not_set_is_a_warning_at_its_line_and_one_that_is_set_is_none() -> None:
     _, report = planned(BASE)
     (warning,) = report.of(Verdict.WARNING)
-    assert (warning.place.line, "BROKERS" in warning.message) == (line_of(BASE, "${{env.BROKERS}}"), True)
+    assert (warning.where.line, "BROKERS" in warning.message) == (line_of(BASE, "${{env.BROKERS}}"), True)
     assert not planned(BASE, environ={"BROKERS": "a:1,b:2"})[1].of(Verdict.WARNING)
 
 

@@ -15,7 +15,7 @@ from tests.support.zilla_samples import BASE, edited, refused
 _FOLDER = Path(zilla.__file__).parent
 _ROOMS = ("yaml", "bindings", "importer", "expand", "sync")
 _MODULES = [path for room in _ROOMS for path in sorted((_FOLDER / room).glob("*.py"))]
-_SAYING = {"refuse", "warn", "ignore", "ReadError", "StoreError", "Problem", "Refused", "Trouble", "_say"}
+_SAYING = {"refuse", "warn", "ignore", "ReadError", "StoreError", "Misfit", "ImportRefused", "ExpandError", "_say"}
 _MARKING = {"_", "gettext"}
 _WORDS = re.compile(r"[A-Za-z]{3,} [A-Za-z]")
 

@@ -7,8 +7,8 @@ from kafkaproxy.worker.store.writer import StoreWriter
 
 
 def trim(writer: StoreWriter, state: TopicState, partition: int, log_start: int) -> int:
-    """Remove all that a log start has passed, step by step; return the number of steps."""
+    """Remove all records before a log start, step by step; return the number of steps."""
     steps = 1
-    while not writer.trim_some(state, partition, log_start):
+    while not writer.trim_step(state, partition, log_start):
         steps += 1
     return steps

@@ -1,4 +1,4 @@
-"""Warnings about what was changed: rules that are never reached, what else the rules find, and topics that no route names."""
+"""Warnings about changed rows: rules that are never reached, issues that the rules find, and topics that no route names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.admin.forms.drafts import ENTRY_PREFETCH, ROUTE_PREFETCH, draft_entry, draft_route
 from kafkaproxy.core.env import env_names
-from kafkaproxy.core.expressions import Place, Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Cluster, Entry, Gateway, Route, Topic
-from kafkaproxy.routing.issues import Issue, Severity
 from kafkaproxy.routing.review import review_precedence
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
 
 __all__ = ["entry_issues", "fixed_topics", "hidden_entries", "hidden_routes", "route_warnings", "unused_topics"]
@@ -52,7 +51,7 @@ def hidden_routes(entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def route_warnings(changed: Sequence[Route]) -> Iterator[str]:
-    """Warn of what the rules find odd in these routes and in the order of their entries."""
+    """Return the warnings of the rules about these routes and the order of their entries."""
     for route in Route.objects.filter(pk__in=[route.pk for route in changed]).prefetch_related(*ROUTE_PREFETCH):
         for issue in validate_route(draft_route(route)):
             if issue.severity is Severity.WARNING:
@@ -95,7 +94,7 @@ def _texts(cluster: Cluster) -> set[str]:
 def _pattern(text: str) -> re.Pattern[str]:
     """Return what the template can become; an environment variable may become anything."""
     try:
-        parts = Template.parse(text, Place.TOPIC).parts
+        parts = Template.parse(text, TemplatePlace.TOPIC).parts
     except TemplateError:
         parts = (text,)
     if env_names(text):

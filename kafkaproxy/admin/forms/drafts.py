@@ -44,7 +44,7 @@ def _readable(parent: Route | Entry, names: Sequence[str], rows: Rows | None) ->
 
 
 def _mended(row: Any) -> Any:
-    """Empty what no form would have saved (a fixture may have): it must not keep the page from showing, and mending, it."""
+    """Empty values that no form would have saved (a fixture may have), so that the page can show and correct the row."""
     for name, check, empty in (("headers", validate_field_map, {}), ("roles", validate_string_list, [])):
         try:
             check(getattr(row, name, empty))

@@ -27,7 +27,7 @@ class _TextField(forms.CharField):
         self._check = check
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Compare what the lines mean, so that a blank line more is no change."""
+        """Compare the values, so that an additional blank line is no change."""
         try:
             return bool(self.to_python(data) != (self._empty() if initial is None else initial))
         except ValidationError:
@@ -52,7 +52,7 @@ def _at_line(number: int, error: ValidationError) -> list[ValidationError]:
 
 
 class LinesField(_TextField):
-    """A list of texts, one a line. No line at all gives ``empty()``: ``[]``, or None where that means something else."""
+    """A list of texts, one a line. No line gives ``empty()``: ``[]``, or None if that has a meaning of its own."""
 
     def to_python(self, value: Any) -> Any:
         """Return the list."""

@@ -1,4 +1,4 @@
-"""Django's form and admin classes, with the type parameters that only the type checker knows of."""
+"""Django's form and admin classes with type parameters, which exist for the type checker only."""
 
 from __future__ import annotations
 

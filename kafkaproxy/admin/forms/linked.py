@@ -1,7 +1,7 @@
 """A form and its inline rows that are checked together, so that an error of the whole stands beside the field that is wrong.
 
-Django checks every form by itself. Here each inline formset makes itself known to the object that it belongs to, and the
-object's form, once it and they are checked, asks the rules that look at all of it.
+Django checks every form by itself. Here each inline formset registers itself with the object that it belongs to, and the
+object's form, after all of them are checked, asks the rules that need the whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS
 
 from kafkaproxy.admin.forms.generic import InlineFormSet, ModelForm
-from kafkaproxy.routing.issues import Issue, Severity
+from kafkaproxy.routing.rules import Issue, Severity
 
 __all__ = ["LinkedForm", "LinkedFormSet"]
 
@@ -34,7 +34,7 @@ class LinkedFormSet(InlineFormSet):
 
 
 class LinkedForm(ModelForm):
-    """A form that checks itself with its inline rows. ``warnings`` are what it found that can be saved all the same."""
+    """A form that is checked together with its inline rows. ``warnings`` are issues that do not prevent saving."""
 
     row_names: Sequence[str] = ()
     warnings: Sequence[Issue] = ()
@@ -74,7 +74,7 @@ class LinkedForm(ModelForm):
         return ()
 
     def has_row_error(self, name: str, part: str) -> bool:
-        """Whether that field of any of those rows has an error of its own."""
+        """Return True if that field of any of those rows has an error of its own."""
         return name in self.formsets and any(part in form.errors for form in self.formsets[name].kept_forms)
 
     def _blame_name(self) -> None:

@@ -1,4 +1,4 @@
-"""Secrets in forms: they go in, they never come out again. Only a reference, ``${{env.NAME}}``, is shown: it is no secret."""
+"""Secrets in forms: a stored secret is never shown again, except a reference ``${{env.NAME}}``, which is none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["MaskedJSONField", "SecretField", "SecretsAdminMixin", "SecretsForm",
 
 
 def describe_secret(value: str) -> str:
-    """Say what is stored, without saying it."""
+    """Describe what is stored without showing it."""
     if not value:
         return _("Nothing is stored.")
     if is_reference(value):
@@ -33,7 +33,7 @@ def describe_secret(value: str) -> str:
 
 
 class SecretWidget(forms.Widget):
-    """An empty input, what is stored in words, and a box that clears it."""
+    """An empty input, a description of what is stored, and a check box that clears it."""
 
     template_name = "admin/kafkaproxy/secret.html"
 
@@ -69,12 +69,12 @@ class SecretField(forms.CharField):
         return None if value is None else super().to_python(value)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Only a new text or clearing is a change."""
+        """Return True for a new text or for clearing."""
         return data is not None and data != (initial or "")
 
 
 class MaskedJSONField(forms.JSONField):
-    """JSON whose stored secrets are shown as marks; a mark that comes back stands for what is stored."""
+    """JSON whose stored secrets are shown as marks; a mark that is posted again is replaced by the stored secret."""
 
     stored: Any = None
 
@@ -90,7 +90,7 @@ class MaskedJSONField(forms.JSONField):
 
 
 class SecretsForm(ModelForm):
-    """Keeps what is stored where a secret was left alone."""
+    """Keeps the stored value of a secret that was not changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,7 +133,7 @@ class SecretsAdminMixin:
         return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc,no-any-return]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Say in words what is stored to users who may only look: Django would show the values."""
+        """Show users with only the view permission a description of each secret: Django would show its value."""
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
         if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]
             return fieldsets

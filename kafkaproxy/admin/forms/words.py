@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.admin.forms.drafts import draft_route
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.env import env_names, mask_env
-from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Place, Template
+from kafkaproxy.core.expressions import Attribute, Expression, IdempotencyKey, Identity, Parameter, Template, TemplatePlace
 from kafkaproxy.core.paths import PathTemplate, TemplateError
 from kafkaproxy.models import Route
 from kafkaproxy.routing.polling import is_poll, poll_template
@@ -22,7 +22,7 @@ from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilterSpec, RouteSp
 __all__ = ["MOST_ROUTES", "described_routes", "entry_sentence", "route_sentence", "template_words"]
 
 MOST_ROUTES: Final = 200
-"""How many routes the page of an entry or a gateway shows."""
+"""The most routes that the page of an entry or a gateway shows."""
 
 _METHOD_ORDER: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -66,7 +66,7 @@ def entry_sentence(entry: EntrySpec) -> str:
     return f"{requests}{_for_whom(entry.guarded)}"
 
 
-def template_words(text: str, place: Place) -> str:
+def template_words(text: str, place: TemplatePlace) -> str:
     """Return a template in words: ``id`` for ``${params.id}``, ``order-{id}`` where it is a part, quoted where it is fixed."""
     try:
         template = Template.parse(text, place)
@@ -94,7 +94,7 @@ def _expression_words(expression: Expression) -> str:
             return _("correlation id")
 
 
-def _topic(text: str, place: Place = Place.TOPIC) -> str:
+def _topic(text: str, place: TemplatePlace = TemplatePlace.TOPIC) -> str:
     return template_words(text, place).strip("“”")
 
 
@@ -122,11 +122,11 @@ def _methods(route: RouteSpec, condition: ConditionSpec) -> str:
 
 def _produce(route: RouteSpec) -> list[str]:
     words = [_("topic %(topic)s") % {"topic": _topic(route.topic)}]
-    key = _("no key") if route.key is None else _("key = %(key)s") % {"key": template_words(route.key, Place.KEY)}
+    key = _("no key") if route.key is None else _("key = %(key)s") % {"key": template_words(route.key, TemplatePlace.KEY)}
     words.append(key)
     if not route.reply_to:
         return [*words, _("answers 204 once Kafka has it")]
-    topic = {"topic": _topic(route.reply_to, Place.REPLY_TO)}
+    topic = {"topic": _topic(route.reply_to, TemplatePlace.REPLY_TO)}
     if route.async_fields:
         return [*words, _("waits for %(topic)s, or answers 202 to clients that ask for it") % topic, *_outcome(route)]
     return [*words, _("waits for %(topic)s") % topic]
@@ -156,8 +156,8 @@ def _where(route: RouteSpec) -> str:
 
 
 def _filter_words(each: FilterSpec) -> str:
-    tests = [] if each.key is None else [_("key = %(key)s") % {"key": template_words(each.key, Place.FILTER)}]
-    tests += [f"{name} = {template_words(value, Place.FILTER)}" for name, value in each.headers.items()]
+    tests = [] if each.key is None else [_("key = %(key)s") % {"key": template_words(each.key, TemplatePlace.FILTER)}]
+    tests += [f"{name} = {template_words(value, TemplatePlace.FILTER)}" for name, value in each.headers.items()]
     return _(" and ").join(tests)
 
 

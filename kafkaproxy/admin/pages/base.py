@@ -1,4 +1,4 @@
-"""What every page of ours that is no list and no form of a model has in common."""
+"""What the pages that are neither a list nor a form of a model have in common."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from kafkaproxy.admin.forms.generic import ModelAdmin
 from kafkaproxy.admin.pages.base import page_context
 from kafkaproxy.models import Cluster, Entry, Gateway, Guard, Route, Topic
 from kafkaproxy.zilla.exporter.exporting import DIALECTS, Export, export_gateway
-from kafkaproxy.zilla.exporter.remarks import Severity
+from kafkaproxy.zilla.report import Verdict
 
 __all__ = ["ExportMixin"]
 
@@ -39,20 +39,20 @@ class ExportMixin(ModelAdmin):
         return TemplateResponse(request, "admin/kafkaproxy/export.html", self._context(request, gateway, dialect, export))
 
     def has_export_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may see everything that the file holds."""
+        """Return True if the user may see everything that the file holds."""
         models = (Gateway, Entry, Route, Cluster, Topic, Guard)
         return all(request.user.has_perm(f"kafkaproxy.view_{model._meta.model_name}") for model in models)  # noqa: SLF001
 
     def _context(self, request: HttpRequest, gateway: Gateway, dialect: int, export: Export) -> dict[str, Any]:
         titles = {
-            Severity.REFUSED: _("Not possible: it would serve others"),
-            Severity.LOST: _("Left out: Zilla has no such thing"),
-            Severity.WARNING: _("To know"),
+            Verdict.REFUSED: _("Not possible: it would serve others"),
+            Verdict.LOST: _("Left out: Zilla has no such thing"),
+            Verdict.WARNING: _("To know"),
         }
-        found = [(title, [each for each in export.remarks if each.severity is severity]) for severity, title in titles.items()]
+        groups = [(title, found) for verdict, title in titles.items() if (found := export.report.of(verdict))]
         context = page_context(self, request, _("Export as a zilla.yaml"))
         context |= {"gateway": gateway, "export": export, "dialect": dialect, "dialects": DIALECTS}
-        return context | {"groups": [(title, remarks) for title, remarks in found if remarks]}
+        return context | {"groups": groups}
 
 
 def _download(gateway: Gateway, export: Export) -> HttpResponse:

@@ -1,6 +1,6 @@
 """Import a zilla.yaml in the admin: paste or upload, see what would change, apply.
 
-What was seen is applied in one transaction, each change noted in the history.
+The previewed changes are applied in one transaction; each is noted in the history.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from kafkaproxy.admin.pages.base import page_context
 from kafkaproxy.models import Cluster
 from kafkaproxy.specs.to_rows import find_row
 from kafkaproxy.validators import validate_name
-from kafkaproxy.zilla.importer.describe import describe
 from kafkaproxy.zilla.importer.importing import Options, plan_text
-from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report, Verdict
-from kafkaproxy.zilla.sync.apply import Refused, apply_plan, preview
+from kafkaproxy.zilla.plan import Plan, describe
+from kafkaproxy.zilla.report import ImportReport, Verdict
+from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, digest
 from kafkaproxy.zilla.yaml.read import MAX_BYTES
 
-__all__ = ["ImportForm", "ImportMixin", "Outcome", "apply_seen", "prepare"]
+__all__ = ["ImportForm", "ImportMixin", "ImportPreview", "apply_seen", "prepare"]
 
 PERMISSION: Final = "kafkaproxy.import_gateway"
 
@@ -52,7 +51,7 @@ class ImportMixin(ModelAdmin):
 
     @method_decorator(sensitive_post_parameters("text"))
     def import_view(self, request: HttpRequest) -> HttpResponse:
-        """Show the form; show what the text would change; apply it once that was seen."""
+        """Show the form, then what the text would change, then apply it."""
         if not request.user.has_perm(PERMISSION):
             raise PermissionDenied
         form = ImportForm(request.POST or None, request.FILES or None)
@@ -64,12 +63,12 @@ class ImportMixin(ModelAdmin):
         return TemplateResponse(request, "admin/kafkaproxy/import.html", context)
 
     def _next_page(self, request: HttpRequest) -> str:
-        """Return the page that shows what was imported; this page for users who may only import."""
+        """Return the list of gateways, or this page for users that have no permission for the list."""
         page = "changelist" if self.has_view_or_change_permission(request) else "import"
         return reverse(f"admin:kafkaproxy_gateway_{page}")
 
-    def _apply(self, request: HttpRequest, form: ImportForm, outcome: Outcome) -> bool:
-        """Apply; return whether it was done, and say why where not."""
+    def _apply(self, request: HttpRequest, form: ImportForm, outcome: ImportPreview) -> bool:
+        """Apply the changes. Return False, with a message for the user, if they cannot be applied."""
         if outcome.changes is None:
             return False
         if form.cleaned_data["seen"] != outcome.seen:
@@ -81,7 +80,7 @@ class ImportMixin(ModelAdmin):
             return False
         try:
             count = apply_seen(outcome, request.user, overwrite=overwrite)
-        except Refused as error:
+        except ImportRefused as error:
             messages.error(request, str(error))
             return False
         done = ngettext("Imported: %(count)d change.", "Imported: %(count)d changes.", count)
@@ -89,14 +88,14 @@ class ImportMixin(ModelAdmin):
         return True
 
 
-def _outcome(form: ImportForm) -> Outcome:
+def _outcome(form: ImportForm) -> ImportPreview:
     data = form.cleaned_data
     cluster = data["cluster"]
     return prepare(data["text"], data["file_name"], data["gateway"], cluster.name if cluster is not None else "")
 
 
-def _again(form: ImportForm, outcome: Outcome) -> ImportForm:
-    """Return the form with the text that was looked at, ready to be edited or applied."""
+def _again(form: ImportForm, outcome: ImportPreview) -> ImportForm:
+    """Return the form with the text that was previewed, ready to be edited or applied."""
     data: dict[str, Any] = {name: form.cleaned_data[name] for name in ("text", "gateway", "cluster", "file_name")}
     return ImportForm(initial=data | {"seen": outcome.seen})
 
@@ -167,7 +166,7 @@ _FLAGS: Final = {
 
 
 class _SetVariables(Mapping[str, str]):
-    """Knows which environment variables are set, and tells no value: the permission to import is none to read them."""
+    """Tells which environment variables are set, without their values: the permission to import does not include those."""
 
     def __contains__(self, name: object) -> bool:
         return name in os.environ
@@ -183,16 +182,16 @@ class _SetVariables(Mapping[str, str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ImportPreview:
     """What an import would do."""
 
     plan: Plan
-    report: Report
+    report: ImportReport
     changes: Changes | None
     """None where anything was refused."""
     refusals: tuple[str, ...]
     seen: str
-    """A keyed digest of the text and of all changes: what was looked at is what is applied."""
+    """A keyed digest of the text and of all changes: only the previewed changes are applied."""
 
     @property
     def described(self) -> str:
@@ -206,12 +205,12 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """What one should know."""
+        """The warnings, as text."""
         return [str(each) for each in self.report.of(Verdict.WARNING)]
 
     @property
     def ignored(self) -> list[str]:
-        """What is left out because no client would notice."""
+        """What is left out, which changes nothing for clients."""
         return [str(each) for each in self.report.of(Verdict.IGNORED)]
 
     @property
@@ -228,7 +227,7 @@ class Outcome:
         return [(title, changes) for title, changes in found if changes]
 
 
-def prepare(text: str, file: str, gateway: str, cluster: str) -> Outcome:
+def prepare(text: str, file: str, gateway: str, cluster: str) -> ImportPreview:
     """Return what importing the text would do. Nothing is written, and no file is read."""
     plan, report = plan_text(text, file, Options(gateway=gateway, cluster=cluster, environ=_SetVariables()))
     refusals = [str(each) for each in report.of(Verdict.REFUSED)]
@@ -236,9 +235,9 @@ def prepare(text: str, file: str, gateway: str, cluster: str) -> Outcome:
     if not refusals:
         try:
             changes = preview(plan)
-        except Refused as error:
+        except ImportRefused as error:
             refusals.append(str(error))
-    return Outcome(plan, report, changes, tuple(refusals), _digest(text, changes))
+    return ImportPreview(plan, report, changes, tuple(refusals), _digest(text, changes))
 
 
 def _digest(text: str, changes: Changes | None) -> str:
@@ -246,12 +245,12 @@ def _digest(text: str, changes: Changes | None) -> str:
     return digest([text, [[str(each), each.conflict, each.fields, each.old] for each in found]])
 
 
-def apply_seen(outcome: Outcome, user: Any, *, overwrite: bool) -> int:
-    """Make the changes and note each in the history; return how many. Raise ``Refused`` where that is not what was seen."""
+def apply_seen(outcome: ImportPreview, user: Any, *, overwrite: bool) -> int:
+    """Make the changes and note each in the history; return how many. Raise ``ImportRefused`` if others were shown."""
     with transaction.atomic():
         found = preview(outcome.plan)
         if outcome.changes is None or found.changes != outcome.changes.changes:
-            raise Refused(_("Somebody changed the configuration meanwhile: look at the changes again."))
+            raise ImportRefused(_("The configuration was changed meanwhile: look at the changes again."))
         noted = [each for each in found.visible if each.action in _FLAGS]
         gone = {(each.kind, each.key): find_row(each.kind, each.key) for each in noted if each.action is Action.DELETE}
         doomed = {key: (row, row.pk, str(row)) for key, row in gone.items() if row is not None}
@@ -279,7 +278,7 @@ def _note(change: Change, row: Any, pk: Any, text: str, user: Any) -> None:
 
 
 def _message(change: Change) -> str:
-    """Say what happened; of fields only the names, for a value may be a secret."""
+    """Return the message for the history. It names fields only: a value may be a secret."""
     if change.action is Action.CREATE:
         return _("Imported from a zilla.yaml (%(source)s).") % {"source": change.source}
     if change.action is Action.DELETE:

@@ -31,7 +31,7 @@ __all__ = ["LiveMixin", "snapshot"]
 
 _SECONDS: Final = 1.0
 _LONGEST: Final = 60.0
-"""Seconds until a page has to come back, and its user to prove again that they may watch."""
+"""Seconds until the page has to connect again, which checks the user's permission again."""
 
 
 class LiveMixin(ModelAdmin):
@@ -73,14 +73,14 @@ def _require_permission(request: HttpRequest) -> None:
 
 
 def _give_connections_back() -> None:
-    """Hold no database connection while the page is open: it took one to look the user up."""
+    """Close the database connections that looking up the user opened: the stream may be open for long."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
 
 
 async def _events(running: Runtime) -> AsyncIterator[bytes]:
-    running.streams.watch()
+    running.streams.watch_signals()
     until = time.monotonic() + _LONGEST
     yield b"retry: 1000\n\n"
     while time.monotonic() < until and not running.streams.draining:

@@ -45,7 +45,7 @@ class ShownRecord:
 
 
 def show(data: bytes | None, *, pretty: bool = False) -> Content:
-    """Make bytes readable. ``pretty``: indent what is JSON."""
+    """Return bytes as text. ``pretty``: indent JSON."""
     if data is None:
         return Content("null")
     if not data:
@@ -60,7 +60,7 @@ def show(data: bytes | None, *, pretty: bool = False) -> Content:
 
 
 def show_record(topic: str, record: Record) -> ShownRecord:
-    """Make a record readable."""
+    """Return a record with its parts as text."""
     return ShownRecord(
         topic,
         record.partition,
@@ -88,7 +88,7 @@ def _readable(data: bytes) -> str | None:
 
 
 def _indented(text: str) -> str | None:
-    """Return JSON with indentation; None for what is no JSON, and where reading it would change what it says."""
+    """Return JSON with indentation; None if it is not JSON, or if parsing would change its values."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
@@ -131,7 +131,7 @@ class Tail:
 
 
 def read_tail(config: dict[str, Any], topic: str, count: int) -> Tail:
-    """Read the last ``count`` records. Blocks for a few times five seconds where Kafka does not answer; never raises for it."""
+    """Read the last ``count`` records. Blocks for a few times five seconds if Kafka does not answer; does not raise then."""
     tail = Tail()
     try:
         reader = Consumer({**config, **_LITTLE})

@@ -1,4 +1,4 @@
-"""What this host's store holds, read beside the process that writes it, and what Kafka says of the same topics now."""
+"""What this host's store holds, read while another process may write it, and what Kafka says of the same topics now."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Part = tuple[str, int]
 
 @dataclass(slots=True)
 class LogEnds:
-    """What Kafka says: by topic and partition, where the log starts and its high watermark. ``error``: why it says nothing."""
+    """By topic and partition, where the log starts in Kafka and its high watermark. ``error``: why they are not known."""
 
     starts: dict[Part, int] = field(default_factory=dict)
     ends: dict[Part, int] = field(default_factory=dict)
@@ -72,9 +72,9 @@ class Partition:
 
 @contextlib.contextmanager
 def opened_store(cluster: str) -> Iterator[tuple[Store | None, int | None]]:
-    """Give the store of a cluster, None where this host has none, and the process that writes it, None where none does.
+    """Yield the store of a cluster and the id of the process that writes it; None if there is no store, or no writer.
 
-    Nothing is read from Kafka because of it, and no store is made.
+    Never makes a store, and never causes a read from Kafka.
     """
     settings = get_settings()
     folder = settings.store_dir / cluster
@@ -144,7 +144,7 @@ def _offsets(admin: AdminClient, parts: list[Part], spec: OffsetSpec, answer: Lo
 
 
 def partitions(store: Store, state: TopicState, said: LogEnds, stored: Mapping[int, Held]) -> list[Partition]:
-    """Put side by side what Kafka says and what the store holds. Nothing was counted of partitions not in ``stored``."""
+    """Return what Kafka and the store have, by partition. Partitions that are not in ``stored`` were not counted."""
     progress = store.progress(state.key)
     rows = []
     for number in range(state.partitions):
@@ -163,7 +163,7 @@ def partitions(store: Store, state: TopicState, said: LogEnds, stored: Mapping[i
 
 
 def held(store: Store, state: TopicState) -> tuple[dict[int, Held], bool]:
-    """Count records and bytes by partition; False: there are more than are worth counting, and the last partitions lack."""
+    """Count records and bytes by partition. False: there are too many to count, and the last partitions are missing."""
     counted: dict[int, Held] = {}
     seen = 0
     with store.env.begin(buffers=True) as txn:

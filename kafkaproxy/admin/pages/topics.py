@@ -31,12 +31,12 @@ PERMISSION: Final = "kafkaproxy.browse_topic"
 
 
 def may_browse(request: HttpRequest) -> bool:
-    """Whether the user may see the records of topics."""
+    """Return True if the user may see the records of topics."""
     return bool(request.user.has_perm(PERMISSION))
 
 
 def is_sensitive(cluster: str, topic: str) -> bool:
-    """Whether the records of a topic are never shown; also where that cannot be told."""
+    """Return True if the records of a topic are never shown, or if that is not known."""
     for row in Topic.objects.filter(cluster__name=cluster, sensitive=True):
         try:
             if resolve_env(row.name, os.environ) == topic:
@@ -58,7 +58,7 @@ class BrowseMixin(ModelAdmin):
         return [*own, *super().get_urls()]
 
     def topics_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """List the topics that the store holds, and those that it should."""
+        """List the topics that the store holds, and those that rows or routes name."""
         cluster = self._cluster(request, pk)
         with opened_store(cluster.name) as (store, writer):
             states = {} if store is None else store.topics()
@@ -123,7 +123,7 @@ def _records(store: Store, state: TopicState, given: str) -> dict[str, Any]:
 
 
 def _tail(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Read what the store does not hold from Kafka: only what a route or a row names, not all of Kafka."""
+    """Read a topic that the store does not hold from Kafka, if a route or a row names it."""
     try:
         tail = read_tail(reader_config(cluster), name, _RECORDS)
     except (ValueError, AttributeError, RuntimeError) as error:
@@ -133,7 +133,7 @@ def _tail(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def _key(given: str) -> bytes | None:
-    """Read a key as one types it: text, or bytes after 0x; empty: every key."""
+    """Parse a key from the form: text, or hexadecimal bytes after 0x; None: every key."""
     if given.startswith("0x"):
         return bytes.fromhex(given[2:])
     return given.encode() or None

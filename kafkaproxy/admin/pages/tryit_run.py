@@ -1,7 +1,6 @@
 """A trial: one request through the code that serves real ones, in this process, with everything that came of it.
 
-Only the guards may be told who the client is, and what is produced is written down; nothing else differs, and nothing that a
-trial finds out is kept for real requests.
+It is served with an observer, which may impersonate a user before the guards. Nothing of it is kept for real requests.
 """
 
 from __future__ import annotations
@@ -10,31 +9,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from kafkaproxy.consumers.context import Exchange, render_topic
-from kafkaproxy.consumers.rest import RestConsumer
-from kafkaproxy.consumers.stream import StreamConsumer
 from kafkaproxy.core.futures import await_shared
-from kafkaproxy.guards.base import Guards
-from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals, Refusal
-from kafkaproxy.guards.session import SessionGuard
+from kafkaproxy.guards.principals import ANONYMOUS, ClientPrincipal, Principals
 from kafkaproxy.http.problems import Problem
 from kafkaproxy.http.request import Request
 from kafkaproxy.routing.matching import Match, RolePrincipal
-from kafkaproxy.routing.table import Capability, Gateway
+from kafkaproxy.routing.table import Gateway
 from kafkaproxy.serving.dispatch import serve
-from kafkaproxy.serving.response_cache import HotFetches, Plans
 from kafkaproxy.serving.runtime import Runtime, Table
-from kafkaproxy.worker.cluster import ClusterWorker
 from kafkaproxy.worker.errors import WorkerError
-from kafkaproxy.worker.types import Acks, Delivery, Record
-from kafkaproxy.worker.worker import Worker
+from kafkaproxy.worker.types import Delivery, Record
 
-__all__ = ["Asked", "Sent", "Trial", "run_trial"]
+__all__ = ["Asked", "ProducedRecord", "Trial", "run_trial"]
 
 log = logging.getLogger("kafkaproxy.admin")
 
@@ -45,11 +37,11 @@ _PATH_SAFE: Final = "/%!$&'()*+,;=:@~?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The request of a trial. ``principals``: by session guard, the client; empty: its own credentials count."""
+    """The request of a trial. ``principals``: by session guard, the user to impersonate; empty: its own credentials count."""
 
     method: str
     target: str
-    """Path and query, as one types them."""
+    """Path and query, not yet percent-encoded."""
     scheme: str
     host: str
     fields: tuple[tuple[str, str], ...] = ()
@@ -82,8 +74,8 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Sent:
-    """A record that was handed over, where Kafka put it, and what is there; or why that is not known."""
+class ProducedRecord:
+    """A record that was produced, its place in Kafka, and the record as read back from there; ``error``: why that failed."""
 
     cluster: str
     topic: str
@@ -95,10 +87,14 @@ class Sent:
 
 @dataclass(slots=True)
 class Trial:
-    """What came of it. ``ended``: complete, open (a stream goes on), silent (no answer in time), broken, or site."""
+    """The outcome of a request; the observer while it is served.
+
+    ``ended``: complete, open (a stream goes on), silent (no answer in time), broken, or site.
+    """
 
     request: Request
     table: Table
+    impersonated: Mapping[str, RolePrincipal]
     ended: str = "silent"
     status: int = 0
     fields: list[tuple[str, str]] = field(default_factory=list)
@@ -109,102 +105,40 @@ class Trial:
     topics: list[str] = field(default_factory=list)
     """The topics that the matched route leads to."""
     seen: dict[str, Principals] = field(default_factory=dict)
-    """By gateway, the principals that the client's credentials gave."""
-    sent: list[Sent] = field(default_factory=list)
+    """By gateway, the principals that its guards found."""
+    sent: list[ProducedRecord] = field(default_factory=list)
 
+    def authenticated(self, gateway: Gateway, principals: Principals) -> None:
+        """Keep what the guards of a gateway said."""
+        self.seen[gateway.name] = principals
 
-class _Guards(Guards):
-    """The guards of a table. Session guards take the client for the user that was chosen."""
+    def matched(self, match: Match) -> None:
+        """Keep the match."""
+        self.match = match
 
-    def __init__(self, guards: Guards, told: Mapping[str, ClientPrincipal], seen: dict[str, Principals]) -> None:
-        self._made = guards._made  # noqa: SLF001 - of one family
-        self._places = guards._places  # noqa: SLF001
-        self._told = told
-        self._seen = seen
+    def produced(self, cluster: str, topic: str, delivery: asyncio.Future[Delivery]) -> None:
+        """Keep a record that was handed over."""
+        self.sent.append(ProducedRecord(cluster, topic, delivery))
 
-    async def authenticate(self, names: Iterable[str], request: Request, gateway: Gateway) -> Principals:
-        """Ask, and note the answer."""
-        found = self._seen[gateway.name] = await super().authenticate(names, request, gateway)
-        return found
-
-    async def _ask(self, name: str, request: Request, gateway: Gateway) -> RolePrincipal | Refusal | None:
-        return self._told.get(name) or await super()._ask(name, request, gateway)
-
-
-class _Table(Table):
-    """A table as it is, with its own guards; its caches are empty and thrown away."""
-
-    def __init__(self, table: Table, guards: Guards) -> None:
-        self.configuration = table.configuration
-        self.matcher = table.matcher
-        self.cors = table.cors
-        self.guards = guards
-        self.hot = HotFetches()
-        self.plans = Plans()
-
-
-class _Cluster:
-    """A cluster's worker that writes down what is produced."""
-
-    def __init__(self, cluster: ClusterWorker, sent: list[Sent]) -> None:
-        self._cluster = cluster
-        self._sent = sent
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cluster, name)
-
-    def send(self, acks: Acks, topic: str, *record: Any, **options: Any) -> asyncio.Future[Delivery]:
-        future = self._cluster.send(acks, topic, *record, **options)
-        self._sent.append(Sent(self._cluster.config.name, topic, future))
-        return future
-
-    async def produce(self, acks: Acks, topic: str, *record: Any) -> Delivery:
-        return await self.send(acks, topic, *record)
-
-
-class _Worker:
-    """The worker of the process, whose clusters write down."""
-
-    def __init__(self, worker: Worker, sent: list[Sent]) -> None:
-        self._worker = worker
-        self._sent = sent
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._worker, name)
-
-    @property
-    def waiting(self) -> int:
-        return self._worker.waiting
-
-    @waiting.setter
-    def waiting(self, count: int) -> None:
-        self._worker.waiting = count
-
-    def cluster(self, name: str) -> Any:
-        return _Cluster(self._worker.cluster(name), self._sent)
-
-
-class _Running:
-    """As much of a runtime as serving takes. It is asked which consumer serves a match, and notes the match."""
-
-    def __init__(self, running: Runtime, trial: Trial) -> None:
-        worker = cast(Worker, _Worker(running.worker, trial.sent))
-        self._trial = trial
-        self.sessions = running.sessions
-        self._rest = RestConsumer(worker)
-        self._stream = StreamConsumer(worker, running.streams, running.sessions)
-
-    def consumer(self, match: Match) -> RestConsumer | StreamConsumer:
-        self._trial.match = match
-        return self._stream if match.route.capability is Capability.STREAM else self._rest
+    async def send(self, message: Any) -> None:
+        """Take a message of the answer, as ASGI's ``send``."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+            self.ended = "open"
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            self.body_size += len(body)
+            self.body += body[: _MOST_BODY - len(self.body)]
+            if not message.get("more_body"):
+                self.ended = "complete"
 
 
 class _Client:
-    """The client of a trial: sends its body once, takes the answer, and leaves when told to."""
+    """The sending side of a trial's client: its body once, then a disconnect when ``leaves`` is set."""
 
-    def __init__(self, body: bytes, trial: Trial) -> None:
+    def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._trial = trial
         self.leaves = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
@@ -214,42 +148,25 @@ class _Client:
         await self.leaves.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Any) -> None:
-        trial = self._trial
-        if message["type"] == "http.response.start":
-            trial.status = message["status"]
-            trial.fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-            trial.ended = "open"
-        elif message["type"] == "http.response.body":
-            body = message.get("body", b"")
-            trial.body_size += len(body)
-            trial.body += body[: _MOST_BODY - len(trial.body)]
-            if not message.get("more_body"):
-                trial.ended = "complete"
-
 
 async def run_trial(running: Runtime, table: Table, asked: Asked) -> Trial:
     """Send the request and wait for its answer, up to its time and a little longer."""
-    scope = asked.scope()
-    seen: dict[str, Principals] = {}
-    table = _Table(table, _Guards(table.guards, asked.principals, seen))
-    trial = Trial(Request(scope, cast(Any, None)), table, seen=seen)
-    client = _Client(asked.body, trial)
-    trial.request.receive = client.receive
+    client = _Client(asked.body)
+    trial = Trial(Request(asked.scope(), client.receive), table, asked.principals)
     began = time.monotonic()
-    candidates = table.matcher.find(trial.request.path)
-    work = asyncio.ensure_future(_serve(cast(Runtime, _Running(running, trial)), table, candidates, trial, client))
+    work = asyncio.ensure_future(_serve(running, trial))
     await _finish(work, client, asked.seconds)
     trial.milliseconds = round((time.monotonic() - began) * 1000)
     if trial.match is not None:
-        trial.topics = _topics(trial.request, trial.match, seen.get(trial.match.gateway.name, ANONYMOUS))
+        trial.topics = _topics(trial.request, trial.match, trial.seen.get(trial.match.gateway.name, ANONYMOUS))
     await asyncio.gather(*(_read_back(running, each) for each in trial.sent))
     return trial
 
 
-async def _serve(running: Runtime, table: Table, candidates: list[Any], trial: Trial, client: _Client) -> None:
+async def _serve(running: Runtime, trial: Trial) -> None:
+    candidates = trial.table.matcher.find(trial.request.path)
     try:
-        if not candidates or not await serve(running, table, candidates, trial.request, client.send):
+        if not candidates or not await serve(running, trial.table, candidates, trial.request, trial.send, trial):
             trial.ended = "site"
     except Exception:
         log.exception("trial_failed path=%s", trial.request.path)
@@ -257,7 +174,7 @@ async def _serve(running: Runtime, table: Table, candidates: list[Any], trial: T
 
 
 async def _finish(work: asyncio.Future[None], client: _Client, seconds: float) -> None:
-    """Wait; at the end of the time the client leaves, and what does not notice is cancelled."""
+    """Wait up to ``seconds``; then the client disconnects, and the work is cancelled if that does not end it."""
     await asyncio.wait((work,), timeout=seconds)
     client.leaves.set()
     await asyncio.wait((work,), timeout=_GRACE)
@@ -274,12 +191,12 @@ def _topics(request: Request, match: Match, principals: Principals) -> list[str]
         return []
 
 
-async def _read_back(running: Runtime, sent: Sent) -> None:
-    """Fetch the record from where Kafka says it is."""
+async def _read_back(running: Runtime, sent: ProducedRecord) -> None:
+    """Read the record back from the place that Kafka acknowledged."""
     try:
         async with asyncio.timeout(_GRACE * 2):
             cluster = running.worker.cluster(sent.cluster)
-            cluster.settle(sent.future)
+            cluster.deliver_ack(sent.future)
             sent.delivery = at = await await_shared(sent.future)
             if at.offset >= 0:
                 found = await cluster.history.read(at.topic, at.partition, at.offset, at.offset + 1)
@@ -288,9 +205,3 @@ async def _read_back(running: Runtime, sent: Sent) -> None:
         sent.error = "timed out"
     except WorkerError as error:
         sent.error = str(error)
-
-
-def session_guards(table: Table) -> dict[str, SessionGuard]:
-    """Return the guards that take Django's session, by name."""
-    made = table.guards._made  # noqa: SLF001 - as its family above
-    return {name: guard for name, (_config, guard) in made.items() if isinstance(guard, SessionGuard)}

@@ -1,8 +1,8 @@
-"""Why a request is served by a route, and by no other: matching told in words, by the rules that match."""
+"""Why a request is served by a route and by no other, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,18 +10,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from kafkaproxy.guards.principals import ANONYMOUS, Principals, Refusal
-from kafkaproxy.routing.matching import (
-    Matcher,
-    RequestLine,
-    _condition_matches,
-    _entry_matches,
-    _failing,
-    _fits,
-    _route_candidates,
-)
-from kafkaproxy.routing.table import Entry, EntryCondition, Gateway, GuardRequirement, Route
+from kafkaproxy.routing.explain import EntryExplanation, GatewayExplanation, Reason, RouteExplanation, explain
+from kafkaproxy.routing.matching import Matcher, Part, RequestLine
+from kafkaproxy.routing.table import GuardRequirement
 
-__all__ = ["EntrySteps", "Explainer", "GatewaySteps", "Step"]
+__all__ = ["EntrySteps", "GatewaySteps", "Step", "steps"]
 
 _MOST_OTHERS: Final = 20
 
@@ -55,110 +48,88 @@ class GatewaySteps:
     entries: list[EntrySteps] = field(default_factory=list)
 
 
-class Explainer:
-    """Tells how one request was matched. ``seen``: by gateway, the principals of the client."""
-
-    def __init__(self, matcher: Matcher, request: RequestLine, seen: Mapping[str, Principals]) -> None:
-        self._matcher = matcher
-        self._request = request
-        self._seen = seen
-        self._decided = ""
-
-    def explain(self) -> list[GatewaySteps]:
-        """Return every gateway, in order."""
-        leading = {gateway.name for gateway, _found in self._matcher.split(self._matcher.find(self._request.path))}
-        return [self._gateway(gateway, leads=gateway.name in leading) for gateway in self._matcher.configuration.gateways]
-
-    def _gateway(self, gateway: Gateway, *, leads: bool) -> GatewaySteps:
-        if self._decided:
-            return GatewaySteps(gateway.name, _("not looked into: %(name)s has decided") % {"name": self._decided})
-        if not leads:
-            return GatewaySteps(gateway.name, _("none of its routes has this path"))
-        steps = GatewaySteps(gateway.name)
-        principals = self._seen.get(gateway.name, ANONYMOUS)
-        chosen = ""
-        for entry in gateway.entries:
-            told = self._entry(entry, principals, chosen)
-            steps.entries.append(told)
-            if any(step.served for step in told.routes) or (not chosen and self._is_refused(entry, told, principals)):
-                self._decided = gateway.name
-            chosen = chosen or (entry.name if told.chosen else "")
-        return steps
-
-    def _is_refused(self, entry: Entry, told: EntrySteps, principals: Principals) -> bool:
-        """Whether guards keep the request from routes that would serve it: no later gateway is asked then."""
-        if told.chosen:
-            return any(self._is_able(route) and _failing(route.guarded, principals) for route in entry.routes)
-        refused = _entry_matches(entry, self._request) and _failing(entry.guarded, principals)
-        return bool(refused) and any(self._candidates(route) for route in entry.routes)
-
-    def _entry(self, entry: Entry, principals: Principals, chosen: str) -> EntrySteps:
-        if chosen:
-            return EntrySteps(entry.name, False, _("not tried: %(name)s was chosen") % {"name": chosen})
-        if not _entry_matches(entry, self._request):
-            return EntrySteps(entry.name, False, self._mismatch(entry))
-        if reason := guard_reason(entry.guarded, principals):
-            return EntrySteps(entry.name, False, reason)
-        told = EntrySteps(entry.name, True, _("its conditions match and its guards pass"))
-        told.routes = list(self._routes(entry.routes, principals))
-        left_out = len(entry.routes) - len(told.routes)
-        if left_out:
-            others = ngettext("%(n)d other route has another path", "%(n)d other routes have other paths", left_out)
-            told.others = others % {"n": left_out}
-        return told
-
-    def _mismatch(self, entry: Entry) -> str:
-        """Say which part of the request does not match."""
-        level = next(each for each in entry.levels if not any(_condition_matches(one, self._request) for one in each))
-        parts = dict.fromkeys(part for condition in level for part in self._differing(condition))
-        return _("its conditions want another %(parts)s") % {"parts": ", ".join(parts)}
-
-    def _differing(self, condition: EntryCondition) -> Iterator[str]:
-        request = self._request
-        if condition.method is not None and condition.method != request.method:
-            yield _("method")
-        for name, pattern, text in (
-            (_("scheme"), condition.scheme, request.scheme),
-            (_("host and port"), condition.authority, request.authority),
-            (_("path"), condition.path, request.path),
-        ):
-            if not _fits(pattern, text):
-                yield name
-        if condition.headers and not _condition_matches(EntryCondition(headers=condition.headers), request):
-            yield _("field")
-
-    def _routes(self, routes: Iterable[Route], principals: Principals) -> Iterator[Step]:
-        served = ""
-        elsewhere = 0
-        for route in routes:
-            if not self._candidates(route):
-                elsewhere += 1
-                if elsewhere <= _MOST_OTHERS:
-                    yield Step(route.name, False, _("no condition matches the path"))
-            elif served:
-                yield Step(route.name, False, _("not tried: %(name)s serves") % {"name": served})
-            elif not self._is_able(route):
-                methods = ", ".join(sorted(frozenset().union(*self._candidates(route))))
-                yield Step(route.name, False, _("for this path it serves %(methods)s") % {"methods": methods})
-            elif reason := guard_reason(route.guarded, principals):
-                yield Step(route.name, False, reason)
-            else:
-                served = route.name
-                yield Step(route.name, True, _("serves the request"))
-
-    def _candidates(self, route: Route) -> list[frozenset[str]]:
-        """Return the methods of each condition whose path matches."""
-        candidates = _route_candidates((0, 0, 0), route)
-        return [each.methods for each in candidates if _fits(each.template, self._request.path)]
-
-    def _is_able(self, route: Route) -> bool:
-        return any(self._request.method in methods for methods in self._candidates(route))
+def steps(matcher: Matcher, request: RequestLine, seen: Mapping[str, Principals]) -> list[GatewaySteps]:
+    """Return every gateway, in order. ``seen``: by gateway, the principals of the client."""
+    told = []
+    decided = ""
+    for each in explain(matcher, request, seen):
+        told.append(_gateway(each, decided, seen.get(each.gateway.name, ANONYMOUS)))
+        if each.verdict is Reason.TAKEN:
+            decided = each.gateway.name  # the last one that was looked into
+    return told
 
 
-def guard_reason(guarded: tuple[GuardRequirement, ...], principals: Principals) -> str:
-    """Say which guards do not pass, and why; empty where all do."""
-    failing = set(_failing(guarded, principals))
-    return "; ".join(_guard_reason(each, principals) for each in guarded if each.guard in failing)
+def _gateway(told: GatewayExplanation, decided: str, principals: Principals) -> GatewaySteps:
+    name = told.gateway.name
+    if told.verdict is Reason.NOT_TRIED:
+        return GatewaySteps(name, _("not looked into: %(name)s has decided") % {"name": decided})
+    if told.verdict is Reason.OTHER_PATH:
+        return GatewaySteps(name, _("none of its routes has this path"))
+    chosen = next((each.entry.name for each in told.entries if each.verdict is Reason.TAKEN), "")
+    return GatewaySteps(name, entries=[_entry(each, chosen, principals) for each in told.entries])
+
+
+def _entry(told: EntryExplanation, chosen: str, principals: Principals) -> EntrySteps:
+    if told.verdict is Reason.TAKEN:
+        taken = EntrySteps(told.entry.name, True, _("its conditions match and its guards pass"))
+        taken.routes, taken.others = _routes(told.routes, principals)
+        return taken
+    if told.verdict is Reason.NOT_TRIED:
+        reason = _("not tried: %(name)s was chosen") % {"name": chosen}
+    elif told.verdict is Reason.REFUSED:
+        reason = _guards_reason(told.guards, principals)
+    else:
+        reason = _("its conditions want another %(parts)s") % {"parts": ", ".join(map(_part, told.parts))}
+    return EntrySteps(told.entry.name, False, reason)
+
+
+def _part(part: Part) -> str:
+    match part:
+        case Part.METHOD:
+            return _("method")
+        case Part.SCHEME:
+            return _("scheme")
+        case Part.AUTHORITY:
+            return _("host and port")
+        case Part.PATH:
+            return _("path")
+        case Part.FIELD:
+            return _("field")
+
+
+def _routes(told: Iterable[RouteExplanation], principals: Principals) -> tuple[list[Step], str]:
+    """Return the steps, and a line about the routes that have other paths and are too many to be named."""
+    routes = list(told)
+    served = next((each.route.name for each in routes if each.verdict is Reason.TAKEN), "")
+    elsewhere = [each for each in routes if each.verdict is Reason.OTHER_PATH]
+    left_out = {id(each) for each in elsewhere[_MOST_OTHERS:]}
+    named = [
+        Step(each.route.name, each.verdict is Reason.TAKEN, _route_reason(each, served, principals))
+        for each in routes
+        if id(each) not in left_out
+    ]
+    if not left_out:
+        return named, ""
+    others = ngettext("%(n)d other route has another path", "%(n)d other routes have other paths", len(left_out))
+    return named, others % {"n": len(left_out)}
+
+
+def _route_reason(told: RouteExplanation, served: str, principals: Principals) -> str:
+    match told.verdict:
+        case Reason.OTHER_PATH:
+            return _("no condition matches the path")
+        case Reason.OTHER_METHOD:
+            return _("for this path it serves %(methods)s") % {"methods": ", ".join(sorted(told.methods))}
+        case Reason.REFUSED:
+            return _guards_reason(told.guards, principals)
+        case Reason.TAKEN:
+            return _("serves the request")
+        case _:
+            return _("not tried: %(name)s serves") % {"name": served}
+
+
+def _guards_reason(unmet: Iterable[GuardRequirement], principals: Principals) -> str:
+    return "; ".join(_guard_reason(each, principals) for each in unmet)
 
 
 def _guard_reason(requirement: GuardRequirement, principals: Principals) -> str:

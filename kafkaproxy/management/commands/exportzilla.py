@@ -11,13 +11,12 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.models import Gateway
 from kafkaproxy.zilla.exporter.exporting import DIALECTS, Export, export_gateway
-from kafkaproxy.zilla.exporter.remarks import Severity
 
 __all__ = ["Command"]
 
 
 class Command(BaseCommand):
-    """Export a gateway. What Zilla lacks is an error, unless one says that it may be lost."""
+    """Export a gateway. What Zilla cannot say is an error without ``--lossy``."""
 
     help = _("Write a gateway as a zilla.yaml. What Zilla lacks is reported, and is an error without --lossy.")
 
@@ -29,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--lossy", action="store_true", help=_("write the file although something is left out of it"))
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Export; raise ``CommandError``, which exits with 1, where no file was written."""
+        """Export; raise ``CommandError``, which exits with 1, if no file was written."""
         gateway = Gateway.objects.filter(name=options["gateway"]).first()
         if gateway is None:
             names = ", ".join(Gateway.objects.values_list("name", flat=True)) or _("none")
@@ -44,10 +43,8 @@ class Command(BaseCommand):
         self._write(export.text, options["output"])
 
     def _show(self, export: Export) -> None:
-        for severity in Severity:
-            for each in export.remarks:
-                if each.severity is severity:
-                    self.stderr.write(f"{severity}  {each}")
+        for line in export.report.lines():
+            self.stderr.write(line)
 
     def _write(self, text: str, path: Path | None) -> None:
         if path is None:

@@ -11,18 +11,18 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from kafkaproxy.zilla.importer.describe import describe
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.importer.importing import Options, plan_file
-from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Finding, Report, Verdict
-from kafkaproxy.zilla.sync.apply import Refused, apply_plan, preview
+from kafkaproxy.zilla.plan import Plan, describe
+from kafkaproxy.zilla.report import Finding, ImportReport, Verdict
+from kafkaproxy.zilla.sync.apply import ImportRefused, apply_plan, preview
 from kafkaproxy.zilla.sync.changes import Changes
 
 __all__ = ["Command"]
 
 
 class Command(BaseCommand):
-    """Import a zilla.yaml: all of it in one transaction, or, if anything in it would be lost, nothing."""
+    """Import a zilla.yaml in one transaction; nothing is applied if anything in it is refused."""
 
     help = _("Make gateways, clusters and guards of a zilla.yaml. What is not understood is an error that names the line.")
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         parser.add_argument("--overwrite", action="store_true", help=_("let the file win over what was changed by hand"))
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Import; raise ``CommandError``, which exits with 1, where nothing was applied that should have been."""
+        """Import; raise ``CommandError``, which exits with 1, if nothing was applied."""
         environ = {**os.environ, **_variables(options["env"])}
         schemas = not options["without_schemas"]
         given = Options(gateway=options["gateway"], cluster=options["cluster"], environ=environ, schemas=schemas)
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             raise CommandError(_("Nothing was imported."))
         self._import(plan, dry_run=options["dry_run"], overwrite=options["overwrite"], verbosity=options["verbosity"])
 
-    def _show(self, plan: Plan, report: Report, environ: Mapping[str, str], verbosity: int) -> None:
+    def _show(self, plan: Plan, report: ImportReport, environ: Mapping[str, str], verbosity: int) -> None:
         if verbosity > 0:
             for line in describe(plan):
                 self.stdout.write(line)
@@ -72,10 +72,10 @@ class Command(BaseCommand):
             changes = preview(plan)
             self._show_changes(changes, verbosity)
             if changes.conflicts and not overwrite:
-                raise Refused(_("What was changed by hand would be overwritten: use --overwrite if the file is right."))
+                raise ImportRefused(_("What was changed by hand would be overwritten: use --overwrite if the file is right."))
             if not dry_run:
                 changes = apply_plan(plan, overwrite=overwrite)
-        except Refused as error:
+        except ImportRefused as error:
             raise CommandError(str(error)) from error
         if verbosity > 0:
             self.stdout.write(self.style.SUCCESS(_summary(changes, dry_run=dry_run)))
@@ -95,7 +95,7 @@ def _variables(given: list[str]) -> dict[str, str]:
     return {name: value for name, _equals, value in pairs}
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Finding[FilePlace]) -> str:
     return f"{finding.verdict}  {finding}"
 
 

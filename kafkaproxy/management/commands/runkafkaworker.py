@@ -36,7 +36,7 @@ class Command(BaseCommand):
         taking = threading.Lock()
 
         def follow(_configuration: object = None) -> None:
-            with taking:  # the newest, whoever comes last
+            with taking:  # the newest configuration, in whatever order the calls arrive
                 worker.configure(configuration.current.clusters)
 
         configuration.start()

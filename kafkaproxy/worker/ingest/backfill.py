@@ -1,8 +1,8 @@
-"""Reading again what was read without a role that a topic has now.
+"""Backfills: reading records again that were read before the topic had a certain role.
 
-When a route is added, a topic that is served already may need more: its replies found by correlation id, its newest record of
-every key. From that moment records that arrive are indexed for the new role too; a reader of its own reads what came before,
-up to where the topic stood then, and the topic serves the role when that is done. Meanwhile it goes on serving what it served.
+When a route is added, a topic that is served already may need more: its replies by correlation id, or its newest record of
+every key. From that moment new records are indexed for the new role too. The backfill reader reads the older records, up to
+where the topic was then, and the topic serves the role when that is done. Meanwhile it goes on serving its other roles.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class _Backfill:
     positions: dict[int, int]
     """Partition → next offset."""
     ends: Mapping[int, int]
-    """Partition → where the topic stood when the role was added."""
+    """Partition → the next offset of the topic when the role was added."""
 
 
 class Backfills:
-    """The topics that are read again, with how far they are. For use under the writer's mutex."""
+    """The topics with a backfill, and how far each is. Call it under the writer's mutex."""
 
     def __init__(self) -> None:
         self._running: dict[str, _Backfill] = {}
@@ -33,14 +33,14 @@ class Backfills:
         self._reader: Reader | None = None
 
     def __contains__(self, name: str) -> bool:
-        """True if the topic is being read again."""
+        """True if the topic has a backfill."""
         return name in self._running
 
     def __bool__(self) -> bool:
         return bool(self._running)
 
     def begin(self, reader: Reader, name: str, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-        """Read partitions of a topic again, from ``starts`` to ``ends``; return False where there is nothing to read."""
+        """Read partitions of a topic again, from ``starts`` to ``ends``; return False if there is nothing to read."""
         self._reader = reader
         positions = {partition: starts.get(partition, 0) for partition in ends}
         self._targets.add(name, positions, ends)
@@ -51,19 +51,19 @@ class Backfills:
         return True
 
     def drop(self, name: str) -> None:
-        """Read a topic no further."""
+        """End the backfill of a topic."""
         known = self._running.pop(name, None)
         self._targets.forget(name)
         if known is not None and self._reader is not None:
             self._reader.unassign(name, known.ends)
 
-    def wants(self, name: str, partition: int, offset: int) -> bool:
-        """True if a record at this place is to be read again."""
+    def includes(self, name: str, partition: int, offset: int) -> bool:
+        """Return True if the backfill of the topic includes this record."""
         known = self._running.get(name)
         return known is not None and offset < known.ends.get(partition, 0)
 
     def reach(self, name: str, positions: Mapping[int, int]) -> bool:
-        """Note how far partitions were read; return True if all of the topic was read again."""
+        """Apply the positions of partitions; return True if the topic's backfill is complete."""
         known = self._running.get(name)
         if known is None or self._reader is None:
             return False
@@ -72,8 +72,8 @@ class Backfills:
         self._reader.unassign(name, done)
         return self._targets.reach(name, positions)
 
-    def again(self, name: str, partition: int, log_start: int = 0) -> None:
-        """Read a partition on from where it was read to, or from where its log starts now."""
+    def reassign(self, name: str, partition: int, log_start: int = 0) -> None:
+        """Continue a partition's backfill at its position, or at its log start if retention has passed that."""
         known = self._running.get(name)
         if known is None or self._reader is None or partition not in known.positions:
             return

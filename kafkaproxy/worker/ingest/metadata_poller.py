@@ -1,6 +1,6 @@
-"""Watching a cluster's metadata: topics that appear, vanish, are re-created or grow, and where their logs start.
+"""The metadata poller: asks Kafka which topics were created, deleted, re-created or have grown, and where their logs start.
 
-Its questions to Kafka block, so it runs in a thread of its own and posts what it learns.
+Its requests to Kafka block, so it runs in a thread of its own and posts the answers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["MetadataPoller", "TopicInfo"]
 log = logging.getLogger("kafkaproxy.metadata")
 
 _COMMITTED: Final = IsolationLevel.READ_COMMITTED
-_PATIENCE: Final = 8.0
+_TIMEOUT_SECONDS: Final = 8.0
 _POLICY_SECONDS: Final = 300.0
 _UNKNOWN_POLICY_SECONDS: Final = 30.0
-_AGAIN_SECONDS: Final = 0.5
-"""Between two attempts to reach a cluster (each of them waits :data:`_PATIENCE` by itself), or to ask about topics of which
-Kafka could not tell everything, as while leaders are elected."""
+_RETRY_SECONDS: Final = 0.5
+"""How long to wait before the cluster is tried again (each attempt has its own time-out, :data:`_TIMEOUT_SECONDS`), or before
+topics are polled again whose answers were incomplete, for instance while leaders are elected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,23 +40,23 @@ class TopicInfo:
     id: str = ""
     partitions: int = 0
     policy: str | None = None
-    """``cleanup.policy``; None where the broker does not say."""
+    """``cleanup.policy``; None if the broker does not say."""
     earliest: Mapping[int, int] = field(default_factory=dict)
     latest: Mapping[int, int] = field(default_factory=dict)
-    """The last stable offset of each partition: where its log ends for a reader of committed records."""
+    """Partition → last stable offset: the end of its log for a consumer that reads committed records only."""
     error: Unavailable | None = None
     is_refused: bool = False
     """True if the cluster could not be asked because a broker did not accept our credentials."""
     asked: float = 0.0
-    """When it was asked about its log, by the monotonic clock."""
+    """When its offsets were requested, by the monotonic clock."""
 
 
 Post = Callable[[str, list[TopicInfo]], None]
-"""Takes the cluster's id (empty where it does not say) and what it says of the topics."""
+"""Called with the cluster's id (empty if Kafka did not answer or has none) and the information about each topic."""
 
 
 class MetadataPoller:
-    """Asks about the wanted topics every ``interval`` seconds, and at once when told to."""
+    """Polls the metadata of its topics every ``interval`` seconds, and at once when told to."""
 
     def __init__(self, cluster: str, admin_config: Mapping[str, Any], interval: float, post: Post, *, embedded: bool) -> None:
         self._cluster = cluster
@@ -64,71 +64,72 @@ class MetadataPoller:
         self._interval = interval
         self._post = post
         self._embedded = embedded
-        self._wanted: frozenset[str] = frozenset()
+        self._topics: frozenset[str] = frozenset()
         self._policies: dict[str, tuple[float, str | None]] = {}
-        self._kick = threading.Event()
-        self._down = False
+        self._poll_requested = threading.Event()
+        self._is_down = False
         self._is_refused = False
         """True if a broker did not accept our credentials."""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-metadata-{cluster}", daemon=True)
 
     def start(self) -> None:
-        """Start watching."""
+        """Start the thread."""
         self._thread.start()
 
-    def watch(self, names: Iterable[str]) -> None:
-        """Set the topics to ask about; new ones are asked about at once."""
-        wanted = frozenset(names)
-        if wanted != self._wanted:
-            self._wanted = wanted
-            self._kick.set()
+    def set_topics(self, names: Iterable[str]) -> None:
+        """Set the topics to poll; if they changed, they are polled at once."""
+        topics = frozenset(names)
+        if topics != self._topics:
+            self._topics = topics
+            self._poll_requested.set()
 
-    def kick(self) -> None:
-        """Ask now."""
-        self._kick.set()
+    def poll_now(self) -> None:
+        """Poll now; from any thread."""
+        self._poll_requested.set()
 
     def close(self) -> None:
-        """Stop; a question that is under way ends by its own time-out."""
+        """Stop. A request that is in progress ends at its own time-out."""
         self._closed = True
-        self._kick.set()
+        self._poll_requested.set()
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
         config: dict[str, Any] = {**self._config, "error_cb": self._note_error}
         admin = AdminClient(config)
-        untold: list[str] = []
+        incomplete: list[str] = []
         due = time.monotonic() + self._interval
         while not self._closed:
             wait = max(due - time.monotonic(), 0)
-            is_kicked = self._kick.wait(min(wait, _AGAIN_SECONDS) if self._down or untold else wait)
-            self._kick.clear()
-            is_due = is_kicked or self._down or time.monotonic() >= due
-            names = sorted(self._wanted if is_due else self._wanted.intersection(untold))
+            is_requested = self._poll_requested.wait(min(wait, _RETRY_SECONDS) if self._is_down or incomplete else wait)
+            self._poll_requested.clear()
+            # While the cluster is down, or an answer was incomplete, it polls sooner than the interval says.
+            is_due = is_requested or self._is_down or time.monotonic() >= due
+            names = sorted(self._topics if is_due else self._topics.intersection(incomplete))
             due = time.monotonic() + self._interval if is_due else due
-            untold = []
+            incomplete = []
             if self._closed or not names:
                 continue
             try:
-                cluster_id, infos = self._ask(admin, names)
-                untold = [info.name for info in infos if info.error is Unavailable.NOT_READ_YET]
+                cluster_id, infos = self._poll(admin, names)
+                incomplete = [info.name for info in infos if info.error is Unavailable.NOT_READ_YET]
                 self._post(cluster_id, infos)
             except Exception:
-                # Whatever it was, a watcher that died would leave the worker blind for good.
+                # If this thread ended, the worker would not notice any change of a topic again.
                 log.exception("metadata_failed cluster=%s", self._cluster)
 
-    def _ask(self, admin: AdminClient, names: list[str]) -> tuple[str, list[TopicInfo]]:
+    def _poll(self, admin: AdminClient, names: list[str]) -> tuple[str, list[TopicInfo]]:
         try:
             cluster_id = "" if self._embedded else self._cluster_id(admin)
             found = self._describe_mock(admin, names) if self._embedded else self._describe(admin, names)
         except (KafkaException, TimeoutError) as error:
             reason = error.args[0].name() if isinstance(error, KafkaException) else "timeout"
             log.warning("cluster_unreachable cluster=%s error=%s", self._cluster, reason)
-            self._down = True
+            self._is_down = True
             admin.poll(0)  # calls _note_error
             BROKER_UP.cell(self._cluster).value = 0
             return "", [TopicInfo(name=name, error=Unavailable.UNREACHABLE, is_refused=self._is_refused) for name in names]
-        self._down = self._is_refused = False
+        self._is_down = self._is_refused = False
         BROKER_UP.cell(self._cluster).value = 1
         return cluster_id, [self._with_offsets(admin, each) for each in found]
 
@@ -136,40 +137,40 @@ class MetadataPoller:
         self._is_refused |= error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001
 
     def _cluster_id(self, admin: AdminClient) -> str:
-        return admin.describe_cluster(request_timeout=_PATIENCE).result(_PATIENCE).cluster_id or ""
+        return admin.describe_cluster(request_timeout=_TIMEOUT_SECONDS).result(_TIMEOUT_SECONDS).cluster_id or ""
 
     def _describe(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
         infos: list[TopicInfo] = []
-        for name, future in admin.describe_topics(TopicCollection(names), request_timeout=_PATIENCE).items():
+        for name, future in admin.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_SECONDS).items():
             try:
-                topic = future.result(_PATIENCE)
+                topic = future.result(_TIMEOUT_SECONDS)
             except KafkaException as error:
-                infos.append(_refused(name, error.args[0]))
+                infos.append(_error_info(name, error.args[0]))
             else:
                 policy = self._policy(admin, name, str(topic.topic_id))
-                topic_id = _hex_id(topic.topic_id) or _made_up_id(self._cluster, name)
+                topic_id = _hex_id(topic.topic_id) or _derived_id(self._cluster, name)
                 infos.append(TopicInfo(name=name, id=topic_id, partitions=len(topic.partitions), policy=policy))
         return infos
 
     def _describe_mock(self, admin: AdminClient, names: list[str]) -> list[TopicInfo]:
-        """The mock cluster answers plain metadata only: no topic ids, no configurations."""
-        topics = admin.list_topics(timeout=_PATIENCE).topics
+        """Describe topics of the mock cluster, which answers plain metadata only: no topic ids, no configurations."""
+        found = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
         return [
-            TopicInfo(name=name, id=_made_up_id(self._cluster, name), partitions=len(topics[name].partitions))
-            if name in topics and topics[name].error is None
+            TopicInfo(name=name, id=_derived_id(self._cluster, name), partitions=len(found[name].partitions))
+            if name in found and found[name].error is None
             else TopicInfo(name=name, error=Unavailable.UNKNOWN_TOPIC)
             for name in names
         ]
 
     def _policy(self, admin: AdminClient, name: str, topic_id: str) -> str | None:
-        """Return ``cleanup.policy``, asked again every few minutes and for every new topic id."""
+        """Return ``cleanup.policy``. It is requested again every few minutes, and for every new topic id."""
         asked, policy = self._policies.get(f"{name}/{topic_id}", (-_POLICY_SECONDS, None))
         if time.monotonic() - asked < (_UNKNOWN_POLICY_SECONDS if policy is None else _POLICY_SECONDS):
             return policy
         resource = ConfigResource(ResourceType.TOPIC, name)
-        for future in admin.describe_configs([resource], request_timeout=_PATIENCE).values():
+        for future in admin.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS).values():
             try:
-                policy = future.result(_PATIENCE)["cleanup.policy"].value
+                policy = future.result(_TIMEOUT_SECONDS)["cleanup.policy"].value
             except (KafkaException, KeyError, TimeoutError):
                 log.warning("cleanup_policy_unknown cluster=%s topic=%s", self._cluster, name)
         self._policies[f"{name}/{topic_id}"] = (time.monotonic(), policy)
@@ -181,6 +182,7 @@ class MetadataPoller:
         asked = time.monotonic()
         earliest = self._offsets(admin, info, OffsetSpec.earliest())
         latest = self._offsets(admin, info, OffsetSpec.latest())
+        # All or nothing: with the offsets of some partitions only, the others would look empty.
         if len(earliest) < info.partitions or len(latest) < info.partitions:
             return TopicInfo(name=info.name, error=Unavailable.NOT_READ_YET)
         return TopicInfo(
@@ -196,15 +198,15 @@ class MetadataPoller:
     def _offsets(self, admin: AdminClient, info: TopicInfo, spec: OffsetSpec) -> dict[int, int]:
         request = {TopicPartition(info.name, partition): spec for partition in range(info.partitions)}
         offsets: dict[int, int] = {}
-        for at, future in admin.list_offsets(request, isolation_level=_COMMITTED, request_timeout=_PATIENCE).items():
+        for at, future in admin.list_offsets(request, isolation_level=_COMMITTED, request_timeout=_TIMEOUT_SECONDS).items():
             try:
-                offsets[at.partition] = future.result(_PATIENCE).offset
+                offsets[at.partition] = future.result(_TIMEOUT_SECONDS).offset
             except (KafkaException, TimeoutError):
                 log.warning("offsets_unknown cluster=%s topic=%s partition=%s", self._cluster, info.name, at.partition)
         return offsets
 
 
-def _refused(name: str, error: KafkaError) -> TopicInfo:
+def _error_info(name: str, error: KafkaError) -> TopicInfo:
     match error.code():
         case KafkaError.UNKNOWN_TOPIC_OR_PART | KafkaError.TOPIC_EXCEPTION:
             reason = Unavailable.UNKNOWN_TOPIC
@@ -212,7 +214,7 @@ def _refused(name: str, error: KafkaError) -> TopicInfo:
             reason = Unavailable.NOT_AUTHORIZED
         case KafkaError._TRANSPORT | KafkaError._TIMED_OUT | KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             reason = Unavailable.UNREACHABLE
-        case _:  # such as no leader for now: the cluster is there
+        case _:  # for instance a partition has no leader at present, while the cluster can be reached
             reason = Unavailable.NOT_READ_YET
     return TopicInfo(name=name, error=reason)
 
@@ -226,5 +228,5 @@ def _hex_id(uuid: Any) -> str:
     return raw.hex() if any(raw) else ""
 
 
-def _made_up_id(cluster: str, name: str) -> str:
+def _derived_id(cluster: str, name: str) -> str:
     return hashlib.blake2b(f"{cluster}/{name}".encode(), digest_size=16).hexdigest()

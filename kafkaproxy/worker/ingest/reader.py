@@ -1,7 +1,7 @@
 """A reader: one consumer of the writer, and the thread that polls it.
 
-The writer has up to three of them, so that what is read in bulk does not hold up what is live: librdkafka puts the records of
-all partitions of a consumer into one queue.
+The writer has up to three readers, so that reading a big topic does not delay live topics: librdkafka puts the records of all
+partitions of a consumer into one queue.
 """
 
 from __future__ import annotations
@@ -18,44 +18,46 @@ from kafkaproxy.worker.ingest.positions import ReadPositions
 __all__ = ["Reader"]
 
 _BATCH: Final = 200
-"""Messages of one step: a few milliseconds of work, for which the other readers wait at the most."""
+"""The most messages of one step: a few milliseconds of work, for which the other readers have to wait."""
 _IDLE_SECONDS: Final = 0.05
 _STATISTICS_MS: Final = 300
 
 
 class Reader:
-    """Polls partitions that are assigned to it and hands over what comes, a step at a time.
+    """Polls the partitions that are assigned to it and passes on the messages, a step at a time.
 
-    ``take`` is called from the reader's thread with every step's messages, also with none. ``failed`` is called once, with what
-    ended the thread. Assignments are changed by other threads, under the writer's mutex.
+    ``handle`` is called from the reader's thread with the messages of every step, and with none if there were none.
+    ``on_failure`` is called once, with the error that ended the thread. ``needs_positions`` returns True if positions are
+    needed that no record shows (:meth:`reached`). Assignments are changed by other threads, under the writer's mutex.
     """
 
     def __init__(
         self,
         name: str,
         config: Mapping[str, Any],
-        take: Callable[[Reader, Sequence[Message]], None],
-        failed: Callable[[Exception], None],
-        wants_positions: Callable[[Reader], bool],
+        handle: Callable[[Reader, Sequence[Message]], None],
+        on_failure: Callable[[Exception], None],
+        needs_positions: Callable[[Reader], bool],
     ) -> None:
         self.name = name
-        self.taken = 0
+        self.consumed = 0
         """How many messages were taken from the consumer's queue."""
         self.last_wake = 0.0
-        """When readers of the store were last told of what this reader brought (monotonic seconds)."""
-        self.owes_wake = False
+        """When the readers of the store were last woken for this reader's records, by the monotonic clock."""
+        self.is_wake_pending = False
         self.saturated: set[str] = set()
-        """The topics of steps that were full, since :meth:`saturated_topics` was called."""
+        """The topics of full steps since :meth:`saturated_topics` was called last."""
         self.dropped: set[tuple[str, int]] = set()
-        """Partitions that were dropped since the present step's poll began: what it brings of them may be out of place."""
+        """Partitions that were unassigned since the present step's poll began. Their messages in this step may be from old
+        offsets."""
         self._assigned: set[tuple[str, int]] = set()
         self._positions = ReadPositions()
         self._statistics: list[tuple[str, int]] = []
-        self._take = take
-        self._failed = failed
-        self._wants_positions = wants_positions
+        self._handle = handle
+        self._on_failure = on_failure
+        self._needs_positions = needs_positions
         self._consumer = Consumer(
-            {**config, "statistics.interval.ms": _STATISTICS_MS, "stats_cb": self._note_statistics},
+            {**config, "statistics.interval.ms": _STATISTICS_MS, "stats_cb": self._add_statistics},
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafkaproxy-read-{name}", daemon=True)
@@ -77,7 +79,7 @@ class Reader:
             self._positions.begin((name, partition), now)
 
     def unassign(self, name: str, partitions: Iterable[int]) -> None:
-        """Read partitions of a topic no longer."""
+        """Stop reading partitions of a topic."""
         ours = [(name, partition) for partition in partitions if (name, partition) in self._assigned]
         if not ours:
             return
@@ -88,14 +90,17 @@ class Reader:
             self._positions.forget(at)
 
     def reached(self, *, is_empty: bool) -> Mapping[tuple[str, int], int]:
-        """Return, once, partition → position, where no record shows it. ``is_empty``: the last poll brought nothing."""
+        """Return partition → next offset where no record shows it, each position once.
+
+        ``is_empty``: the last poll brought nothing.
+        """
         statistics, self._statistics = self._statistics, []
-        for each, taken in statistics:
-            self._positions.note(each, taken)
-        return self._positions.reached(self.taken, is_empty=is_empty)
+        for each, consumed in statistics:
+            self._positions.add_statistics(each, consumed)
+        return self._positions.reached(self.consumed, is_empty=is_empty)
 
     def high_watermark(self, name: str, partition: int) -> int:
-        """Return where Kafka said last that the partition ends; -1001 where nothing was fetched yet."""
+        """Return the partition's high watermark as Kafka sent it last; -1001 before the first fetch."""
         known = self._consumer.get_watermark_offsets(TopicPartition(name, partition), cached=True)
         return -1001 if known is None else int(known[1])
 
@@ -105,7 +110,7 @@ class Reader:
         return topics
 
     def close(self) -> None:
-        """Stop: wait for the step that is under way, close the consumer."""
+        """Stop: wait for the present step, then close the consumer."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -115,19 +120,19 @@ class Reader:
         try:
             while not self._stopping.is_set():
                 self._step()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the writer has to begin anew
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - after any error the writer has to start again
+            self._on_failure(error)
 
     def _step(self) -> None:
         first = self._consumer.poll(_IDLE_SECONDS)
-        # Waiting for a full batch would cost latency: take what is there.
+        # Take what is in the queue. Waiting for a full batch would add latency.
         messages = [] if first is None else [first, *self._consumer.consume(_BATCH - 1, 0)]
-        self.taken += len(messages)
+        self.consumed += len(messages)
         if len(messages) >= _BATCH:
             self.saturated.update({message.topic() or "" for message in messages})
-        self._take(self, messages)
+        self._handle(self, messages)
 
-    def _note_statistics(self, statistics: str) -> None:
-        if self._wants_positions(self):  # they are large, and rarely needed
-            # A step that is under way may have taken some already, which are not counted yet.
-            self._statistics.append((statistics, self.taken + _BATCH))
+    def _add_statistics(self, statistics: str) -> None:
+        if self._needs_positions(self):  # they are large and rarely needed
+            # The present step may have taken messages that are not counted yet.
+            self._statistics.append((statistics, self.consumed + _BATCH))

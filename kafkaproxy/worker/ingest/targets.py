@@ -1,7 +1,7 @@
-"""Fixed targets: the ends that partitions had when reading them began.
+"""Fixed targets: the ends of the partitions when reading them began.
 
-A topic is ready when its position has reached its target in every partition, whatever was produced meanwhile (the contract,
-*Readiness*). No target depends on silence: a partition that never pauses reaches it as well.
+A topic is ready when its position has reached the target in every partition, whatever was produced meanwhile (the contract,
+*Readiness*). A target is a fixed offset and not "no new records": a partition that always receives records becomes ready too.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ __all__ = ["Targets"]
 
 
 class Targets:
-    """Topic → partition → the offset that the position has to reach. For use under the writer's mutex."""
+    """Topic → partition → the offset that the position has to reach. Call it under the writer's mutex."""
 
     def __init__(self) -> None:
         self._left: dict[str, dict[int, int]] = {}
 
     def __contains__(self, topic: str) -> bool:
-        """True if a target of the topic has yet to be reached."""
+        """True if a target of the topic has not been reached."""
         return topic in self._left
 
     def __bool__(self) -> bool:
-        """True if any target has yet to be reached."""
+        """True if any target has not been reached."""
         return bool(self._left)
 
     def add(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> None:
@@ -39,7 +39,7 @@ class Targets:
             self._left.setdefault(topic, {}).update(left)
 
     def reach(self, topic: str, positions: Mapping[int, int]) -> bool:
-        """Note how far partitions were read; return True if that was the topic's last target."""
+        """Apply the positions of partitions (next offsets); return True if that reached the topic's last target."""
         left = self._left.get(topic)
         if left is None:
             return False

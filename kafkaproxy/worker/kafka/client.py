@@ -1,4 +1,4 @@
-"""librdkafka configurations for the three clients that a cluster needs."""
+"""librdkafka configurations for the three kinds of client that a cluster needs: producer, consumer, admin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kafkaproxy.worker.types import Acks, ClusterConfig
 __all__ = ["RESERVED", "Limits", "admin_config", "check_client", "consumer_config", "producer_config"]
 
 _ACKS: Final[Mapping[Acks, str]] = {Acks.NONE: "0", Acks.LEADER_ONLY: "1", Acks.IN_SYNC_REPLICAS: "all"}
-# What belongs to a producer or a consumer only: librdkafka complains when the other one gets it.
+# Options of a producer or a consumer only: librdkafka warns if the other one gets them.
 _PRODUCER_ONLY: Final = (
     *("acks", "batch.", "compression.", "delivery.", "enable.gapless", "enable.idempotence", "linger.", "message.send"),
     *("message.timeout", "partitioner", "queue.buffering", "request.required", "request.timeout", "retries", "sticky."),
@@ -26,23 +26,23 @@ _CONSUMER_ONLY: Final = (
 )
 
 _KEEP_TRYING_MS: Final = 15 * 60 * 1000
-"""How long an idempotent producer goes on with a record. Giving up begins a new epoch, in which the broker no longer knows what
-it wrote already; so this is far longer than any stall that is worth waiting for."""
+"""How long an idempotent producer retries a record. If it gave up, it would begin a new epoch, in which the broker no longer
+recognises the records of the last one; so this is far longer than any stall that a record should survive."""
 _QUEUE_KIB: Final = 256 * 1024
 RESERVED: Final = frozenset(
-    # What our own promises rest on: acknowledgements, where reading begins and what it reads.
+    # Our guarantees depend on these: acknowledgements, where reading begins, and what is read.
     {"acks", "request.required.acks", "enable.idempotence", "partitioner", "message.timeout.ms", "delivery.timeout.ms"}
     | {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "enable.partition.eof", "isolation.level"}
     | {"group.id", "group.protocol", "group.instance.id", "transactional.id", "allow.auto.create.topics"}
-    # What loads code or runs commands.
+    # These load code or run commands.
     | {"plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"}
 )
-"""Options that a cluster cannot set."""
+"""The options that a cluster's configuration cannot set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the worker takes from the settings; times in seconds, sizes in bytes."""
+    """The worker's part of the settings; times in seconds, sizes in bytes."""
 
     store_dir: Path
     store_max_bytes: int = 1 << 34
@@ -64,9 +64,10 @@ class Limits:
 def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Limits) -> dict[str, Any]:
     """Return the configuration of the producer for one kind of acknowledgement.
 
-    Java's partitioner, so that every producer of a topic puts a key where we do; idempotent where the acknowledgement allows
-    it, so that a retry inside librdkafka neither duplicates nor reorders. Such a producer goes on with a record after its
-    request was answered; another one gives up then, since it may write it a second time with every try.
+    It uses Java's partitioner, so that it chooses the same partition for a key as other producers of the topic do. It is
+    idempotent where the acknowledgement allows it, so that a retry of librdkafka neither duplicates nor reorders records. An
+    idempotent producer retries a record after its request was answered; any other gives up then, since each retry may write the
+    record again.
     """
     is_idempotent = acks is Acks.IN_SYNC_REPLICAS
     patience_ms = round(limits.produce_timeout * 1000)
@@ -79,7 +80,7 @@ def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Li
         "queue.buffering.max.kbytes": _QUEUE_KIB,
         "message.max.bytes": limits.max_record_bytes,
         "linger.ms": 0,
-        # An unknown topic is told after this long, not after the default of 30 s; before the record itself times out.
+        # An unknown topic is reported after this time instead of the default of 30 s, and before the record itself times out.
         "topic.metadata.propagation.max.ms": min(3000, round(limits.produce_timeout * 500)),
         **_given(cluster, _CONSUMER_ONLY),
         "bootstrap.servers": servers,
@@ -87,7 +88,7 @@ def producer_config(cluster: ClusterConfig, servers: str, acks: Acks, limits: Li
 
 
 def consumer_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
-    """Return the configuration of a reader: assigned, never in a group, nothing committed."""
+    """Return the configuration of a consumer whose partitions are assigned, never subscribed in a group."""
     return {
         **_common(servers),
         "group.id": "kafkaproxy-assigned",
@@ -97,7 +98,7 @@ def consumer_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
         "allow.auto.create.topics": False,
-        # The mock cluster answers a fetch only after this long; a real one as soon as there is a record.
+        # The mock cluster answers a fetch only after this time; a real broker as soon as it has a record.
         "fetch.wait.max.ms": 10 if cluster.embedded else 500,
         "fetch.error.backoff.ms": 100,
         "topic.metadata.refresh.interval.ms": 5000,
@@ -113,9 +114,9 @@ def admin_config(cluster: ClusterConfig, servers: str) -> dict[str, Any]:
 
 
 def check_client(options: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for options that librdkafka does not take, or that are not the configuration's to set.
+    """Raise ``ValueError`` for options that librdkafka rejects or that a cluster cannot set.
 
-    Nothing is connected to: the check leaves the servers out.
+    No connection is made: the check leaves the servers out.
     """
     reserved = sorted(name for name in options if name in RESERVED or name.startswith("test."))
     if reserved:

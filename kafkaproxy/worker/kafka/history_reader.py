@@ -1,4 +1,4 @@
-"""Reading what the store no longer holds from Kafka itself: for cursors that are older than the store, a few at a time."""
+"""The history reader: reads from Kafka what the store no longer holds, for streams with older cursors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _READERS: Final = 4
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 1 << 20
 _PATIENCE: Final = 10.0
-_LOOK_SECONDS: Final = 0.2
-# A reader takes a batch and turns to somebody else: what it fetched ahead is thrown away. The back-off would hold up the
-# first fetch after each turn for a second.
-_NOT_AHEAD: Final[Mapping[str, Any]] = {
+_POLL_SECONDS: Final = 0.2
+# A consumer reads one batch and is then assigned to another partition, so what it prefetches is thrown away. The default
+# back-off would delay the first fetch after each assignment by a second.
+_LITTLE_PREFETCH: Final[Mapping[str, Any]] = {
     "queued.min.messages": _BATCH,
     "queued.max.messages.kbytes": 2 * _BATCH_BYTES >> 10,
     "fetch.message.max.bytes": _BATCH_BYTES,
@@ -33,25 +33,26 @@ _NOT_AHEAD: Final[Mapping[str, Any]] = {
 
 
 class HistoryReader:
-    """Reads batches of partitions. Four readers of a process take turns: who reads much waits as often as it reads."""
+    """Reads batches of partitions. Four consumers of a process take turns, so that one stream does not delay the others."""
 
     def __init__(self, consumer_config: Mapping[str, Any]) -> None:
-        self._config = {**consumer_config, **_NOT_AHEAD}
+        self._config = {**consumer_config, **_LITTLE_PREFETCH}
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="kafkaproxy-history")
         self._readers: list[Consumer] = []
         self._own = threading.local()
         self._closed = threading.Event()
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
-        """Return records from ``start`` to before ``end``, and the offset up to which they are all.
+        """Return the records from ``start`` to before ``end``, and the offset up to which they are complete.
 
-        None: the log no longer holds ``start``. Raise :class:`TopicUnavailable` where Kafka does not answer.
+        Return None if the log no longer holds ``start``. Raise :class:`TopicUnavailable` if Kafka does not answer within 10
+        seconds.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._read, topic, partition, start, end)
 
     def close(self) -> None:
-        """Stop; who reads hears that Kafka cannot be reached."""
+        """Stop. Reads in progress fail with :class:`TopicUnavailable`."""
         self._closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for reader in self._readers:
@@ -75,28 +76,28 @@ class HistoryReader:
     def _collect(self, reader: Consumer, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int] | None:
         deadline = time.monotonic() + _PATIENCE
         while (left := deadline - time.monotonic()) > 0 and not self._closed.is_set():
-            first = reader.poll(min(left, _LOOK_SECONDS))
+            first = reader.poll(min(left, _POLL_SECONDS))
             if first is None:
                 continue
-            messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_of(each, topic, partition, start)]
+            messages = [each for each in (first, *reader.consume(_BATCH, 0)) if _is_from(each, topic, partition, start)]
             if messages:
-                return _taken(messages, end)
+                return _records_of(messages, end)
         raise TopicUnavailable(Unavailable.UNREACHABLE)
 
 
-def _is_of(message: Message, topic: str, partition: int, start: int) -> bool:
-    """Whether a message belongs to this turn, not to what the reader was assigned before."""
+def _is_from(message: Message, topic: str, partition: int, start: int) -> bool:
+    """Return True if a message belongs to the present assignment, not to an earlier one."""
     if (message.topic(), message.partition()) != (topic, partition):
         return False
     return message.error() is not None or (message.offset() or 0) >= start
 
 
-def _taken(messages: list[Message], end: int) -> tuple[list[Record], int] | None:
+def _records_of(messages: list[Message], end: int) -> tuple[list[Record], int] | None:
     records: list[Record] = []
     for message in messages:
         error = message.error()
         if error is not None:
-            if records:  # what came before it counts; it will be met again
+            if records:  # return the records before it; the error will come again
                 break
             return _outcome_of(error, end)
         record = to_record(message)

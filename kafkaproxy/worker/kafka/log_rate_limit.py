@@ -1,4 +1,4 @@
-"""librdkafka's log: a broker that is down is tried many times a second, and each attempt is told."""
+"""The log rate limit for librdkafka: it tries a broker that is down many times a second and logs every attempt."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import re
 import time
 from typing import Final
 
-__all__ = ["Repeats", "librdkafka_log"]
+__all__ = ["LogRateLimit", "librdkafka_log"]
 
-_SECONDS: Final = 30.0
-_MOST: Final = 1000
-# "(after 3ms in state CONNECT)" and the like: the same message all the same.
+_INTERVAL_SECONDS: Final = 30.0
+_MAX_MESSAGES: Final = 1000
+# Messages that differ only in a duration, such as "(after 3ms in state CONNECT)", are equal.
 _VARYING: Final = re.compile(r"\d+ms")
 
 
-class Repeats(logging.Filter):
-    """Lets a message through once in 30 seconds, and then says how many there were meanwhile."""
+class LogRateLimit(logging.Filter):
+    """Lets equal messages through once in 30 seconds, with the number of those that were suppressed since."""
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Decide about a message."""
+        """Return True if the message is to be logged."""
         text = record.getMessage()
         key = _VARYING.sub("", text)
         now = time.monotonic()
-        last, repeated = self._seen.get(key, (-_SECONDS, 0))
-        if now - last < _SECONDS:
+        last, repeated = self._seen.get(key, (-_INTERVAL_SECONDS, 0))
+        if now - last < _INTERVAL_SECONDS:
             self._seen[key] = (last, repeated + 1)
             return False
-        if len(self._seen) >= _MOST:
+        if len(self._seen) >= _MAX_MESSAGES:
             self._seen.clear()
         self._seen[key] = (now, 0)
         if repeated:
@@ -40,5 +40,5 @@ class Repeats(logging.Filter):
 
 
 librdkafka_log: Final = logging.getLogger("kafkaproxy.librdkafka")
-"""What librdkafka says by itself."""
-librdkafka_log.addFilter(Repeats())
+"""The logger of librdkafka's own messages."""
+librdkafka_log.addFilter(LogRateLimit())

@@ -1,7 +1,7 @@
-"""The records of one event loop that librdkafka has: their reports, collected in batches, and the time that a request waits.
+"""An event loop's records at librdkafka: delivery reports, collected in batches, and the time-outs of the requests.
 
-A request waits for its acknowledgement for a set time. librdkafka goes on with the record for much longer: giving up on one
-makes an idempotent producer begin a new epoch, in which a broker writes again what it has from the last one.
+A request waits a set time for its acknowledgement. librdkafka retries the record for much longer: an idempotent producer that
+gives up on a record begins a new epoch, in which a broker would write again what it has from the last one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from kafkaproxy.worker.errors import ProduceError, ProduceFailure
 from kafkaproxy.worker.kafka.reachability import Outage
 from kafkaproxy.worker.types import Delivery
 
-__all__ = ["Mailbox", "NotInTime", "Outcome", "Overdue", "Sent", "late"]
+__all__ = ["Mailbox", "NotInTime", "Outcome", "OverdueRecords", "PendingRecord", "unacknowledged_record"]
 
 Outcome = ProduceError | Delivery
 Future = asyncio.Future[Delivery]
-_MOST_OVERDUE: Final = 10_000
-_MOST_OVERDUE_BYTES: Final = 64 << 20
+_MAX_OVERDUE_RECORDS: Final = 10_000
+_MAX_OVERDUE_BYTES: Final = 64 << 20
 
 
-class Sent:
-    """A record that librdkafka has, or had. ``size`` is that of its value in bytes."""
+class PendingRecord:
+    """A record that was handed to librdkafka. ``size`` is the size of its value in bytes."""
 
     __slots__ = ("deadline", "future", "is_overdue", "outage", "outcome", "size", "topic")
 
@@ -33,58 +33,61 @@ class Sent:
         self.topic = topic
         self.size = size
         self.outage = outage
-        """The outage in which it was handed over."""
+        """The outage that lasted when it was produced; None if there was none."""
         self.future = future
-        """What the requests wait for; None where none waits."""
+        """The future that the requests wait for; None if none waits."""
         self.deadline = deadline
-        """When the requests are told that it took too long, by the loop's clock."""
+        """When the future fails because of time, by the loop's clock."""
         self.outcome: Outcome | None = None
         """What librdkafka reported; None until then."""
         self.is_overdue = False
-        """Whether its requests were told that it took too long."""
+        """True if the future failed because of time and librdkafka has not reported since."""
 
 
 class NotInTime(ProduceError):
-    """The time for an answer was over. Kafka may yet acknowledge ``sent``."""
+    """The time for the acknowledgement is over. Kafka may still acknowledge ``pending``."""
 
-    def __init__(self, sent: Sent) -> None:
+    def __init__(self, pending: PendingRecord) -> None:
         super().__init__(ProduceFailure.TIMED_OUT, "Not acknowledged in time.")
-        self.sent = sent
+        self.pending = pending
 
 
-def late(work: asyncio.Future[Any]) -> Sent | None:
-    """Return the record that failed this future by not being acknowledged in time, and may have been since."""
+def unacknowledged_record(work: asyncio.Future[Any]) -> PendingRecord | None:
+    """Return the record whose acknowledgement did not come in time, if that is why the future failed; else None.
+
+    The record may have been acknowledged since: see its ``outcome``.
+    """
     error = work.exception() if work.done() and not work.cancelled() else None
-    return error.sent if isinstance(error, NotInTime) else None
+    return error.pending if isinstance(error, NotInTime) else None
 
 
-class Overdue:
-    """How many records of each topic are overdue. Thread-safe.
+class OverdueRecords:
+    """Counts the overdue records of each topic. Thread-safe.
 
-    A topic that reaches 10,000 of them, or 64 MiB, is full until Kafka has taken some: a partition without a leader must not
+    A topic with 10,000 of them, or 64 MiB, is full until Kafka has acknowledged some: a partition without a leader must not
     fill librdkafka's queue, which all topics of a producer share.
     """
 
     def __init__(self) -> None:
         self.full: frozenset[str] = frozenset()
-        """The topics for which no more records are to be taken."""
+        """The topics for which no more records are accepted."""
         self._records: defaultdict[str, int] = defaultdict(int)
         self._bytes: defaultdict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
 
-    def add(self, sent: Sent) -> None:
+    def add(self, pending: PendingRecord) -> None:
         """Count a record."""
-        self._change(sent.topic, 1, sent.size)
+        self._change(pending.topic, 1, pending.size)
 
-    def remove(self, sent: Sent) -> None:
-        """Count it no longer."""
-        self._change(sent.topic, -1, -sent.size)
+    def remove(self, pending: PendingRecord) -> None:
+        """Stop counting a record."""
+        self._change(pending.topic, -1, -pending.size)
 
     def _change(self, topic: str, records: int, size: int) -> None:
         with self._lock:
             self._records[topic] += records
             self._bytes[topic] += size
-            if self._records[topic] >= _MOST_OVERDUE or self._bytes[topic] >= _MOST_OVERDUE_BYTES:
+            if self._records[topic] >= _MAX_OVERDUE_RECORDS or self._bytes[topic] >= _MAX_OVERDUE_BYTES:
                 self.full |= {topic}
             elif topic in self.full:
                 self.full -= {topic}
@@ -93,147 +96,151 @@ class Overdue:
 
 
 class Mailbox:
-    """Everything but :meth:`post` and :meth:`hurry` is called from the loop.
+    """Matches delivery reports to the futures of one event loop.
 
-    ``deliver`` is called with each record that was reported and its future, unless that is done; ``expire`` with the records
-    whose time is over, which are in ``overdue`` from then on until they are reported.
+    Every method but :meth:`post` and :meth:`shorten_waits` is called from that loop. ``deliver`` is called with the future and
+    the outcome of each reported record, unless the future is done; ``expire`` with the records whose time is over. Those are
+    counted in ``overdue`` until they are reported.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        patience: float,
+        timeout: float,
         deliver: Callable[[Future, Outcome], None],
-        expire: Callable[[Sequence[Sent]], None],
-        overdue: Overdue,
+        expire: Callable[[Sequence[PendingRecord]], None],
+        overdue: OverdueRecords,
     ) -> None:
         self.loop = loop
-        self._patience = patience
+        self._timeout = timeout
         self._deliver = deliver
         self._expire = expire
         self._overdue = overdue
         self._lock = threading.Lock()
-        """Guards what librdkafka's reports and the loop share: reports, outcomes, and who is woken."""
-        self._reports: deque[Sent] = deque()
+        """Guards what librdkafka's threads and the loop share: reports, outcomes, deferred futures, and ``_is_woken``."""
+        self._reports: deque[PendingRecord] = deque()
         self._is_woken = False
-        """Whether the loop is about to take its reports."""
-        self._patient: set[Future] = set()
-        self._waiting: dict[Sent, None] = {}
-        """The records whose time runs, by their deadlines."""
+        """True if the loop is about to collect the reports."""
+        self._deferred: set[Future] = set()
+        self._waiting: dict[PendingRecord, None] = {}
+        """The records whose time runs, ordered by deadline."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, topic: str, size: int, outage: Outage | None) -> Sent:
-        """Return a record that is about to be handed over. Its future is done when it is reported, or its time is over."""
-        return Sent(topic, size, outage, self.loop.create_future(), self.loop.time() + self._patience)
+    def begin(self, topic: str, size: int, outage: Outage | None) -> PendingRecord:
+        """Return a record that is about to be produced, with the future of its acknowledgement."""
+        return PendingRecord(topic, size, outage, self.loop.create_future(), self.loop.time() + self._timeout)
 
-    def add(self, sent: Sent, *, patient: bool) -> None:
-        """Let the time of a record run. ``patient``: see :meth:`AckedProducer.produce`."""
-        self._waiting[sent] = None
-        if patient:
+    def add(self, pending: PendingRecord, *, defer_ack: bool) -> None:
+        """Start the time of a record. ``defer_ack``: see :meth:`AckedProducer.produce`."""
+        self._waiting[pending] = None
+        if defer_ack:
             with self._lock:
-                self._patient.add(sent.future)  # type: ignore[arg-type]  # it has one: nothing has become of it yet
+                self._deferred.add(pending.future)  # type: ignore[arg-type]  # it has one: nothing has become of it yet
         if self._timer is None:
-            self._timer = self.loop.call_at(sent.deadline, self._look)
+            self._timer = self.loop.call_at(pending.deadline, self._expire_due)
 
-    def rejoin(self, sent: Sent, *, patient: bool) -> Future:
-        """Return a future for a record that was overdue, or has been reported since."""
+    def wait_again(self, pending: PendingRecord, *, defer_ack: bool) -> Future:
+        """Return a new future for a record that was overdue; it is done at once if the record has been reported since."""
         future: Future = self.loop.create_future()
+        # Reading the outcome and setting the future is one step: a report in between would find no future to finish.
         with self._lock:
-            outcome = sent.outcome
-            self._note_in_time(sent)
+            outcome = pending.outcome
+            self._clear_overdue(pending)
             if outcome is None:
-                sent.future, sent.deadline = future, self.loop.time() + self._patience
+                pending.future, pending.deadline = future, self.loop.time() + self._timeout
         if outcome is None:
-            self.add(sent, patient=patient)
+            self.add(pending, defer_ack=defer_ack)
         elif isinstance(outcome, Delivery):
             future.set_result(outcome)
         else:
             future.set_exception(outcome)
         return future
 
-    def settle(self, future: Future) -> None:
-        """Say whether a patient future's record is acknowledged; from here on it is done at once."""
+    def deliver_ack(self, future: Future) -> None:
+        """Stop deferring an acknowledgement: the future is done now if its record is acknowledged, else as soon as it is."""
         with self._lock:
-            self._patient.discard(future)
+            self._deferred.discard(future)
         self.collect()
 
-    def post(self, sent: Sent, outcome: Outcome) -> bool:
-        """Report a record; from any thread. Only the first of a batch that a request waits for wakes the loop.
+    def post(self, pending: PendingRecord, outcome: Outcome) -> bool:
+        """Add the report of a record; from any thread. Return False if the loop is closed.
 
-        Return False where the loop is closed.
+        The loop is woken once for a batch of reports, and not at all for acknowledgements that are deferred: a wake-up for
+        every record would cost more than the records.
         """
         with self._lock:
-            sent.outcome = outcome
-            self._note_in_time(sent)
-            self._reports.append(sent)
-            if self._is_woken or (sent.future in self._patient and isinstance(outcome, Delivery)):
+            pending.outcome = outcome
+            self._clear_overdue(pending)
+            self._reports.append(pending)
+            if self._is_woken or (pending.future in self._deferred and isinstance(outcome, Delivery)):
                 return True
             self._is_woken = True
         return self._call(self.collect)
 
     def collect(self) -> None:
-        """Take what was reported, and tell the requests."""
+        """Collect the reports and finish their futures."""
         with self._lock:
             reports, self._reports = self._reports, deque()
             self._is_woken = False
-            futures = [(sent.future, sent.outcome) for sent in reports]
-            self._patient.difference_update(future for future, _ in futures if future is not None)
-        for sent in reports:
-            self._waiting.pop(sent, None)
-            sent.future = None
+            futures = [(pending.future, pending.outcome) for pending in reports]
+            self._deferred.difference_update(future for future, _ in futures if future is not None)
+        for pending in reports:
+            self._waiting.pop(pending, None)
+            pending.future = None
         for future, outcome in futures:
-            if future is not None and not future.done():  # else the request was cancelled meanwhile, or told already
+            if future is not None and not future.done():  # else the request was cancelled, or its time was over
                 assert outcome is not None
                 self._deliver(future, outcome)
 
-    def hurry(self, seconds: float) -> None:
-        """Let a request wait no longer than this from now on; from any thread."""
-        self._call(self._hurry, seconds)
+    def shorten_waits(self, seconds: float) -> None:
+        """Let no request wait longer than ``seconds`` from now on; from any thread."""
+        self._call(self._shorten_waits, seconds)
 
-    def _hurry(self, seconds: float) -> None:
-        self._patience = min(self._patience, seconds)
-        latest = self.loop.time() + self._patience
-        for sent in self._waiting:
-            sent.deadline = min(sent.deadline, latest)
+    def _shorten_waits(self, seconds: float) -> None:
+        self._timeout = min(self._timeout, seconds)
+        latest = self.loop.time() + self._timeout
+        for pending in self._waiting:
+            # All get the same deadline at most, so the order by deadline stays.
+            pending.deadline = min(pending.deadline, latest)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(latest, self._look)
+        self._timer = self.loop.call_at(latest, self._expire_due)
 
-    def _look(self) -> None:
-        """Tell the requests whose time is over. What was reported by now was in time."""
+    def _expire_due(self) -> None:
+        """Fail the futures whose time is over. What was reported by now was in time."""
         self._timer = None
         self.collect()
         now = self.loop.time()
-        due: list[Sent] = []
-        for sent in self._waiting:
-            if sent.deadline > now:
-                self._timer = self.loop.call_at(sent.deadline, self._look)
+        due: list[PendingRecord] = []
+        for pending in self._waiting:
+            if pending.deadline > now:
+                self._timer = self.loop.call_at(pending.deadline, self._expire_due)
                 break
-            due.append(sent)
+            due.append(pending)
         if due:
-            self._end(due)
+            self._mark_overdue(due)
 
-    def _end(self, due: Sequence[Sent]) -> None:
-        for sent in due:
-            del self._waiting[sent]
+    def _mark_overdue(self, due: Sequence[PendingRecord]) -> None:
+        for pending in due:
+            del self._waiting[pending]
         with self._lock:
-            due = [sent for sent in due if sent.outcome is None]  # the report of any other is on its way
-            for sent in due:
-                sent.is_overdue = True
-                self._overdue.add(sent)
-            self._patient.difference_update(sent.future for sent in due if sent.future is not None)
+            due = [pending for pending in due if pending.outcome is None]  # the others were reported meanwhile
+            for pending in due:
+                pending.is_overdue = True
+                self._overdue.add(pending)
+            self._deferred.difference_update(pending.future for pending in due if pending.future is not None)
         if due:
             self._expire(due)
 
-    def _note_in_time(self, sent: Sent) -> None:
-        """Note that a record is overdue no longer."""
-        if sent.is_overdue:
-            sent.is_overdue = False
-            self._overdue.remove(sent)
+    def _clear_overdue(self, pending: PendingRecord) -> None:
+        """Stop counting a record as overdue."""
+        if pending.is_overdue:
+            pending.is_overdue = False
+            self._overdue.remove(pending)
 
     def _call(self, call: Callable[..., None], *args: object) -> bool:
         try:
             self.loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed, and its requests are gone with it
+        except RuntimeError:  # the loop is closed, and so are its requests
             return False
         return True

@@ -1,6 +1,6 @@
-"""The embedded broker: librdkafka's in-process mock cluster, for demos and quick tests. It keeps nothing.
+"""The embedded broker: librdkafka's in-process mock cluster, for demos and quick tests. It stores nothing on disk.
 
-The first process of a host that asks runs it; the others find its address in a file next to the store.
+The first process of a host that needs it runs it; the others read its address from a file next to the store.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PATIENCE: Final = 10.0
 
 
 def embedded_servers(folder: Path) -> str:
-    """Return the address of the embedded broker of this store folder; start the broker if nobody has.
+    """Return the address of the embedded broker of this store folder; start the broker if no process has.
 
-    Blocks for the moment that starting takes. The broker lives as long as the process that started it.
+    Blocks until the broker has started. It lives as long as the process that started it.
     """
     with _guard:
         if folder in _running:
@@ -39,7 +39,7 @@ def embedded_servers(folder: Path) -> str:
             os.close(fd)
             return _wait_for(address)
         address.unlink(missing_ok=True)
-        for store in folder.glob("store-*"):  # a copy of what an earlier broker, which kept nothing, held
+        for store in folder.glob("store-*"):  # it holds topics of an earlier broker, which no longer exist
             shutil.rmtree(store)
         broker = Producer({"test.mock.num.brokers": 1, "log_level": 4})
         brokers = broker.list_topics(timeout=_PATIENCE).brokers.values()

@@ -1,4 +1,4 @@
-"""Where logs begin and end right now, asked once for all who ask at the same time."""
+"""Where logs begin and end at present, requested from Kafka once for all requests that need it at the same time."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from kafkaproxy.core.futures import await_shared
 from kafkaproxy.worker.errors import TopicUnavailable, Unavailable
 
-__all__ = ["Log", "LogOffsets", "Spec"]
+__all__ = ["LogBounds", "LogOffsets", "Spec"]
 
 _PATIENCE: Final = 5.0
 _NOT_FOUND: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 )
-"""A partition or its leader was not found: the topic does not exist, or the partition has no leader for now, or librdkafka has
-yet to learn of it. Only :meth:`LogOffsets._confirm` tells these apart."""
-_PASSING: Final = _NOT_FOUND | frozenset(
+"""A partition or its leader was not found: the topic does not exist, or the partition has no leader at present, or librdkafka
+does not know it yet. Only :meth:`LogOffsets._confirm` distinguishes these."""
+_TRANSIENT: Final = _NOT_FOUND | frozenset(
     {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE}
     | {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE}
     | {KafkaError.LISTENER_NOT_FOUND, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR}
     | {KafkaError.NETWORK_EXCEPTION, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT}  # noqa: SLF001
 )
-"""Kafka's retriable errors for these questions. They pass, most of them when another broker becomes a partition's leader: the
-client library learns of it, but does not ask again."""
+"""Kafka's retriable errors for these requests. Most of them pass when another broker becomes a partition's leader: librdkafka
+learns of it but does not repeat the request."""
 _AGAIN_SECONDS: Final = 0.1
-_LEAST_SECONDS: Final = 0.5
+_MIN_SECONDS: Final = 0.5
 _COUNT_SECONDS: Final = 1.0
 _MAX_COUNTED: Final = 10_000
 Spec = Literal["earliest", "latest"] | int
-"""Which offset: of the first record, after the last, or of the first record at or after a time (milliseconds)."""
+"""Which offset: of the first record, after the last one, or of the first record at or after a time (milliseconds since the
+epoch)."""
 Offsets = Mapping[int, int]
 Asked = Mapping[TopicPartition, concurrent.futures.Future[Any]]
-Question = Spec | Literal["log", "ends"]
+Question = Spec | Literal["bounds", "ends"]
 Key = tuple[asyncio.AbstractEventLoop, str, int, Question]
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """A topic as Kafka has it."""
+class LogBounds:
+    """How many partitions a topic has, and partition → offset of where they begin and end."""
 
     partitions: int
     earliest: Offsets
@@ -55,11 +56,11 @@ class Log:
 
 
 class LogOffsets:
-    """Asks Kafka for offsets of a topic's partitions, as a reader of committed records sees them.
+    """Requests offsets of a topic's partitions from Kafka, as a consumer of committed records sees them.
 
-    A question is asked after the call that needs its answer. Calls that ask the same while it is under way share the next one.
-    It is asked again for up to :data:`_PATIENCE` seconds while leaders change, then raises :class:`TopicUnavailable` with
-    ``UNREACHABLE``; a topic or partition that does not exist is ``UNKNOWN_TOPIC`` at once.
+    An answer is never older than the call that needs it: calls that ask the same while a request is in progress share the next
+    one. A request is repeated for up to :data:`_PATIENCE` seconds while leaders change; then :class:`TopicUnavailable` is
+    raised with ``UNREACHABLE``. A topic or partition that does not exist is ``UNKNOWN_TOPIC`` at once.
     """
 
     def __init__(self, admin_config: Mapping[str, Any], *, embedded: bool = False) -> None:
@@ -69,22 +70,22 @@ class LogOffsets:
         self._running: dict[Key, asyncio.Future[Any]] = {}
         self._next: dict[Key, asyncio.Future[Any]] = {}
         self._counted: dict[str, tuple[int, float]] = {}
-        """Topic → how many partitions, and until when that is believed."""
+        """Topic → its number of partitions, and until when that may be used (monotonic seconds)."""
 
     async def ask(self, topic: str, partitions: int, spec: Spec = "latest") -> dict[int, int]:
-        """Return partition → offset; -1: no record is that young."""
+        """Return partition → offset; -1 if the partition has no record at or after the time."""
         offsets: dict[int, int] = await self._share((asyncio.get_running_loop(), topic, partitions, spec))
         return offsets
 
-    async def log(self, topic: str, partitions: int) -> Log:
-        """Return how many partitions there are, and where the first ``partitions`` begin and end."""
-        log: Log = await self._share((asyncio.get_running_loop(), topic, partitions, "log"))
-        return log
+    async def bounds(self, topic: str, partitions: int) -> LogBounds:
+        """Return how many partitions there are, and where the first ``partitions`` of them begin and end."""
+        bounds: LogBounds = await self._share((asyncio.get_running_loop(), topic, partitions, "bounds"))
+        return bounds
 
     async def ends(self, topic: str, partitions: int) -> tuple[int, Offsets]:
-        """Return how many partitions there are, and where the first ``partitions`` end.
+        """Return how many partitions there are, and where the first ``partitions`` of them end.
 
-        As quick as :meth:`ask`, since the number is that of a second ago at worst: it costs Kafka as much as all the ends.
+        The number is up to a second old: requesting it costs Kafka as much as all the ends.
         """
         ends: tuple[int, Offsets] = await self._share((asyncio.get_running_loop(), topic, partitions, "ends"))
         return ends
@@ -93,6 +94,7 @@ class LogOffsets:
         running = self._running.get(key)
         if running is None:
             return await await_shared(self._begin(key))
+        # The answer in progress may have been determined before this call: its caller needs one that is asked for after it.
         following = self._next.get(key)
         if following is None:
             following = self._next[key] = asyncio.ensure_future(self._after(running, key))
@@ -113,23 +115,24 @@ class LogOffsets:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._question(topic, partitions, question, _left(deadline))
+                return await self._question(topic, partitions, question, _remaining(deadline))
             except TopicUnavailable as error:
-                if not _is_passing(error) or time.monotonic() > deadline:
+                if not _is_transient(error) or time.monotonic() > deadline:
                     raise
                 is_found = _code(error) not in _NOT_FOUND
+            # librdkafka reports an unknown partition in the same way as one without a leader: ask Kafka which it is.
             if not is_found:
-                await self._confirm(topic, partitions, _left(deadline))
+                await self._confirm(topic, partitions, _remaining(deadline))
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _confirm(self, topic: str, partitions: int, seconds: float) -> None:
-        """Raise :class:`TopicUnavailable` where Kafka says that the topic does not exist, or has not as many partitions."""
-        if self._embedded:  # it has one broker, which leads every partition that there is
+        """Raise :class:`TopicUnavailable` if Kafka says that the topic does not exist or has fewer partitions."""
+        if self._embedded:  # it has one broker, which leads every partition
             raise TopicUnavailable(Unavailable.UNKNOWN_TOPIC)
         try:
             count = await self._partitions(topic, partitions, seconds)
         except TopicUnavailable as error:
-            if not _is_passing(error):
+            if not _is_transient(error):
                 raise
             return
         if count < partitions:
@@ -137,42 +140,42 @@ class LogOffsets:
 
     def _question(self, topic: str, partitions: int, question: Question, seconds: float) -> Coroutine[Any, Any, Any]:
         match question:
-            case "log":
-                return self._log(topic, partitions, seconds)
+            case "bounds":
+                return self._bounds(topic, partitions, seconds)
             case "ends":
                 return self._ends(topic, partitions, seconds)
             case _:
                 return self._offsets(topic, partitions, question, seconds)
 
-    async def _log(self, topic: str, partitions: int, seconds: float) -> Log:
+    async def _bounds(self, topic: str, partitions: int, seconds: float) -> LogBounds:
         outcomes = await asyncio.gather(
             self._partitions(topic, partitions, seconds),
             self._offsets(topic, partitions, "earliest", seconds),
             self._offsets(topic, partitions, "latest", seconds),
             return_exceptions=True,
         )
-        for each in outcomes:  # what Kafka says of the topic comes first: it is the stronger reason
+        for each in outcomes:  # an error of the topic says more than one of its offsets
             if isinstance(each, BaseException):
                 raise each
         count, earliest, latest = outcomes
-        return Log(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
+        return LogBounds(count, earliest, latest)  # type: ignore[arg-type]  # no errors: the results
 
     async def _ends(self, topic: str, partitions: int, seconds: float) -> tuple[int, Offsets]:
         now = time.monotonic()
-        count, good_until = self._counted.get(topic, (0, now))
+        count, valid_until = self._counted.get(topic, (0, now))
         offsets = self._list_offsets(topic, partitions, "latest", seconds)
-        if self._embedded or now < good_until:
+        if self._embedded or now < valid_until:
             return max(count, partitions), await _offsets_of(offsets)
         described = self._describe(topic, seconds)
         await _all_done([described, *offsets.values()])
-        count = _partition_count(described)  # its reason first, as it is the stronger
+        count = _partition_count(described)  # before the offsets: its error says more than theirs
         if len(self._counted) >= _MAX_COUNTED:
             self._counted.clear()
         self._counted[topic] = (count, now + _COUNT_SECONDS)
         return count, await _offsets_of(offsets)
 
     async def _partitions(self, topic: str, known: int, seconds: float) -> int:
-        if self._embedded:  # it does not tell, and never makes more
+        if self._embedded:  # it does not say, and never adds partitions
             return known
         described = self._describe(topic, seconds)
         await _all_done([described])
@@ -206,7 +209,10 @@ async def _offsets_of(asked: Asked) -> dict[int, int]:
 
 
 def _partition_count(described: concurrent.futures.Future[Any]) -> int:
-    """Return how many partitions a topic has; unlike the answer of :func:`_offsets_of`, an error tells if it does not exist."""
+    """Return how many partitions a topic has.
+
+    Unlike an error of :func:`_offsets_of`, an error here says if the topic does not exist.
+    """
     try:
         return len(described.result().partitions)
     except KafkaException as error:
@@ -221,7 +227,7 @@ def _partition_count(described: concurrent.futures.Future[Any]) -> int:
 
 
 async def _all_done(futures: Sequence[concurrent.futures.Future[Any]]) -> None:
-    """Wait for all. The last one wakes the loop, not every one of as many as there are partitions."""
+    """Wait for all futures. Only the last one wakes the loop, not each of as many as there are partitions."""
     loop = asyncio.get_running_loop()
     everything: asyncio.Future[None] = loop.create_future()
     lock = threading.Lock()
@@ -247,17 +253,17 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _left(deadline: float) -> float:
-    """Return the seconds until then; never so few that no broker could answer."""
-    return max(deadline - time.monotonic(), _LEAST_SECONDS)
+def _remaining(deadline: float) -> float:
+    """Return the seconds until ``deadline``; at least as many as a broker needs to answer."""
+    return max(deadline - time.monotonic(), _MIN_SECONDS)
 
 
-def _is_passing(error: TopicUnavailable) -> bool:
-    return error.reason is Unavailable.UNREACHABLE and _code(error) in _PASSING
+def _is_transient(error: TopicUnavailable) -> bool:
+    return error.reason is Unavailable.UNREACHABLE and _code(error) in _TRANSIENT
 
 
 def _code(error: TopicUnavailable) -> int | None:
-    """Return librdkafka's code for what went wrong."""
+    """Return librdkafka's code of the error that caused this one, if there is one."""
     cause = error.__cause__
     return cause.args[0].code() if isinstance(cause, KafkaException) else None
 

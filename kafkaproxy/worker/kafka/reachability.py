@@ -1,8 +1,8 @@
-"""Outages: whether any broker answers a producer.
+"""Outages: times in which no broker answers a producer.
 
-librdkafka keeps a record until its time is over, whoever is away; a client would wait that long to hear what is known already.
-So a thread looks while there is doubt: from the start, after a record that nobody confirmed, and when librdkafka says that all
-brokers are down.
+librdkafka keeps a record until its time-out, even if no broker can be reached; a request would wait that long for an error that
+is known already. So a thread checks the brokers whenever they may be unreachable: at the start, after a record without an
+acknowledgement, and when librdkafka reports that all brokers are down.
 """
 
 from __future__ import annotations
@@ -18,92 +18,93 @@ from confluent_kafka import KafkaException
 from kafkaproxy.metrics import BROKER_UP
 from kafkaproxy.worker.errors import ProduceFailure
 
-__all__ = ["PATIENCE", "Outage", "Reachability"]
+__all__ = ["REFUSE_AFTER_SECONDS", "Outage", "Reachability"]
 
 log = logging.getLogger("kafkaproxy.producer")
 
-PATIENCE: Final = 3.0
-"""How long no broker answers, in seconds, before records are refused."""
-_AGAIN_SECONDS: Final = 0.2
+REFUSE_AFTER_SECONDS: Final = 3.0
+"""After how many seconds without an answer of any broker records are refused."""
+_RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
 class Outage:
-    """A time in which no broker answers. Two of them are never the same, whatever their reasons."""
+    """A time in which no broker answers. Outages are compared by identity, so that two of them are never equal."""
 
     reason: ProduceFailure = ProduceFailure.UNREACHABLE
     is_clean: bool = True
-    """Whether the producer had no record when it began: then none that it has since was ever sent."""
+    """True if the producer had no record when it began: then none that it has since was ever sent."""
 
 
 class Reachability:
-    """What is known of the brokers.
+    """The state of the connection to the brokers.
 
-    ``ask(seconds)`` asks them anything; it raises where none answers in that time. ``queued`` returns how many records the
-    producer has.
+    ``ask(seconds)`` sends them any request and raises ``KafkaException`` if none answers in that time. ``queued`` returns how
+    many records the producer has.
     """
 
     def __init__(self, cluster: str, name: str, ask: Callable[[float], object], queued: Callable[[], int]) -> None:
         self.outage: Outage | None = Outage()
-        """The outage that lasts; nobody has answered yet."""
+        """The present outage; until a broker has answered for the first time, there is one."""
         self.refusal: ProduceFailure | None = None
-        """Why there is no use in handing a record over now; None while there is."""
+        """Why records are refused at present; None if they are accepted."""
         self._up = BROKER_UP.cell(cluster)
         self._name = name
         self._ask = ask
         self._queued = queued
         self._lock = threading.Lock()
-        self._looking = False
+        self._is_checking = False
         self._closed = threading.Event()
 
-    def note_answer(self) -> None:
-        """Note that a broker answered."""
+    def mark_reachable(self) -> None:
+        """Take note that a broker answered: the outage is over."""
         with self._lock:
             self.outage = self.refusal = None
             self._up.value = 1
 
-    def doubt(self, reason: ProduceFailure | None = None) -> None:
-        """Look whether a broker answers, soon and until one does; from any thread.
+    def check_brokers(self, reason: ProduceFailure | None = None) -> None:
+        """Check in a thread if a broker answers, until one does; from any thread.
 
-        ``reason``: librdkafka says that none does, and why.
+        ``reason``: given if librdkafka reports that none does, and says why.
         """
         with self._lock:
             if reason is not None:
-                self._begin(reason)
-            if self._looking or self._closed.is_set():
+                self._begin_outage(reason)
+            if self._is_checking or self._closed.is_set():
                 return
-            self._looking = True
-        threading.Thread(target=self._look, name=f"kafkaproxy-look-{self._name}", daemon=True).start()
+            self._is_checking = True
+        threading.Thread(target=self._check, name=f"kafkaproxy-check-{self._name}", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._closed.set()
 
-    def _begin(self, reason: ProduceFailure) -> None:
+    def _begin_outage(self, reason: ProduceFailure) -> None:
         self._up.value = 0
         if self.outage is None:
+            # A record that was queued before the outage may have been sent, and its acknowledgement lost with the connection.
             self.outage = Outage(reason, is_clean=not self._queued())
-        elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that nobody can be reached
+        elif reason is ProduceFailure.NOT_AUTHORIZED:  # says more than that no broker can be reached
             self.outage.reason = reason
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         while not self._closed.is_set():
             try:
-                self._ask(PATIENCE)
+                self._ask(REFUSE_AFTER_SECONDS)
             except KafkaException:
                 self._refuse()
-                self._closed.wait(_AGAIN_SECONDS)
+                self._closed.wait(_RETRY_SECONDS)
             else:
                 break
         with self._lock:
-            self._looking = False
+            self._is_checking = False
         if self.refusal is not None:
             log.info("producer_resumes producer=%s", self._name)
-        self.note_answer()
+        self.mark_reachable()
 
     def _refuse(self) -> None:
         with self._lock:
-            self._begin(ProduceFailure.UNREACHABLE)
+            self._begin_outage(ProduceFailure.UNREACHABLE)
             if self.refusal is None:
-                log.warning("producer_refuses producer=%s: no broker answered for %s s", self._name, PATIENCE)
+                log.warning("producer_refuses producer=%s: no broker answered for %s s", self._name, REFUSE_AFTER_SECONDS)
             self.refusal = self.outage.reason if self.outage is not None else None

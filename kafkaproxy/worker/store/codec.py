@@ -1,4 +1,4 @@
-"""How records and their keys are laid out in the store. Big-endian throughout, so that keys sort by position."""
+"""The layout of records and keys in the store. Integers are big-endian, so that keys sort by position."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kafkaproxy.worker.types import Headers, Record
 __all__ = ["decode_header", "decode_key", "decode_record", "encode_record", "index_key", "position_key"]
 
 ID_BYTES: Final = 16
-"""A topic id: Kafka's UUID."""
+"""The length of a topic id, Kafka's UUID."""
 
 _RECORD: Final = struct.Struct(">qiiI")
 _HEADER: Final = struct.Struct(">Ii")
 _POSITION: Final = struct.Struct(">IQ")
 _INDEX: Final = struct.Struct(">BH")
 PARTITION: Final = struct.Struct(">I")
-# LMDB's longest key is 511 bytes; what does not fit next to the topic id and the partition goes in as a digest.
+# LMDB's longest key is 511 bytes. A text that does not fit next to the topic id and the partition is replaced by its digest.
 _LONGEST: Final = 400
 
 
 def encode_record(timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
-    """Encode a record; its position is in its key."""
+    """Encode a record; its partition and offset are in its key."""
     parts = [_RECORD.pack(timestamp, -1 if key is None else len(key), -1 if value is None else len(value), len(headers))]
     for name, content in headers:
         raw = name.encode()
@@ -69,23 +69,23 @@ def decode_key(data: bytes | memoryview) -> tuple[bytes | None, int]:
 
 
 def decode_header(headers: Headers, name: str) -> bytes | None:
-    """Return the first header of that name, None where it is missing or null."""
+    """Return the first header of that name; None if it is missing or null."""
     return next((value for each, value in headers if each == name), None)
 
 
 def position_key(topic_id: bytes, partition: int, offset: int) -> bytes:
-    """Return the key of a record in ``records``."""
+    """Return the key of a record in the database ``records``."""
     return topic_id + _POSITION.pack(partition, offset)
 
 
 def position(key: bytes | memoryview) -> tuple[int, int]:
-    """Return partition and offset of a ``records`` key."""
+    """Return partition and offset from a key of the database ``records``."""
     partition, offset = _POSITION.unpack_from(key, ID_BYTES)
     return partition, offset
 
 
 def index_key(topic_id: bytes, text: bytes) -> bytes:
-    """Return the prefix under which ``text`` (a record key, a correlation id) stands in an index of the topic."""
+    """Return the key prefix of ``text`` (a record key, a correlation id) in an index of the topic."""
     if len(text) <= _LONGEST:
         return topic_id + _INDEX.pack(0, len(text)) + text
     return topic_id + _INDEX.pack(1, 32) + hashlib.blake2b(text, digest_size=32).digest()

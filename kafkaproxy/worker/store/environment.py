@@ -1,4 +1,4 @@
-"""Opening LMDB environments: each once in a process, however many use it."""
+"""Opening LMDB environments: a process opens each once and shares it between all its users."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ __all__ = ["UNUSABLE", "Environment", "close_environment", "copy_environment", "
 log = logging.getLogger("kafkaproxy.store")
 
 _SPARE_BYTES: Final = 64 << 20
-"""What a copy leaves free on the disk."""
+"""How many bytes a copy leaves free on the disk."""
 _BLOCKED_SECONDS: Final = 5.0
-"""How long opening waits for a transaction of another process. Transactions are short; one that is not is frozen."""
+"""How long opening waits for a transaction of another process. Transactions are short: a process with a longer one is frozen.
+"""
 
 
 class Torn(Exception):
-    """The data file is shorter than what it holds: to read what is missing would kill the process (SIGBUS)."""
+    """The data file is shorter than its contents: reading the missing part would kill the process (SIGBUS)."""
 
 
 class Blocked(Exception):
-    """A process that does not go on has begun to write, so that nothing else can."""
+    """A frozen process has begun to write, so that no other process can."""
 
     def __init__(self, env: lmdb.Environment) -> None:
         super().__init__("another process has begun to write and does not go on")
@@ -41,51 +42,52 @@ class Blocked(Exception):
 
 
 UNUSABLE: Final = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, Torn, Blocked)
-"""Why a generation has to be replaced by another one."""
+"""Errors after which a generation is replaced by another one."""
 
 
 @dataclass(slots=True)
 class Environment:
-    """An open environment of a generation, its databases by name, and how many use it."""
+    """An open environment of a generation, its databases by name, and how many users share it."""
 
     path: Path
     env: lmdb.Environment
     dbs: Mapping[str, Any]
     release: weakref.finalize[[int], lmdb.Environment]
-    """Lets the generation be removed; called when the environment is gone at the latest."""
+    """Allows the generation to be removed; called at the latest when the environment is garbage-collected."""
     users: int = 0
 
 
-# LMDB must not be opened twice by one process, and not be carried across a fork: one registry, keyed by process.
+# A process must not open an LMDB environment twice, nor carry it across a fork: hence one registry, keyed by process id.
 _open: dict[tuple[int, Path], Environment] = {}
 _opening: dict[tuple[int, Path], tuple[lmdb.Environment, Future[Mapping[str, Any]]]] = {}
-"""What is open, but waits for a frozen process; whatever opens it again goes on waiting."""
+"""Environments whose databases wait for a frozen process; the next attempt to open one continues to wait."""
 _lock = threading.Lock()
 
 
 def open_environment(home: Path, max_bytes: int, names: Iterable[str], *, may_replace: bool = True) -> Environment:
-    """Open, or share, the current generation of the store at ``home``.
+    """Open or share the current generation of the store at ``home``.
 
-    One that cannot be read, or in which nothing can be written any more, is replaced by another one; without ``may_replace``
-    the error is raised instead, and ``FileNotFoundError`` where there is none.
+    A generation that cannot be read or written any more is replaced by another one. Without ``may_replace`` the error is raised
+    instead, and ``FileNotFoundError`` if there is no generation.
     """
     with _lock:
         while True:
+            # In a loop: another process may replace the generation between reading the link and holding it.
             path = generations.current(home)
             if path is None:
                 if not may_replace:
                     raise FileNotFoundError(home)
                 path = generations.replace(home, None)
-            if (opened := _shared(path) or _held(path, max_bytes, tuple(names), may_replace=may_replace)) is not None:
+            if (opened := _shared(path) or _open_held(path, max_bytes, tuple(names), may_replace=may_replace)) is not None:
                 opened.users += 1
                 return opened
-            time.sleep(0.01)  # it is being replaced
+            time.sleep(0.01)  # another process is replacing it
 
 
 def close_environment(opened: Environment, *, may_be_in_use: bool) -> None:
-    """Give an environment back; it closes with its last user.
+    """Release an environment; it closes with its last user.
 
-    ``may_be_in_use``: threads may still be in the middle of a transaction, so it closes when the last of them has ended.
+    ``may_be_in_use``: threads may still be in the middle of a transaction, so it closes only when the last of them has ended.
     """
     with _lock:
         opened.users -= 1
@@ -97,23 +99,23 @@ def close_environment(opened: Environment, *, may_be_in_use: bool) -> None:
 
 
 def copy_environment(env: lmdb.Environment, path: Path) -> None:
-    """Copy what an environment holds into the folder of a new one; leave that empty where there is no room or no reading it.
+    """Copy an environment into the folder of a new one. The folder stays empty if the disk is too full or the data unreadable.
 
-    It needs no lock that a writer could hold.
+    Copying needs no lock that a writer could hold.
     """
     used, free = needed_bytes(env), shutil.disk_usage(path).free
     if free < used + _SPARE_BYTES:
-        log.warning("store_not_copied path=%s bytes=%s free=%s: it is made anew from Kafka", path, used, free)
+        log.warning("store_not_copied path=%s bytes=%s free=%s: it is rebuilt from Kafka", path, used, free)
         return
     try:
         env.copy(str(path), compact=True)
     except (lmdb.Error, OSError) as error:
-        log.warning("store_not_copied path=%s error=%s: it is made anew from Kafka", path, error)
+        log.warning("store_not_copied path=%s error=%s: it is rebuilt from Kafka", path, error)
         (path / "data.mdb").unlink(missing_ok=True)
 
 
 def needed_bytes(env: lmdb.Environment) -> int:
-    """Return how long the data file has to be for what it holds. Reads nothing but its first two pages."""
+    """Return the length in bytes that the data file needs for its contents. Reads only its first two pages."""
     return (int(env.info()["last_pgno"]) + 1) * int(env.stat()["psize"])
 
 
@@ -121,13 +123,13 @@ def _shared(path: Path) -> Environment | None:
     return _open.get((os.getpid(), path.resolve()))
 
 
-def _held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bool) -> Environment | None:
-    """Open a generation and keep it from being removed; None where it is not current any more."""
+def _open_held(path: Path, max_bytes: int, names: tuple[str, ...], *, may_replace: bool) -> Environment | None:
+    """Open a generation and keep it from being removed; return None if it is not current any more."""
     held = generations.hold(path)
     if held is None:
         return None
     try:
-        env, dbs = _opened(path, max_bytes, names)
+        env, dbs = _open_within_time(path, max_bytes, names)
     except UNUSABLE as error:
         os.close(held)
         if not may_replace:
@@ -155,9 +157,9 @@ def _replace(path: Path, error: Exception) -> None:
     generations.try_replace(path.parent, path, fill)
 
 
-def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
+def _open_within_time(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Mapping[str, Any]]:
     key = (os.getpid(), path.resolve())
-    env, opening = _opening.pop(key) if key in _opening else _begin_to_open(path, max_bytes, names)
+    env, opening = _opening.pop(key) if key in _opening else _start_opening(path, max_bytes, names)
     try:
         return env, opening.result(_BLOCKED_SECONDS)
     except TimeoutError:
@@ -165,9 +167,9 @@ def _opened(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.En
         raise Blocked(env) from None
 
 
-def _begin_to_open(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Future[Mapping[str, Any]]]:
-    # Not synced: it is a cache, and a process that dies loses nothing of it. After a crash of the whole machine the writer
-    # starts afresh (see kafkaproxy.worker.store.writer_lock).
+def _start_opening(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[lmdb.Environment, Future[Mapping[str, Any]]]:
+    # Not synced: the store is a cache, and if a process dies the kernel still has what it wrote. After a crash of the whole
+    # machine the writer starts afresh (see kafkaproxy.worker.store.writer_lock).
     env = lmdb.open(
         str(path),
         map_size=max_bytes,
@@ -185,16 +187,16 @@ def _begin_to_open(path: Path, max_bytes: int, names: tuple[str, ...]) -> tuple[
 
 
 def _open_databases(env: lmdb.Environment, names: tuple[str, ...]) -> Future[Mapping[str, Any]]:
-    """Open the databases in a thread: it may wait for a writer that is frozen."""
+    """Open the databases in a thread, since it may have to wait for a frozen writer."""
     opening: Future[Mapping[str, Any]] = Future()
 
     def run() -> None:
-        # Only here, and in a transaction of our own: without one open_db() waits for whichever process writes and keeps the
-        # interpreter's lock meanwhile. If that is a thread of this process, both wait for ever.
+        # Only in this thread, and in a transaction of its own: without one open_db() waits for the writing process while it
+        # holds the interpreter's lock. If the writer is a thread of this process, both would wait for ever.
         try:
             with env.begin(write=True) as txn:
                 dbs = {name: env.open_db(name.encode(), txn=txn) for name in names}
-        except BaseException as error:  # noqa: BLE001 - the future has it
+        except BaseException as error:  # noqa: BLE001 - the future reports it
             opening.set_exception(error)
         else:
             opening.set_result(dbs)

@@ -1,8 +1,8 @@
 """Generations of a store: folders of which the symbolic link ``current`` names one.
 
-A writer that is frozen keeps LMDB's write lock, maybe in the middle of a transaction, for as long as it lives: nothing else may
-write its environment. So whatever takes its place writes another environment, and moves the link to it. The name of a
-generation is never used again: where the link names another one than a process has open, that one is out of service.
+A frozen writer keeps LMDB's write lock, maybe in the middle of a transaction, as long as its process exists, so no other
+process can write to its environment. The next writer therefore makes another environment and moves the link to it. The name of
+a generation is never used again: if the link names another one than a process has open, the open one is out of service.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 __all__ = ["current", "hold", "remove_unused", "replace", "try_replace"]
 
 Fill = Callable[[Path], bool]
-"""Fills the folder of a new generation; False: there is no need for one any more."""
+"""Fills the folder of a new generation; returns False if a new generation is no longer needed."""
 
 
 def current(home: Path) -> Path | None:
-    """Return the folder of the current generation; None where there is none."""
+    """Return the folder of the current generation; None if there is none."""
     try:
         path = home / os.readlink(home / "current")
     except OSError:
@@ -31,14 +31,16 @@ def current(home: Path) -> Path | None:
 
 
 def hold(path: Path) -> int | None:
-    """Return a descriptor that keeps a generation from being removed until it is closed; None where it is not current."""
+    """Return a file descriptor that keeps a generation from being removed until it is closed; None if it is not current."""
     try:
         fd = os.open(path / "users.lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
+        # Each process that uses a generation holds a shared lock, and removing it needs the exclusive one: only what no process
+        # uses is removed. The kernel releases the locks of a process that dies.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:  # it is being removed
+    except BlockingIOError:  # a process is removing it
         os.close(fd)
         return None
     if current(path.parent) != path:
@@ -48,7 +50,7 @@ def hold(path: Path) -> int | None:
 
 
 def replace(home: Path, old: Path | None) -> Path:
-    """Make an empty generation current in the place of ``old``, and return it; or the one that already took that place."""
+    """Replace ``old`` by an empty generation and return it, or return the one that has already replaced it."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(home, wait=True):
         now = current(home)
@@ -58,9 +60,9 @@ def replace(home: Path, old: Path | None) -> Path:
 
 
 def try_replace(home: Path, old: Path, fill: Fill) -> bool:
-    """Make a generation that ``fill`` has filled current in the place of ``old``; return whether that was done.
+    """Replace ``old`` by a generation that ``fill`` fills; return True if that was done.
 
-    Does nothing where another process is about to, or already did. Where the process dies meanwhile, ``old`` stays current.
+    Does nothing if another process is doing it or has done it. If the process dies meanwhile, ``old`` stays current.
     """
     with _locked(home, wait=False) as locked:
         return locked and current(home) == old and _make(home, fill) is not None
@@ -84,8 +86,9 @@ def _make(home: Path, fill: Fill) -> Path | None:
     try:
         (path / "users.lock").touch(mode=0o600)
         if fill(path):
+            # A link is renamed, not rewritten: other processes see the former generation or the new one, never none.
             link = home / "current.new"
-            link.unlink(missing_ok=True)  # of a process that died here
+            link.unlink(missing_ok=True)  # left by a process that died here
             link.symlink_to(path.name)
             link.replace(home / "current")
             return path
@@ -106,13 +109,13 @@ def _is_held(path: Path) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(fd)  # it is not current, so nothing begins to hold it after this
+        os.close(fd)  # it is not current, so that no process can begin to hold it after this
     return False
 
 
 @contextlib.contextmanager
 def _locked(home: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock under which the link moves; give whether it is held."""
+    """Hold the lock under which the link moves; yields True if it is held."""
     try:
         fd = os.open(home / "generations.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:  # the store was removed

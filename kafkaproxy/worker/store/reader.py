@@ -1,7 +1,7 @@
 """The store: this host's copy of the topics that routes read, in LMDB, shared by every process of the host.
 
 It is a cache of Kafka: deleting it costs time, not data. One process writes (:mod:`kafkaproxy.worker.store.writer`), any number
-read. Topics are keyed by Kafka's id, so a re-created topic never mixes with the old one.
+read. Data is keyed by Kafka's topic id, so the data of a re-created topic never mixes with that of the old one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ log = logging.getLogger("kafkaproxy.store")
 Buffer = bytes | memoryview
 
 FORMAT: Final = 4
-"""Raised whenever the layout changes; a store of another format lies in another folder and is left alone."""
+"""The version of the layout; raise it with every change. A store of another version lies in another folder and is not touched.
+"""
 DATABASES: Final = ("records", "latest", "replies", "progress", "topics", "interest", "meta")
 
 _RESERVE: Final = 1 << 20
-_AHEAD: Final = 64 << 20
+_EXTENSION_BYTES: Final = 64 << 20
 _LATEST: Final = struct.Struct(">Qq")
 _PROGRESS: Final = struct.Struct(">QQQ")
 _REPLY: Final = struct.Struct(">IQ")
@@ -46,9 +47,9 @@ class Progress:
     next_offset: int
     """The offset that will be read next."""
     log_start: int
-    """Where Kafka's log starts, as far as is known."""
+    """Kafka's log start offset when it was last polled."""
     complete_from: int
-    """From here on ``records`` holds every record, not only the live ones."""
+    """From this offset on ``records`` holds every record; before it, only live records."""
 
     def pack(self) -> bytes:
         """Encode for the store."""
@@ -57,38 +58,40 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The last sign of life of a writer."""
+    """The last heartbeat of a writer."""
 
     time: float
-    """When it was written, by the wall clock, in seconds since the epoch."""
+    """When it was written, in seconds since the epoch."""
     servers: str
     """The bootstrap servers of the cluster that the writer reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicState:
-    """What the store knows of a topic."""
+    """What the store holds of a topic, and what it serves it for."""
 
     name: str
     id: str = ""
-    """Kafka's topic id in hexadecimal; of a mock cluster, a digest of cluster and name."""
+    """Kafka's topic id in hexadecimal; for a mock cluster, a digest of cluster and name."""
     partitions: int = 0
     compacted: bool = False
     roles: frozenset[Role] = frozenset()
-    """What the store serves it for."""
+    """The roles that the store serves the topic for."""
     building: frozenset[Role] = frozenset()
-    """Roles that were added while the topic was read: records are indexed for them, older ones have yet to be read again."""
+    """Roles that were added while the topic was read: new records are indexed for them, older ones have yet to be read again.
+    """
     ready: bool = False
-    """True if it was read to the end that it had when reading began."""
+    """True if the topic was read to the end that it had when reading began."""
     confirmed: bool = True
-    """False if only the writer before called it ready. Then it is ready for processes that served it, which go on, and for no
-    other: the present writer has yet to read it to the end that it had when it took over."""
+    """False if only a former writer called the topic ready. It is then ready for processes that have served it, which go on,
+    and for no others, until the present writer has read it to the end that it had at the takeover."""
     error: str = ""
     """An :class:`kafkaproxy.worker.errors.Unavailable`, or empty."""
     cuts: int = 0
-    """How often its log was cut short, so that offsets lost their meaning."""
+    """How often its log was truncated, so that its offsets began to mean other records."""
     key: bytes = field(init=False, default=b"", compare=False)
-    """What the store keeps it under: another one for every log, so that what was read of one never mixes with the next."""
+    """The key of its data in the store. Each log has its own, so that records of a truncated log never mix with those of the
+    next."""
 
     def __post_init__(self) -> None:
         key = bytes.fromhex(self.id)
@@ -98,12 +101,12 @@ class TopicState:
 
     @property
     def indexed(self) -> frozenset[Role]:
-        """The roles for which arriving records are indexed and kept."""
+        """The roles for which new records are indexed and kept."""
         return self.roles | self.building
 
     @property
     def keeps_all(self) -> bool:
-        """True if the store keeps every record that Kafka has: each counts for a merge, or may be a reply."""
+        """True if the store keeps every record that Kafka has: each counts in a merge, or may be a reply."""
         return Role.REPLY in self.indexed or (Role.FETCH in self.indexed and not self.compacted)
 
     @property
@@ -126,18 +129,18 @@ class TopicState:
 
 
 class Store:
-    """One generation of a cluster's store. Reading methods may be called from any thread; they hold no transaction open."""
+    """One generation of a cluster's store. Its methods may be called from any thread; none leaves a transaction open."""
 
     def __init__(self, folder: Path, max_bytes: int, *, may_replace: bool = True) -> None:
-        """Open the current generation of the store in a cluster's ``folder``; make one where there is none that can be used.
+        """Open the current generation of the store in a cluster's ``folder``; make one if there is none that can be used.
 
-        Without ``may_replace`` an error is raised instead: ``FileNotFoundError``, or the one that was met.
+        Without ``may_replace`` an error is raised instead: ``FileNotFoundError``, or the error with which opening failed.
         """
         self.folder = folder
         self.home = home_of(folder)
         """The folder of the generations."""
         self.max_bytes = max_bytes
-        """The most that topics may take; the map has a reserve beyond it (:mod:`kafkaproxy.worker.store.capacity`)."""
+        """The most bytes that topics may take; the map has a reserve beyond it (:mod:`kafkaproxy.worker.store.capacity`)."""
         self._map_bytes = max_bytes + max_bytes // 8 + _RESERVE
         self._opened = open_environment(self.home, self._map_bytes, DATABASES, may_replace=may_replace)
         self._env, self._dbs = self._opened.env, self._opened.dbs
@@ -155,84 +158,91 @@ class Store:
         return self._dbs[name]
 
     def transaction(self) -> int:
-        """Return the number of the last transaction, of any process."""
+        """Return the number of the last committed transaction of any process."""
         last: int = self._env.info()["last_txnid"]
         return last
 
     @property
     def is_current(self) -> bool:
-        """Whether no other generation has taken the place of this one."""
+        """True if this generation has not been replaced by another one."""
         return generations.current(self.home) == self.path
 
     def is_torn(self) -> bool:
-        """Whether the data file was cut, or removed, while it was in use: it must not be read any more."""
+        """Return True if the data file was truncated or removed while it was in use: it must not be read any more."""
         needed = needed_bytes(self._env)
         try:
             size = (self.path / "data.mdb").stat().st_size
         except FileNotFoundError:
             return True
+        # Shorter than needed alone proves nothing: LMDB may not have written the last pages (see extend_file). Shorter than it
+        # was before proves that the file was truncated.
         self._longest = max(self._longest, size)
         return size < needed and size < self._longest
 
-    def keep_ahead(self) -> None:
-        """Keep the data file longer than what it holds; call in a transaction that writes, so that nothing else does.
+    def extend_file(self) -> None:
+        """Keep the data file longer than its contents. Call it in a write transaction, which keeps other processes from
+        writing.
 
-        LMDB itself may leave pages unwritten at the end, which would look as if the file had been cut. What is added takes no
-        room on the disk.
+        LMDB itself may leave pages unwritten at the end, which would look as if the file had been truncated (:meth:`is_torn`).
+        The extension is a hole and takes no space on the disk.
         """
         data = self.path / "data.mdb"
         needed, size = needed_bytes(self._env), data.stat().st_size
-        if needed <= size < needed + _AHEAD // 2:
-            os.truncate(data, max(min(needed + _AHEAD, self._map_bytes), size))
+        if needed <= size < needed + _EXTENSION_BYTES // 2:
+            os.truncate(data, max(min(needed + _EXTENSION_BYTES, self._map_bytes), size))
 
     def close(self, *, may_be_in_use: bool = False) -> None:
-        """Give the environment back; it closes with its last user.
+        """Release the environment; it closes with its last user.
 
-        ``may_be_in_use``: it closes when the last transaction of any thread has ended.
+        ``may_be_in_use``: it closes only when the last transaction of any thread has ended.
         """
         close_environment(self._opened, may_be_in_use=may_be_in_use)
 
     def topics(self) -> dict[str, TopicState]:
-        """Return every topic the store knows, by name."""
+        """Return name → state of every topic in the store."""
         with self._env.begin(db=self._dbs["topics"]) as txn:
             return {key.decode(): TopicState.load(value) for key, value in txn.cursor()}
 
     def topics_version(self) -> bytes:
-        """Return a stamp that changes with every change to :meth:`topics`."""
+        """Return a version that changes with every change of :meth:`topics`."""
         with self._env.begin(db=self._dbs["meta"]) as txn:
             return bytes(txn.get(b"topics_version", b""))
 
     def interest(self) -> dict[str, dict[str, Any]]:
-        """Return the topics that requests asked for, with roles and the time of their last use."""
+        """Return the topic interest of requests: name → ``roles``, and ``used``: when it was used last, in seconds since the
+        epoch."""
         with self._env.begin(db=self._dbs["interest"]) as txn:
             return {key.decode(): json.loads(value) for key, value in txn.cursor()}
 
-    def note_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
-        """Ask the writer to read a topic that no configuration names. Blocks while the writer commits."""
+    def add_interest(self, name: str, roles: frozenset[Role], now: float) -> None:
+        """Ask the writer to read a topic for these roles. Blocks while the writer commits.
+
+        ``now``: seconds since the epoch; the interest is removed when it was not renewed for ``TOPIC_IDLE_SECONDS``.
+        """
         with self._env.begin(write=True, db=self._dbs["interest"]) as txn:
             known = txn.get(name.encode())
             if known is not None:
                 roles |= frozenset(Role(role) for role in json.loads(known)["roles"])
             txn.put(name.encode(), json.dumps({"roles": sorted(roles), "used": now}).encode())
 
-    def ask_to_look(self) -> None:
-        """Ask the writer to look at Kafka's topics, wherever it is. Blocks while the writer commits."""
+    def request_metadata_poll(self) -> None:
+        """Ask the writer, in whichever process, to poll the topics' metadata. Blocks while the writer commits."""
         with self._env.begin(write=True, db=self._dbs["meta"]) as txn:
             txn.put(b"look", os.urandom(8))
 
-    def asked_to_look(self) -> bytes:
-        """Return a stamp that changes with every :meth:`ask_to_look`."""
+    def metadata_poll_request(self) -> bytes:
+        """Return a value that changes with every :meth:`request_metadata_poll`."""
         with self._env.begin(db=self._dbs["meta"]) as txn:
             return bytes(txn.get(b"look", b""))
 
     def heartbeat(self) -> Heartbeat | None:
-        """Return the last heartbeat of a writer, of this process or another; None where none ever wrote."""
+        """Return the last heartbeat of a writer, of this process or another; None if there was none."""
         with self._env.begin(db=self._dbs["meta"]) as txn:
             row = txn.get(b"heartbeat")
         return None if row is None else Heartbeat(**json.loads(row))
 
-    def holds(self, state: TopicState) -> bool:
-        """Whether a topic is still as ``state`` says: what was just read was not half dropped, or half read."""
+    def is_unchanged(self, state: TopicState) -> bool:
+        """Return True if the topic was neither dropped nor re-read since ``state`` was taken."""
         with self._env.begin(db=self._dbs["topics"]) as txn:
             row = txn.get(state.name.encode())
         if row is None:
@@ -241,19 +251,19 @@ class Store:
         return now.key == state.key and now.ready
 
     def progress(self, topic_id: bytes) -> dict[int, Progress]:
-        """Return the progress of a topic, by partition."""
+        """Return partition → progress of a topic."""
         with self._env.begin() as txn:
             return read_progress(txn, self._dbs["progress"], topic_id)
 
     def next_offsets(self, topic_id: bytes) -> dict[int, int]:
-        """Return the next offset of every partition."""
+        """Return partition → next offset of a topic."""
         return {partition: each.next_offset for partition, each in self.progress(topic_id).items()}
 
     def latest(self, topic_id: bytes, key: bytes) -> Record | None:
-        """Return the newest record of a key, a tombstone too; None where there is none.
+        """Return the newest record of a key, also if it is a tombstone; None if there is none.
 
-        Inside a partition the highest offset wins; between partitions (a topic that grew, a producer with another
-        partitioner) the latest timestamp.
+        Within a partition the highest offset is the newest. Between partitions (the topic grew, or a producer used another
+        partitioner) it is the latest timestamp.
         """
         prefix = codec.index_key(topic_id, key)
         with self._env.begin(buffers=True) as txn:
@@ -264,7 +274,7 @@ class Store:
             return None if data is None else codec.decode_record(*found, data)
 
     def reply(self, topic_id: bytes, correlation_id: bytes) -> Record | None:
-        """Return the first reply with this correlation id."""
+        """Return the first reply with this correlation id; None if there is none."""
         with self._env.begin(buffers=True) as txn:
             at = txn.get(codec.index_key(topic_id, correlation_id), db=self._dbs["replies"])
             if at is None:
@@ -276,9 +286,9 @@ class Store:
     def read(
         self, topic_id: bytes, partition: int, start: int, end: int, limit: int, max_bytes: int
     ) -> tuple[list[Record], int]:
-        """Return the records of a partition from ``start`` to before ``end``, and the offset up to which that is all.
+        """Return the records of a partition from ``start`` to before ``end``, and the offset up to which they are complete.
 
-        At most ``limit`` records and about ``max_bytes`` are read at once.
+        At most ``limit`` records and about ``max_bytes`` bytes are read at once.
         """
         with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
             return _read(txn, topic_id, partition, start, end, limit, max_bytes)
@@ -286,11 +296,11 @@ class Store:
     def read_log(
         self, topic_id: bytes, partition: int, start: int, end: int, limit: int, max_bytes: int
     ) -> tuple[list[Record], int] | None:
-        """:meth:`read` for who must not miss a record: no further than the log was read.
+        """Like :meth:`read`, for a caller that must not miss a record: it reads no further than ingest has read.
 
-        None where the store does not hold ``start``: it let go of it, or has yet to read it, perhaps anew.
+        Return None if the store does not hold ``start``: it was evicted, or was not read yet or not read again yet.
         """
-        # In one transaction: what was known a moment ago may have been dropped, and be half read again.
+        # Progress and records in one transaction: in between, the topic could be dropped and be read again in part.
         with self._env.begin(db=self._dbs["records"], buffers=True) as txn:
             row = txn.get(topic_id + codec.PARTITION.pack(partition), db=self._dbs["progress"])
             if row is None:
@@ -301,17 +311,18 @@ class Store:
             return _read(txn, topic_id, partition, start, min(end, known.next_offset), limit, max_bytes)
 
     def last(
-        self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, looks: int, max_bytes: int
+        self, topic_id: bytes, partition: int, *, key: bytes | None, limit: int, max_scanned: int, max_bytes: int
     ) -> tuple[list[Record], bool]:
-        """Return the newest records of a partition, newest first, and whether that is all there are.
+        """Return the newest records of a partition, newest first, and True if there are no more.
 
-        ``key``: only its records. At most ``looks`` records are looked at, ``limit`` and about ``max_bytes`` are returned.
+        ``key``: only the records of this key. At most ``max_scanned`` records are read; at most ``limit`` records and about
+        ``max_bytes`` bytes are returned.
         """
         found: list[Record] = []
         size = 0
         with self._env.begin(buffers=True) as txn:
             for seen, (at, data) in enumerate(_range_backwards(txn, self._dbs["records"], topic_id, partition)):
-                if seen >= looks or len(found) >= limit or size >= max_bytes:
+                if seen >= max_scanned or len(found) >= limit or size >= max_bytes:
                     return found, False
                 if key is None or codec.decode_key(data)[0] == key:
                     found.append(codec.decode_record(partition, at, data))
@@ -319,7 +330,7 @@ class Store:
         return found, True
 
     def newest(self, state: TopicState, matches: Callable[[Record], bool]) -> Record | None:
-        """Return the newest live record that matches; a key's superseded records do not stand in for its newest."""
+        """Return the newest live record that matches; None if there is none. Superseded records of a key are not considered."""
         best: Record | None = None
         with self._env.begin(buffers=True) as txn:
             for partition in range(state.partitions):
@@ -333,9 +344,9 @@ class Store:
         return best
 
     def scan(self, txn: lmdb.Transaction, state: TopicState) -> Iterator[tuple[int, int, Buffer]]:
-        """Yield partition, offset and data of what a merge serves, in order: live keys if compacted, else every record.
+        """Yield partition, offset and data of the records of a merge, in order: live records if compacted, else every record.
 
-        ``txn`` was begun with buffers; the data is only valid inside it.
+        ``txn`` has to be begun with ``buffers=True``; the data is valid only within it.
         """
         for partition in range(state.partitions):
             for at, data in _range(txn, state.key, partition, 0, self._dbs["records"]):
@@ -343,7 +354,7 @@ class Store:
                     yield partition, at, data
 
     def is_live(self, txn: lmdb.Transaction, state: TopicState, partition: int, offset: int, data: bytes | memoryview) -> bool:
-        """Whether no newer record of the same key exists. A record without a key always stands for itself."""
+        """Return True if there is no newer record of the same key. A record without a key is always live."""
         key, _ = codec.decode_key(data)
         if key is None:
             return True
@@ -351,17 +362,17 @@ class Store:
 
 
 def home_of(folder: Path) -> Path:
-    """Return where the generations of the store in a cluster's folder lie."""
+    """Return the folder of the generations of the store in a cluster's folder."""
     return folder / f"store-{FORMAT}"
 
 
 def current_path(folder: Path) -> Path | None:
-    """Return the folder of the generation that is in service in a cluster's folder; None where there is none."""
+    """Return the folder of the current generation of the store in a cluster's folder; None if there is none."""
     return generations.current(home_of(folder))
 
 
 def read_progress(txn: lmdb.Transaction, db: Any, topic_id: bytes) -> dict[int, Progress]:
-    """Read the progress rows of a topic."""
+    """Return partition → progress of a topic, within a transaction."""
     rows: dict[int, Progress] = {}
     cursor = txn.cursor(db=db)
     if cursor.set_range(topic_id):
@@ -373,7 +384,7 @@ def read_progress(txn: lmdb.Transaction, db: Any, topic_id: bytes) -> dict[int, 
 
 
 def newest_position(txn: lmdb.Transaction, latest: Any, prefix: bytes) -> tuple[int, int] | None:
-    """Return partition and offset of the newest record under an index prefix."""
+    """Return partition and offset of the newest record under an index prefix; None if there is none."""
     cursor = txn.cursor(db=latest)
     best: tuple[int, int, int] | None = None
     if cursor.set_range(prefix):
@@ -383,6 +394,8 @@ def newest_position(txn: lmdb.Transaction, latest: Any, prefix: bytes) -> tuple[
                 break
             offset, timestamp = _LATEST.unpack(value)
             partition = codec.PARTITION.unpack_from(key, size)[0]
+            # Offsets of different partitions cannot be compared, timestamps can. Of equal timestamps the higher partition wins,
+            # so that every process returns the same record.
             if best is None or (timestamp, partition) > best[:2]:
                 best = (timestamp, partition, offset)
     return None if best is None else (best[1], best[2])
@@ -431,6 +444,7 @@ def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, 
     if not cursor.set_range(codec.position_key(topic_id, partition, offset)):
         return
     for key, value in cursor:
+        # The database holds all topics and partitions in one order; the next partition's records follow this one's.
         if key[: len(prefix)] != prefix:
             return
         yield codec.position(key)[1], value
@@ -439,6 +453,7 @@ def _range(txn: lmdb.Transaction, topic_id: bytes, partition: int, offset: int, 
 def _range_backwards(txn: lmdb.Transaction, db: Any, topic_id: bytes, partition: int) -> Iterator[tuple[int, Buffer]]:
     cursor = txn.cursor(db=db)
     prefix = topic_id + codec.PARTITION.pack(partition)
+    # set_range() finds the first key after this partition; the one before it is the partition's last record.
     positioned = cursor.set_range(topic_id + codec.PARTITION.pack(partition + 1))
     found = cursor.prev() if positioned else cursor.last()
     while found and cursor.key()[: len(prefix)] == prefix:

@@ -1,4 +1,4 @@
-"""Who may have how much of the store: what is let go of, who is stopped, and when they go on."""
+"""Enforcing quotas and capacity: which records are evicted, which topics are stopped, and when those are read again."""
 
 from __future__ import annotations
 
@@ -10,61 +10,66 @@ from typing import Final
 import lmdb
 
 from kafkaproxy.metrics import STORE_BYTES, TOPICS_STOPPED
-from kafkaproxy.worker.store.capacity import StoreFull, crowded_from, is_full, is_of_disk, used_bytes
+from kafkaproxy.worker.store.capacity import StoreFull, crowding_threshold, is_disk_error, is_full, used_bytes
 from kafkaproxy.worker.store.quota import shrink, total_bytes
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import Batch
 
 __all__ = ["Retention"]
 
-_DISK_BYTES: Final = 32 << 20
-Write = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
+_MIN_FREE_DISK_BYTES: Final = 32 << 20
+WriteBatches = Callable[[Mapping[str, Batch], Mapping[str, TopicState]], None]
 """Writes batches by topic in one transaction (a method of the store's writer)."""
-_NOBODY: Final[Mapping[str, Exception]] = MappingProxyType({})
+_NO_ERRORS: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
 class Retention:
-    """For the writer's thread, which asks about once a second, and when something does not fit."""
+    """Applies quotas and capacity. For the threads of the writer; what they share is guarded by ``Reading.mutex``."""
 
-    def __init__(self, cluster: str, store: Store, budget: Callable[[str], int]) -> None:
+    def __init__(self, cluster: str, store: Store, quota: Callable[[str], int]) -> None:
         self.stopped: set[str] = set()
-        """The topics that are not read because there is no room for them."""
+        """The topics that are not read because the store has no capacity for them."""
         self._store = store
-        self._budget = budget
-        """Topic → what it may hold of its log."""
-        self._most = store.max_bytes
-        """What a streamed topic may hold at most, whatever its budget."""
-        self._bytes = STORE_BYTES.cell(cluster)
-        self._stopped = TOPICS_STOPPED.cell(cluster)
+        self._quota = quota
+        """Topic → its quota in bytes."""
+        self._max_topic_bytes = store.max_bytes
+        """The most bytes that a streamed topic may hold at present, whatever its quota."""
+        self._used_bytes_gauge = STORE_BYTES.cell(cluster)
+        self._stopped_gauge = TOPICS_STOPPED.cell(cluster)
 
     def begin(self) -> None:
-        """Begin with nobody stopped: the limit may be another one now."""
+        """Begin without stopped topics: the settings may have changed since."""
         self.stopped.clear()
-        self._stopped.value = 0
+        self._stopped_gauge.value = 0
 
-    def stop(self, name: str) -> None:
-        """Note that a topic is read no longer."""
+    def mark_stopped(self, name: str) -> None:
+        """Take note that a topic was stopped."""
         self.stopped.add(name)
-        self._stopped.value = len(self.stopped)
+        self._stopped_gauge.value = len(self.stopped)
 
-    def look(self, topics: int, *, is_crowded: bool = False) -> None:
-        """Look how full the store is; the rest goes by that until the next look. ``is_crowded``: whatever it looks like."""
+    def measure(self, topics: int, *, is_crowded: bool = False) -> None:
+        """Measure the size of the store, for the decisions until the next call.
+
+        ``topics``: how many topics there are. ``is_crowded``: treat the store as crowded in any case.
+        """
         with self._store.env.begin() as txn:
-            self._bytes.value = used_bytes(txn, self._store)
-            is_crowded |= self._bytes.value > crowded_from(self._store)
-            # Less than the average: where there is but one topic, something has to go as well.
+            self._used_bytes_gauge.value = used_bytes(txn, self._store)
+            is_crowded |= self._used_bytes_gauge.value > crowding_threshold(self._store)
+            # Less than the average share: even if there is only one topic, it has to shrink.
             fair = total_bytes(txn, self._store) * 7 // 8 // max(topics, 1)
-            self._most = fair if is_crowded else self._store.max_bytes
+            self._max_topic_bytes = fair if is_crowded else self._store.max_bytes
 
     def shrink(self, state: TopicState) -> bool:
-        """Let go of some of what a streamed topic holds over its budget; return whether there is more of that.
+        """Evict some records of a streamed topic that is over its quota; return True if there are more.
 
-        In a crowded store nobody has more than a fair share.
+        In a crowded store the quota is at most a fair share.
         """
-        return shrink(self._store, state, min(self._budget(state.name), self._most))
+        return shrink(self._store, state, min(self._quota(state.name), self._max_topic_bytes))
 
-    def write(self, write: Write, batches: Mapping[str, Batch], states: Mapping[str, TopicState]) -> Mapping[str, Exception]:
-        """Write what a poll brought; return the topics for which there is no room, and why. The others are written."""
+    def write(
+        self, write: WriteBatches, batches: Mapping[str, Batch], states: Mapping[str, TopicState]
+    ) -> Mapping[str, Exception]:
+        """Write the batches of a step; return topic → error for those that could not be written. The others are written."""
         try:
             write(batches, states)
         except (StoreFull, lmdb.Error) as error:
@@ -72,18 +77,18 @@ class Retention:
                 raise
             outcomes = {name: self._write_one(write, name, batch, states) for name, batch in batches.items()}
             return {name: reason for name, reason in outcomes.items() if reason is not None}
-        return _NOBODY
+        return _NO_ERRORS
 
-    def _write_one(self, write: Write, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
-        """Write as much of a topic as there is room for; return what keeps the rest out."""
+    def _write_one(self, write: WriteBatches, name: str, batch: Batch, states: Mapping[str, TopicState]) -> Exception | None:
+        """Write as much of a topic's batch as fits; return the error that prevented the rest, if any."""
         try:
             write({name: batch}, states)
         except (StoreFull, lmdb.Error) as error:
-            if is_of_disk(error):  # what little there is left is for the others
+            if is_disk_error(error):  # leave what is left of the disk to the other topics
                 return error
             if not is_full(error):
                 raise
-            if self._make_room(states.values()):
+            if self._free_space(states.values()):
                 return self._write_one(write, name, batch, states)
             if len(batch.records) <= 1:
                 return error
@@ -91,25 +96,29 @@ class Retention:
             return self._write_one(write, name, first, states) or self._write_one(write, name, second, states)
         return None
 
-    def _make_room(self, states: Collection[TopicState]) -> bool:
-        """Let go of all that can be let go of; return whether that was anything."""
-        self.look(len(states), is_crowded=True)
-        before = self._bytes.value
+    def _free_space(self, states: Collection[TopicState]) -> bool:
+        """Evict everything that may be evicted; return True if that freed any bytes."""
+        self.measure(len(states), is_crowded=True)
+        before = self._used_bytes_gauge.value
         for state in states:
             while self.shrink(state):
                 pass
-        self.look(len(states))
-        return self._bytes.value < before
+        self.measure(len(states))
+        return self._used_bytes_gauge.value < before
 
     def next_to_resume(self, known: Collection[str]) -> str | None:
-        """Return a topic that was stopped and may be read again, if there is one; one at a time, for each takes some room.
+        """Return a stopped topic that may be read again, None if there is none.
 
-        That is when a quarter of the limit is free, and the disk not full: not with the first free byte.
+        It is one at a time, since each of them grows, and only when a quarter of the store's limit is free and the disk is not
+        full: with the first free byte the topic would stop again at once.
         """
         self.stopped.intersection_update(known)
-        resumed = self.stopped.pop() if self.stopped and self._has_room() else None
-        self._stopped.value = len(self.stopped)
+        resumed = self.stopped.pop() if self.stopped and self._has_space() else None
+        self._stopped_gauge.value = len(self.stopped)
         return resumed
 
-    def _has_room(self) -> bool:
-        return self._bytes.value < self._store.max_bytes * 3 // 4 and shutil.disk_usage(self._store.path).free >= _DISK_BYTES
+    def _has_space(self) -> bool:
+        return (
+            self._used_bytes_gauge.value < self._store.max_bytes * 3 // 4
+            and shutil.disk_usage(self._store.path).free >= _MIN_FREE_DISK_BYTES
+        )

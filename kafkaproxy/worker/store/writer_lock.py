@@ -1,9 +1,9 @@
-"""Who writes the store: the process that holds the lock file, until it dies.
+"""The writer's lock: the process that holds it writes the store, until it dies.
 
-A note next to the lock says under which boot of the machine the store was written. LMDB is not synced to disk (it is a cache),
-so after a crash of the whole machine its pages may be torn: a store of another boot that was not closed cleanly is deleted
-before anyone opens it. Where the system names no boots (macOS), one is as good as another while some process that came before
-us lives: every process holds a lock that says so.
+A note next to the lock names the boot of the machine under which the store was written. LMDB is not synced to disk (it is a
+cache), so a crash of the whole machine may leave torn pages: a store of another boot that was not closed cleanly is deleted
+before it is opened. Where the system has no boot id (macOS), each process holds a second lock while it lives; if no earlier
+process holds it, the machine may have crashed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class WriterLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process is the writer."""
+        """True if this process is the writer."""
         return self._fd is not None
 
     def acquire(self) -> bool:
-        """Try to become the writer; never waits."""
+        """Try to become the writer, without waiting; return True if this process is the writer now."""
         if self._fd is not None:
             return True
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -51,14 +51,14 @@ class WriterLock:
         return True
 
     def release(self) -> None:
-        """Let another process write."""
+        """Release the lock, so that another process can write."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 def writer_pid(folder: Path | None) -> int | None:
-    """Return the process that writes the generation in ``folder``; None where no process does, or there is no folder."""
+    """Return the id of the process that writes the generation in ``folder``; None if no process does or there is no folder."""
     if folder is None:
         return None
     try:
@@ -75,7 +75,10 @@ def writer_pid(folder: Path | None) -> int | None:
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder and the one around it; refuse what another user made, or may change: it says what we serve."""
+    """Make the folder and its parent with mode 0700; raise ``PermissionError`` if another user made them or can change them.
+
+    What is in the store is served to clients, so no other user may write there.
+    """
     for each in (folder.parent, folder):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = each.stat()
@@ -86,29 +89,31 @@ def make_private(folder: Path) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Create the folder; delete what a crash of the machine may have torn. Call before the store is opened."""
+    """Create the folder, and delete a store that a crash of the machine may have torn. Call it before the store is opened."""
     make_private(folder)
     fd = os.open(folder / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # One process at a time: two that start together must not both judge, and delete, the store.
         fcntl.flock(fd, fcntl.LOCK_EX)
         note, boot = _read_note(folder), _boot_id()
-        is_of_this_boot = note is not None and (note["boot"] == boot if boot else _others_live(folder))
+        is_of_this_boot = note is not None and (note["boot"] == boot if boot else _is_store_in_use(folder))
         if note is None or not (is_of_this_boot or note["clean"]):
             for path in folder.glob("store-*"):
                 shutil.rmtree(path)
         if not is_of_this_boot:
             mark(folder, clean=False)
         if not boot:
-            _show_life(folder)
+            _hold_alive_lock(folder)
     finally:
         os.close(fd)
 
 
 def mark(folder: Path, *, clean: bool) -> None:
-    """Note whether the store is synced and closed."""
+    """Write down if the store was synced and closed."""
     note: dict[str, str | bool] = {"boot": _boot_id(), "clean": clean}
-    if _read_note(folder) == note:  # on a full disk it could not be written again
+    if _read_note(folder) == note:  # it is not written again needlessly: on a full disk that would fail
         return
+    # Renamed into place: a crash must not leave half a note.
     temporary = folder / f"store.json.{os.getpid()}"
     temporary.write_text(json.dumps(note))
     temporary.replace(folder / "store.json")
@@ -123,20 +128,20 @@ def _read_note(folder: Path) -> dict[str, str | bool] | None:
 
 
 def _boot_id() -> str:
-    """Return what is another after each boot; empty where the system does not say (not Linux)."""
+    """Return an id that changes with each boot; empty if the system has none (not Linux)."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return ""
 
 
-_lives: dict[tuple[int, Path], int] = {}
-"""The descriptors whose locks show that this process lives; the kernel closes them when it does not."""
+_alive_locks: dict[tuple[int, Path], int] = {}
+"""The file descriptors whose locks show that this process is alive; the kernel closes them when it dies."""
 
 
-def _others_live(folder: Path) -> bool:
-    """Whether a process that has used the store is alive, this one too: then the machine has not crashed meanwhile."""
-    fd = _open_lives(folder)
+def _is_store_in_use(folder: Path) -> bool:
+    """Return True if a process that has used the store is alive, this one included: the machine has not crashed since."""
+    fd = _open_alive_lock(folder)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -146,12 +151,12 @@ def _others_live(folder: Path) -> bool:
     return False
 
 
-def _show_life(folder: Path) -> None:
+def _hold_alive_lock(folder: Path) -> None:
     key = (os.getpid(), folder.resolve())
-    if key not in _lives:
-        _lives[key] = fd = _open_lives(folder)
+    if key not in _alive_locks:
+        _alive_locks[key] = fd = _open_alive_lock(folder)
         fcntl.flock(fd, fcntl.LOCK_SH)
 
 
-def _open_lives(folder: Path) -> int:
+def _open_alive_lock(folder: Path) -> int:
     return os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
 """What may stand in a zilla.yaml: the grammar of bindings, and the graph that they make.
 
-Imports ``yaml``; judges each part by itself and knows nothing of what becomes of it.
+Imports ``yaml``. Checks each part by itself, without regard to what the import makes of it.
 """

@@ -1,4 +1,8 @@
-"""The properties of the bindings on the way from a socket to Kafka, in both dialects of the reference (1.x and 2.x)."""
+"""The properties of bindings, in both dialects of the reference (1.x and 2.x).
+
+Those on the way from a socket to Kafka, and asyncapi, openapi and openapi-asyncapi bindings. What the latter pass on (``tls``,
+``authorization``, ``sasl``) is checked after they are expanded.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from kafkaproxy.zilla.bindings.shape import (
     ANYTHING,
     Flag,
     Items,
-    Named,
+    NamedItems,
     Number,
     OneOrMore,
     Properties,
@@ -22,7 +26,7 @@ from kafkaproxy.zilla.bindings.shape import (
     TextOrItems,
 )
 
-__all__ = ["BINDINGS", "COMPOSITES", "JWT_OPTIONS", "MAPPINGS", "TOP"]
+__all__ = ["BINDINGS", "CLIENT", "COMPOSITES", "COMPOSITE_SHAPES", "JWT_OPTIONS", "MAPPINGS", "PROXY", "SERVER", "TOP"]
 
 MAPPINGS: Final = frozenset({"http-kafka", "sse-kafka"})
 """The binding types that become routes."""
@@ -32,24 +36,24 @@ COMPOSITES: Final = frozenset({"asyncapi", "openapi", "openapi-asyncapi"})
 _TEXT: Final = Text()
 _ANY_TEXT: Final = re.compile(r".+", re.DOTALL)
 _FILLED: Final = Text(pattern=_ANY_TEXT, example="a value")
-"""Where an empty text would read as no condition at all."""
+"""A text that must not be empty: an empty one would read as no condition at all."""
 _NAME: Final = Text(pattern=_ANY_TEXT, example="a name", fixed=True)
 _TEXTS: Final = Items(_TEXT)
 _SOME: Final = Items(_FILLED, least=1)
-_ROLES: Final = Named(Items(_FILLED), qualified=True)
-_MAP: Final = Named(_TEXT, free=True)
-_PATTERNS: Final = Named(_FILLED, free=True)
+_ROLES: Final = NamedItems(Items(_FILLED), qualified=True)
+_MAP: Final = NamedItems(_TEXT, free=True)
+_PATTERNS: Final = NamedItems(_FILLED, free=True)
 _PORT: Final = OneOrMore(Text(pattern=re.compile(r"[0-9]+(-[0-9]+)?"), example="7114 or 7000-7010"))
 _PATH: Final = Text(pattern=re.compile(r"/.*", re.DOTALL), example="/items/{id}")
 
 TOP: Final = Properties(
     known={
         "name": _TEXT,
-        "bindings": Named(Named(ANYTHING, free=True)),
-        "guards": Named(
+        "bindings": NamedItems(NamedItems(ANYTHING, free=True)),
+        "guards": NamedItems(
             Properties(known={"type": _NAME, "options": ANYTHING, "kind": ANYTHING, "store": ANYTHING}, needs=("type",))
         ),
-        "vaults": Named(Properties(known={"type": _NAME, "options": ANYTHING}, needs=("type",))),
+        "vaults": NamedItems(Properties(known={"type": _NAME, "options": ANYTHING}, needs=("type",))),
         "catalogs": ANYTHING,
         "stores": ANYTHING,
         "telemetry": ANYTHING,
@@ -76,10 +80,10 @@ JWT_OPTIONS: Final = Properties(
         "audience": _TEXT,
         "roles": _TEXT,
         "identity": _TEXT,
-        "attributes": Named(_TEXT),
+        "attributes": NamedItems(_TEXT),
         "keys": TextOrItems(
             Text(pattern=re.compile(r"https?://.+"), example="https://example.com/.well-known/jwks.json"),
-            Items(Named(ANYTHING, free=True)),
+            Items(NamedItems(ANYTHING, free=True)),
         ),
         "challenge": Number(),
     },
@@ -162,7 +166,9 @@ _HTTP_OPTIONS: Final = Properties(
                 ),
             },
         ),
-        "authorization": Named(Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1, qualified=True),
+        "authorization": NamedItems(
+            Properties(known={"credentials": _CREDENTIALS}, needs=("credentials",)), most=1, qualified=True
+        ),
         "overrides": _MAP,
         "requests": ANYTHING,
     }
@@ -258,9 +264,72 @@ BINDINGS: Final[Mapping[tuple[str, str], Properties]] = {
     ),
     ("kafka", "client"): _binding(
         Properties(
-            known={"servers": Items(_TEXT), "sasl": _SASL, "authorization": Named(_KAFKA_CREDENTIALS, most=1, qualified=True)}
+            known={
+                "servers": Items(_TEXT),
+                "sasl": _SASL,
+                "authorization": NamedItems(_KAFKA_CREDENTIALS, most=1, qualified=True),
+            }
         ),
         _KAFKA_WHEN,
     ),
 }
 """By type and kind. Bindings that are not on the way to a mapping are not looked at."""
+
+
+SERVER: Final = "server"
+PROXY: Final = "proxy"
+CLIENT: Final = "client"
+
+_LABEL: Final = Text()
+_GUARDED: Final = _("Guard by the security of the specification, or guard the whole server in front of Django.")
+_OVERLAY: Final = _("Apply the overlay to the specification, and remove it here.")
+_SPECS: Final = NamedItems(
+    Properties(
+        known={
+            "server": _LABEL,
+            "servers": Items(ANYTHING, least=1),
+            "catalog": NamedItems(ANYTHING, most=1),
+            "security": NamedItems(_LABEL, free=True),
+            "store": ANYTHING,
+        },
+        needs=("catalog",),
+        forbidden={"overlay": _OVERLAY},
+    )
+)
+_SELECTED: Final[Mapping[str, Shape]] = dict.fromkeys(("spec", "operation", "tag", "api-id", "operation-id"), _LABEL)
+_SERVERS: Final = {"servers": _("Select by operation or tag: which server a request came by is not known here.")}
+_HTTP: Final = Properties(known={"authorization": ANYTHING})
+
+
+def _composite(options: Mapping[str, Shape], with_: Shape | None, *, specs: Shape = _SPECS) -> Properties:
+    route: dict[str, Shape] = {"when": Items(Properties(known=_SELECTED, forbidden=_SERVERS)), "exit": _LABEL}
+    if with_ is not None:
+        route["with"] = with_
+    routes = Items(Properties(known=route, needs=("exit",), forbidden={"guarded": _GUARDED}))
+    known: dict[str, Shape] = {"type": ANYTHING, "kind": ANYTHING, "vault": _LABEL, "telemetry": ANYTHING}
+    known |= {"options": Properties(known={"specs": specs, **options}, needs=("specs",)), "exit": _LABEL, "routes": routes}
+    return Properties(known=known, needs=("options",))
+
+
+_LISTENING: Final[Mapping[str, Shape]] = {"tcp": ANYTHING, "tls": ANYTHING, "http": _HTTP}
+_WITH: Final = Properties(known=_SELECTED)
+
+COMPOSITE_SHAPES: Final[Mapping[tuple[str, str], Properties]] = {
+    ("asyncapi", SERVER): _composite({**_LISTENING, "mqtt": ANYTHING}, None),
+    ("openapi", SERVER): _composite(_LISTENING, None),
+    ("asyncapi", PROXY): _composite({"mqtt-kafka": ANYTHING}, _WITH),
+    ("openapi-asyncapi", PROXY): _composite(
+        {}, _WITH, specs=Properties(known={"openapi": _SPECS, "asyncapi": _SPECS}, needs=("openapi", "asyncapi"))
+    ),
+    ("asyncapi", CLIENT): _composite(
+        {
+            "tcp": ANYTHING,
+            "tls": ANYTHING,
+            "http": ANYTHING,
+            "mqtt": ANYTHING,
+            "kafka": Properties(known={"sasl": ANYTHING, "topics": ANYTHING}),
+        },
+        None,
+    ),
+}
+"""By type and kind; an openapi client leads to no Kafka."""

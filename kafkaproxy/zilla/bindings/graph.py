@@ -1,7 +1,7 @@
 """From documents to the binding graph: names found, references resolved, cycles refused, properties checked.
 
 Bindings lead onward by ``exit``, on each route and, tried last, on the binding. Only the bindings on the way from a socket to
-a mapping, and from there to Kafka, are held to the grammar; what else a file holds is listed and left alone.
+a mapping, and from there to Kafka, are checked against the grammar; other bindings are reported as ignored.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.bindings.grammar import BINDINGS, COMPOSITES, MAPPINGS, TOP
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
 
-__all__ = ["BUILT_INS", "Binding", "Exit", "Graph", "Named", "build_graph"]
+__all__ = ["BUILT_INS", "Binding", "Declaration", "Exit", "Graph", "build_graph"]
 
 Key = tuple[str, str]
 
@@ -29,13 +29,13 @@ BUILT_INS: Final = frozenset({"sys:tcp_client", "sys:tls_client", "sys:http_clie
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class Declaration:
     """A guard or vault of a namespace."""
 
     name: str
     type: str
     options: Branch | None
-    place: Place
+    place: FilePlace
     namespace: str
 
 
@@ -44,7 +44,7 @@ class Exit:
     """A route of a binding; the binding's own exit is the last one, without conditions and guards."""
 
     target: str
-    place: Place
+    place: FilePlace
     when: tuple[Branch, ...] = ()
     options: Branch | None = None
     """What stands under ``with``."""
@@ -60,12 +60,12 @@ class Binding:
     type: str
     kind: str
     node: Branch
-    place: Place
+    place: FilePlace
     exits: tuple[Exit, ...]
 
     @property
     def key(self) -> Key:
-        """What it is found by: names repeat between namespaces."""
+        """Namespace and name: names repeat between namespaces."""
         return self.namespace, self.name
 
     @property
@@ -73,9 +73,9 @@ class Binding:
         """The options; an empty mapping where there are none."""
         return self.node.branch("options") or Branch((), self.node.line)
 
-    def at(self, line: int) -> Place:
+    def at(self, line: int) -> FilePlace:
         """Return a line of the same file."""
-        return Place(self.place.file, line)
+        return FilePlace(self.place.file, line)
 
     def __str__(self) -> str:
         return f"{self.type} {self.kind} binding {self.name!r}"
@@ -86,8 +86,8 @@ class Graph:
     """All bindings, guards and vaults of the documents, by namespace and name."""
 
     bindings: dict[Key, Binding] = field(default_factory=dict)
-    guards: dict[Key, Named] = field(default_factory=dict)
-    vaults: dict[Key, Named] = field(default_factory=dict)
+    guards: dict[Key, Declaration] = field(default_factory=dict)
+    vaults: dict[Key, Declaration] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
     _upstream: set[Key] | None = None
 
@@ -95,11 +95,11 @@ class Graph:
         """Return where an exit leads; None for a built-in binding and for a name that does not exist."""
         return self.bindings.get(_key(exit_.target, binding.namespace))
 
-    def guard(self, name: str, namespace: str) -> Named | None:
+    def guard(self, name: str, namespace: str) -> Declaration | None:
         """Return a guard by the name a binding of the namespace uses for it."""
         return self.guards.get(_key(name, namespace))
 
-    def vault(self, name: str, namespace: str) -> Named | None:
+    def vault(self, name: str, namespace: str) -> Declaration | None:
         """Return a vault by the name a binding of the namespace uses for it."""
         return self.vaults.get(_key(name, namespace))
 
@@ -114,7 +114,7 @@ class Graph:
         return [each for each in self.bindings.values() if each.type == type_ and kind in ("", each.kind)]
 
     def fronts(self) -> list[Binding]:
-        """Return where requests come in: tcp servers, or in a part cut out of a file what nothing there leads to."""
+        """Return the bindings where requests come in: tcp servers; in a fragment, the bindings that no other one leads to."""
         if tcp_servers := self.of("tcp", "server"):
             return [each for each in tcp_servers if each.key in self.upstream()]
         led_to = {target.key for binding in self.bindings.values() for target in self.next(binding)}
@@ -122,7 +122,7 @@ class Graph:
 
     @property
     def is_fragment(self) -> bool:
-        """Whether this is a part cut out of a configuration: nothing listens, and Kafka is not in it."""
+        """Return True if this is a part of a configuration: it has no server that listens, and no client of Kafka."""
         return not self.of("tcp", "server") and not self.of("kafka")
 
     def upstream(self) -> set[Key]:
@@ -144,7 +144,7 @@ class Graph:
         return _closure((each.key for each in self.bindings.values() if each.type in MAPPINGS), after)
 
 
-def build_graph(documents: list[Document], report: Report) -> Graph:
+def build_graph(documents: list[Document], report: ImportReport) -> Graph:
     """Return the graph of the documents; what is wrong with it is refused in ``report``."""
     graph = Graph(documents=documents)
     for document in documents:
@@ -172,13 +172,15 @@ def _closure(start: Iterable[Key], edges: dict[Key, list[Key]]) -> set[Key]:
     return found
 
 
-def _read_document(document: Document, graph: Graph, report: Report) -> None:
+def _read_document(document: Document, graph: Graph, report: ImportReport) -> None:
     for problem in TOP.problems(document.body, "The configuration"):
         report.refuse(document.place(problem.line), problem.message, problem.advice)
     for section, found in (("guards", graph.guards), ("vaults", graph.vaults)):
         for key, node in _children(document.body, section):
             place = document.place(key.line)
-            found[document.name, key.text] = Named(key.text, node.text("type"), node.branch("options"), place, document.name)
+            found[document.name, key.text] = Declaration(
+                key.text, node.text("type"), node.branch("options"), place, document.name
+            )
     for key, node in _children(document.body, "bindings"):
         binding = _read_binding(document, key, node, report)
         graph.bindings[binding.key] = binding
@@ -191,7 +193,7 @@ def _children(body: Branch, section: str) -> Iterator[tuple[Leaf, Branch]]:
             yield key, node
 
 
-def _read_binding(document: Document, key: Leaf, node: Branch, report: Report) -> Binding:
+def _read_binding(document: Document, key: Leaf, node: Branch, report: ImportReport) -> Binding:
     place = document.place(key.line)
     for name in ("type", "kind"):
         if not node.text(name):
@@ -222,8 +224,8 @@ def _read_exit(document: Document, route: Branch) -> Exit:
     )
 
 
-def _check_bindings(graph: Graph, report: Report) -> None:
-    """Hold the bindings on the way to the grammar, and resolve what they refer to."""
+def _check_bindings(graph: Graph, report: ImportReport) -> None:
+    """Check the bindings on the way against the grammar, and resolve what they refer to."""
     on_the_way = graph.upstream() | graph.downstream()
     for binding in graph.bindings.values():
         if binding.type in COMPOSITES:
@@ -241,7 +243,7 @@ def _check_bindings(graph: Graph, report: Report) -> None:
         _check_references(binding, graph, report)
 
 
-def _refuse_unknown(binding: Binding, report: Report) -> None:
+def _refuse_unknown(binding: Binding, report: ImportReport) -> None:
     kinds = sorted(kind for type_, kind in BINDINGS if type_ == binding.type)
     if kinds:
         message = _("The binding %(binding)r is on the way to a mapping, and its kind is %(binding_kind)r.") % {
@@ -258,7 +260,7 @@ def _refuse_unknown(binding: Binding, report: Report) -> None:
     report.refuse(binding.at(binding.node.line_of("type")), message, _("%(advice)s Or lead around it.") % {"advice": advice})
 
 
-def _check_exits(binding: Binding, graph: Graph, report: Report) -> None:
+def _check_exits(binding: Binding, graph: Graph, report: ImportReport) -> None:
     for exit_ in binding.exits:
         if not _leads_somewhere(binding, exit_, graph):
             names = [name for namespace, name in graph.bindings if namespace == binding.namespace]
@@ -269,7 +271,7 @@ def _check_exits(binding: Binding, graph: Graph, report: Report) -> None:
             )
 
 
-def _check_references(binding: Binding, graph: Graph, report: Report) -> None:
+def _check_references(binding: Binding, graph: Graph, report: ImportReport) -> None:
     _check_exits(binding, graph, report)
     for exit_ in binding.exits:
         for guard, _roles in exit_.guarded:
@@ -285,8 +287,8 @@ def _leads_somewhere(binding: Binding, exit_: Exit, graph: Graph) -> bool:
     return graph.is_fragment and binding.type in MAPPINGS  # its Kafka side is in the part that was not given
 
 
-def _check_cycles(graph: Graph, report: Report) -> None:
-    """Refuse bindings that lead back to themselves; walked without recursion, a chain may be long."""
+def _check_cycles(graph: Graph, report: ImportReport) -> None:
+    """Refuse bindings that lead back to themselves. Not recursive: a chain may be longer than Python's stack."""
     done: set[Key] = set()
     for start in graph.bindings.values():
         path: dict[Key, None] = {}
@@ -305,7 +307,7 @@ def _check_cycles(graph: Graph, report: Report) -> None:
                 waiting.extend((target, False) for target in graph.next(binding))
 
 
-def _refuse_cycle(binding: Binding, path: list[Key], report: Report) -> None:
+def _refuse_cycle(binding: Binding, path: list[Key], report: ImportReport) -> None:
     circle = [*(name for _, name in path[path.index(binding.key) :]), binding.name]
     message = _("The bindings lead in a circle: %(circle)s.") % {"circle": " → ".join(circle)}
     report.refuse(binding.place, message, _("Change one of their exits."))

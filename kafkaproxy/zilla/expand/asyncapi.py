@@ -20,8 +20,8 @@ from kafkaproxy.zilla.expand.operations import (
     is_list,
     tag_names,
 )
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, text
 
 __all__ = ["sources", "target", "target_names"]
@@ -32,7 +32,7 @@ _ELSEWHERE: Final = ("security", "bindings")
 """What a trait could change without a trace at the operation."""
 
 
-def sources(specification: Specification, report: Report) -> Iterator[Source]:
+def sources(specification: Specification, report: ImportReport) -> Iterator[Source]:
     """Return the operations that clients see, in the order of the document; what is wrong with one is refused."""
     for key, node in _operations(specification):
         with reported(report):
@@ -45,7 +45,7 @@ def _operations(specification: Specification) -> Iterator[tuple[Leaf, Branch]]:
     yield from specification.branches(specification.root, "operations")
 
 
-def _source(specification: Specification, key: Leaf, node: Branch, report: Report) -> Source | None:
+def _source(specification: Specification, key: Leaf, node: Branch, report: ImportReport) -> Source | None:
     bindings = specification.branch(node, "bindings")
     http = specification.branch(bindings, "http")
     stream = "x-zilla-sse" in bindings if bindings is not None else False
@@ -83,7 +83,7 @@ def _check(specification: Specification, node: Branch, bindings: Branch | None) 
     check_keys(specification, node, ASYNCAPI)
     for key, _ in bindings.pairs if bindings is not None else ():
         if key.text.startswith("x-zilla") and key.text not in EXTENSIONS:
-            raise Trouble(
+            raise ExpandError(
                 specification.at(key.line),
                 gettext("There is no binding %(key)r.") % {"key": key.text},
                 suggest(key.text, EXTENSIONS),
@@ -94,17 +94,17 @@ def _check(specification: Specification, node: Branch, bindings: Branch | None) 
         for name in _ELSEWHERE:
             if name in trait and not (name == "bindings" and kafka_only):
                 message = gettext("A trait of an operation has %(name)s.") % {"name": name}
-                raise Trouble(specification.at(trait.line_of(name)), message, gettext("Write it at the operation itself."))
+                raise ExpandError(specification.at(trait.line_of(name)), message, gettext("Write it at the operation itself."))
 
 
 def _method(specification: Specification, http: Branch) -> Leaf:
     method = http.get("method")
     if not isinstance(method, Leaf):
-        raise Trouble(
+        raise ExpandError(
             specification.at(http.line), gettext("The http binding has no method."), gettext("Write one, such as GET.")
         )
     if method.text != method.text.upper():
-        raise Trouble(
+        raise ExpandError(
             specification.at(method.line),
             gettext("%(method)r is not a method.") % {"method": method.text},
             gettext("Write %(method)s.") % {"method": method.text.upper()},
@@ -115,7 +115,7 @@ def _method(specification: Specification, http: Branch) -> Leaf:
 def _channel(specification: Specification, holder: Branch) -> Branch:
     channel = specification.branch(holder, "channel")
     if channel is None:
-        raise Trouble(
+        raise ExpandError(
             specification.at(holder.line), gettext("The channel is missing."), gettext("Refer to one: $ref: '#/channels/NAME'.")
         )
     return channel
@@ -132,14 +132,14 @@ def _check_servers(specification: Specification, channel: Branch, protocol: str)
                 "key": key.text
             }
             advice = gettext("Describe that server in a specification of its own, or remove servers from the channel.")
-            raise Trouble(specification.at(channel.line_of("servers")), message, advice)
+            raise ExpandError(specification.at(channel.line_of("servers")), message, advice)
 
 
 def _address(specification: Specification, channel: Branch) -> Leaf:
     """Return the address of a channel: a path, or a topic."""
     found = channel.get("address")
     if not isinstance(found, Leaf) or not found.text:
-        raise Trouble(
+        raise ExpandError(
             specification.at(channel.line), gettext("The channel has no address."), gettext("Write its path, or its topic.")
         )
     return found
@@ -159,7 +159,7 @@ def _messages(specification: Specification, node: Branch, channel: Branch) -> li
         for _, trait in specification.rows(message, "traits"):
             if "correlationId" in trait:
                 text_of = gettext("A trait of a message has a correlationId.")
-                raise Trouble(
+                raise ExpandError(
                     specification.at(trait.line_of("correlationId")), text_of, gettext("Write it at the message itself.")
                 )
     return found
@@ -202,7 +202,7 @@ def _extension(specification: Specification, bindings: Branch | None, *, is_stre
         own, other = other, own
     if bindings is not None and other in bindings:
         message = gettext("%(other)s has no effect here.") % {"other": other}
-        raise Trouble(specification.at(bindings.line_of(other)), message, gettext("Write it as %(own)s.") % {"own": own})
+        raise ExpandError(specification.at(bindings.line_of(other)), message, gettext("Write it as %(own)s.") % {"own": own})
     return specification.branch(bindings, own)
 
 
@@ -230,7 +230,9 @@ def _target(specification: Specification, key: Leaf, node: Branch) -> Target:
     action = node.text("action")
     if action not in ("send", "receive"):
         message = gettext("The action of %(key)r is %(action)r.") % {"key": key.text, "action": action}
-        raise Trouble(specification.at(key.line), message, gettext("Write send, which produces, or receive, which fetches."))
+        raise ExpandError(
+            specification.at(key.line), message, gettext("Write send, which produces, or receive, which fetches.")
+        )
     channel = _channel(specification, node)
     messages = _messages(specification, node, channel)
     return Target(
@@ -252,7 +254,7 @@ def _topic(specification: Specification, channel: Branch) -> Leaf:
         message = gettext("The topic %(topic)r has a parameter; the reference puts nothing in its place.") % {
             "topic": topic.text
         }
-        raise Trouble(specification.at(topic.line), message, gettext("Write a channel for each topic."))
+        raise ExpandError(specification.at(topic.line), message, gettext("Write a channel for each topic."))
     kafka = specification.branch(specification.branch(channel, "bindings"), "kafka")
     other = kafka.get("topic") if kafka is not None else None
     if isinstance(other, Leaf) and other.text != topic.text:
@@ -260,7 +262,9 @@ def _topic(specification: Specification, channel: Branch) -> Leaf:
             "other": other.text,
             "topic": topic.text,
         }
-        raise Trouble(specification.at(other.line), message, gettext("The reference takes the address: make them the same."))
+        raise ExpandError(
+            specification.at(other.line), message, gettext("The reference takes the address: make them the same.")
+        )
     return topic
 
 
@@ -270,5 +274,5 @@ def _reply(specification: Specification, node: Branch) -> Leaf | None:
         return None
     if "address" in reply:
         message = gettext("An address of replies that each message chooses is not understood.")
-        raise Trouble(specification.at(reply.line_of("address")), message, gettext("Name the channel of the replies."))
+        raise ExpandError(specification.at(reply.line_of("address")), message, gettext("Name the channel of the replies."))
     return _topic(specification, _channel(specification, reply))

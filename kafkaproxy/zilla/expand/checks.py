@@ -1,4 +1,4 @@
-"""Schemas that the reference checks requests, events and records against; here nothing does, which the import says."""
+"""Schemas that the reference checks requests, events and records against. They are not checked here, which is reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext, gettext_noop
 from kafkaproxy.zilla.expand.clients import topic_checks
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.specification import Specification, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 
 __all__ = ["Checks"]
 
@@ -24,11 +24,11 @@ _CONVERTED: Final = gettext_noop("Records would have to be converted from and to
 
 @dataclass(slots=True)
 class Checks:
-    """Says of each document, once, what is not checked."""
+    """Reports for each document, once, what is not checked."""
 
-    report: Report
+    report: ImportReport
     accepted: bool
-    """Whether the import allows schemas that are not checked."""
+    """True if the import allows schemas that are not checked."""
 
     def of_sources(self, sources: Iterable[Source]) -> None:
         """Look at what clients send, and at the events of streams."""

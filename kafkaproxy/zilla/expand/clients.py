@@ -7,10 +7,9 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.addresses import Address, addresses
-from kafkaproxy.zilla.expand.composite import Composite
+from kafkaproxy.zilla.expand.composite import Address, Composite, addresses
 from kafkaproxy.zilla.expand.operations import stored_otherwise
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, row, text
 
 __all__ = ["client_nodes", "topic_checks"]
@@ -23,7 +22,7 @@ _MECHANISMS: Final = {
     "scramSha512": "scram-sha-512",
 }
 _NONE: Final = ("X509",)
-"""Schemes that SASL has no part in."""
+"""Security schemes that need no SASL."""
 
 
 def client_nodes(composite: Composite, specification: Specification, node: Branch, name: str) -> Iterator[tuple[str, Branch]]:
@@ -31,12 +30,12 @@ def client_nodes(composite: Composite, specification: Specification, node: Branc
     servers = [each for each in addresses(composite, specification, node) if each.protocol.startswith("kafka")]
     if not servers:
         message = gettext("Nothing says where the Kafka of %(specification)r is.") % {"specification": specification.label}
-        raise Trouble(composite.at(composite.name.line), message, gettext("Add servers, such as kafka://HOST:9092."))
+        raise ExpandError(composite.at(composite.name.line), message, gettext("Add servers, such as kafka://HOST:9092."))
     if len({each.protocol for each in servers}) > 1:
         message = gettext("Some servers of %(specification)r are secure, and some are not.") % {
             "specification": specification.label
         }
-        raise Trouble(composite.at(servers[1].line), message, gettext("Name those of one kind under servers."))
+        raise ExpandError(composite.at(servers[1].line), message, gettext("Name those of one kind under servers."))
     secure = servers[0].protocol == _SECURE
     topics = _topics(specification)
     kafka = composite.options.branch("kafka")
@@ -105,7 +104,7 @@ def _authorization(composite: Composite, specification: Specification, servers: 
             "name": name.text,
         }
         advice = gettext("Add options.kafka.sasl, or a guard for them: security: {%(name)s: GUARD}.") % {"name": name.text}
-        raise Trouble(composite.at(composite.name.line), message, advice)
+        raise ExpandError(composite.at(composite.name.line), message, advice)
     credentials = mapping(guard.line, {"mechanism": mechanism, "username": "{identity}", "password": "{credentials}"})
     own = guard.text.removeprefix(f"{composite.document.name}:")
     return mapping(guard.line, {own: mapping(guard.line, {"credentials": credentials})})
@@ -123,7 +122,7 @@ def _schemes(specification: Specification, server: Address) -> Iterator[tuple[Le
                 "name": name.text,
                 "type": type_,
             }
-            raise Trouble(
+            raise ExpandError(
                 specification.at(name.line),
                 message,
                 gettext("Use one of %(types)s.") % {"types": ", ".join(_MECHANISMS)},
@@ -145,7 +144,7 @@ def topic_checks(specification: Specification) -> Iterator[tuple[Leaf, int, bool
 
 
 def _is_null(specification: Specification, message: Branch) -> bool:
-    """Whether a message has no value: nothing is checked then."""
+    """Return True if a message has no value: nothing is checked then."""
     payload = message.get("payload")
     schema = specification.follow(payload) if not isinstance(payload, Row) else None
     return isinstance(schema, Branch) and schema.text("type") == "null"

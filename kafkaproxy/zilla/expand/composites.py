@@ -12,10 +12,9 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.specs.places import Line
-from kafkaproxy.zilla.bindings.grammar import COMPOSITES
+from kafkaproxy.specs.types import Line
+from kafkaproxy.zilla.bindings.grammar import CLIENT, COMPOSITE_SHAPES, COMPOSITES, PROXY, SERVER
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.checks import Checks
 from kafkaproxy.zilla.expand.clients import client_nodes
 from kafkaproxy.zilla.expand.composite import Composite, Key
@@ -23,19 +22,18 @@ from kafkaproxy.zilla.expand.mappings import check_answers, mapping_node, proxy_
 from kafkaproxy.zilla.expand.pairs import Proxy, read_proxy
 from kafkaproxy.zilla.expand.rules import Rule
 from kafkaproxy.zilla.expand.servers import Group, Server, front_nodes, http_node, read_servers
-from kafkaproxy.zilla.expand.shapes import CLIENT, KINDS, PROXY, SERVER
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
 from kafkaproxy.zilla.names import Names
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import Document
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row, mapping, text
 
 __all__ = ["expand_composites"]
 
-_KINDS: Final = (*KINDS, ("openapi", CLIENT))
+_KINDS: Final = (*COMPOSITE_SHAPES, ("openapi", CLIENT))
 
 
-def expand_composites(documents: list[Document], catalogs: Catalogs, report: Report, *, schemas: bool) -> list[Document]:
+def expand_composites(documents: list[Document], catalogs: Catalogs, report: ImportReport, *, schemas: bool) -> list[Document]:
     """Return the documents with their composite bindings written out; what cannot be is refused in ``report``.
 
     ``schemas``: refuse specifications whose schemas would have to be checked; otherwise only warn of them.
@@ -71,7 +69,7 @@ class _Expansion:
     names: set[Key]
     """All bindings."""
     catalogs: Catalogs
-    report: Report
+    report: ImportReport
     checks: Checks
     nodes: dict[Key, list[tuple[str, Branch]]] = field(default_factory=dict)
     """What each composite binding has become."""
@@ -124,19 +122,19 @@ class _Expansion:
 
     def _fits(self, composite: Composite) -> bool:
         """Check the properties of a binding that is about to be expanded."""
-        problems = list(KINDS[composite.type, composite.kind].problems(composite.node, composite.name.text))
+        problems = list(COMPOSITE_SHAPES[composite.type, composite.kind].problems(composite.node, composite.name.text))
         for problem in problems:
             self.report.refuse(composite.at(problem.line), problem.message, problem.advice)
         return not problems
 
     def _read(self, composite: Composite) -> None:
-        if (composite.type, PROXY) not in KINDS or not self._fits(composite):
+        if (composite.type, PROXY) not in COMPOSITE_SHAPES or not self._fits(composite):
             return
         with reported(self.report):
             proxy = read_proxy(composite, self.catalogs, self.report)
             if proxy.sources and not proxy.pairs and not self.report.is_refused():
                 message = gettext("No operation of %(name)r has one on Kafka.") % {"name": composite.name.text}
-                raise Trouble(composite.place, message, gettext("Give them the same names, or pair them in routes."))
+                raise ExpandError(composite.place, message, gettext("Give them the same names, or pair them in routes."))
             if proxy.pairs:
                 self._proxies[composite.key] = proxy
 
@@ -158,7 +156,7 @@ class _Expansion:
             return  # no such binding: refused where exits are, unless the Kafka side was left out on purpose
         composite = self.composites.get(key)
         if composite is None or (composite.type, composite.kind) != ("asyncapi", CLIENT):
-            raise Trouble(
+            raise ExpandError(
                 proxy.at(exit_.line), gettext("%(exit)r is no asyncapi client.") % {"exit": exit_.text}, gettext("Lead to one.")
             )
         if not self._fits(composite):
@@ -170,7 +168,7 @@ class _Expansion:
                 "composite": composite,
                 "subject": specification.origin[1],
             }
-            raise Trouble(proxy.at(exit_.line), message, gettext("Name the same catalog and subject in both."))
+            raise ExpandError(proxy.at(exit_.line), message, gettext("Name the same catalog and subject in both."))
         node = composite.specs().branch(own.label) or Branch((), own.root.line)
         name = composite.name.text if len(known) == 1 else f"{composite.name.text}.{own.label}"
         nodes = list(client_nodes(composite, own, node, name))
@@ -318,13 +316,13 @@ def _check_neighbours(server: Server, proxy: Proxy) -> None:
             "server": server.composite.name.text,
             "proxy": proxy.composite.name.text,
         }
-        raise Trouble(place, message, gettext("Put both into one."))
+        raise ExpandError(place, message, gettext("Put both into one."))
     if all(source.specification.origin != server.specification.origin for source in proxy.sources):
         message = gettext("%(name)r has no specification from the subject %(subject)r.") % {
             "name": proxy.composite.name.text,
             "subject": server.specification.origin[1],
         }
-        raise Trouble(place, message, gettext("Name the same catalog and subject in both."))
+        raise ExpandError(place, message, gettext("Name the same catalog and subject in both."))
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:

@@ -9,23 +9,22 @@ from typing import Final
 from django.utils.translation import gettext
 
 from kafkaproxy.zilla.expand.composite import Composite
-from kafkaproxy.zilla.expand.guards import Guard, Guards
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import Pair, Proxy
-from kafkaproxy.zilla.expand.rules import Condition, Rule, make_rule
+from kafkaproxy.zilla.expand.rules import OperationGuard, Rule, RuleCondition, SchemeGuards, make_rule
 from kafkaproxy.zilla.expand.servers import Group, Server
-from kafkaproxy.zilla.expand.specification import Trouble, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import ExpandError, reported
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, mapping, row, text
 
 __all__ = ["check_answers", "mapping_node", "proxy_rules", "rules_of_group"]
 
 _OF_A_REQUEST: Final = ("key", "overrides")
-"""What asking for an answer has no use for."""
+"""Properties of a request that a status poll does not use."""
 
 
-def proxy_rules(proxy: Proxy, server: Server | None, report: Report) -> list[Rule]:
-    """Return the routes of a proxy, in order. What would be open although it says that it is not, is refused."""
+def proxy_rules(proxy: Proxy, server: Server | None, report: ImportReport) -> list[Rule]:
+    """Return the routes of a proxy, in order. Refuse a route that would be open although its operation asks for security."""
     found: list[Rule] = []
     for pair in proxy.pairs:
         if server is None or pair.source.specification.origin == server.specification.origin:
@@ -40,7 +39,7 @@ def _rules(proxy: Proxy, server: Server | None, pair: Pair, base: str) -> Iterat
     rule = make_rule(pair.source, pair.target, inner, identity, base, pair.exit)
     if pair.asks is not None:
         asking, _ = _guard(proxy, server, pair.asks)
-        condition = Condition(pair.asks.method, text(base + pair.asks.path.text, pair.asks.path.line))
+        condition = RuleCondition(pair.asks.method, text(base + pair.asks.path.text, pair.asks.path.line))
         if _key(asking) != _key(inner):
             pairs = tuple((key, value) for key, value in rule.with_.pairs if key.text not in _OF_A_REQUEST)
             with_ = Branch(pairs, rule.with_.line)
@@ -50,13 +49,13 @@ def _rules(proxy: Proxy, server: Server | None, pair: Pair, base: str) -> Iterat
     yield rule
 
 
-def _key(guard: Guard | None) -> object:
+def _key(guard: OperationGuard | None) -> object:
     return guard.key if guard is not None else None
 
 
-def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard | None, Leaf | None]:
+def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[OperationGuard | None, Leaf | None]:
     """Return the guard of a route, beyond that of the http server, and the guard that identifies the client."""
-    own = Guards(proxy.composite.document.name, source.specification.security).of(source)
+    own = SchemeGuards(proxy.composite.document.name, source.specification.security).of(source)
     outer = server.guards.of(source) if server is not None else None
     known = own or outer
     if known is None and any(source.security):
@@ -68,7 +67,7 @@ def _guard(proxy: Proxy, server: Server | None, source: Source) -> tuple[Guard |
             "scheme": scheme.text,
             "specification": source.specification.label,
         }
-        raise Trouble(source.specification.at(scheme.line), message, advice)
+        raise ExpandError(source.specification.at(scheme.line), message, advice)
     return (known if source.is_stream else own), (known.name if known is not None else None)
 
 
@@ -84,7 +83,7 @@ def rules_of_group(rules: Iterable[Rule], group: Group, server: Server) -> list[
 
 
 def check_answers(rules: list[Rule]) -> None:
-    """Raise ``Trouble`` where a client that one route refuses could get the answer by another route.
+    """Raise ``ExpandError`` where a client that one route refuses could get the answer by another route.
 
     A route serves the answers that it promised to every client, past the guard of an operation on the same path.
     """
@@ -98,7 +97,7 @@ def check_answers(rules: list[Rule]) -> None:
                     "%(source)s has another security than %(other)s, whose answers are asked for on its path."
                 ) % {"source": source, "other": rule.source}
                 advice = gettext("Give both the same, or name the guards under security of the server's specification too.")
-                raise Trouble(source.specification.at(source.line), message, advice)
+                raise ExpandError(source.specification.at(source.line), message, advice)
 
 
 def mapping_node(composite: Composite, rules: list[Rule], *, is_stream: bool) -> Branch:

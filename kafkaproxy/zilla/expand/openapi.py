@@ -17,8 +17,8 @@ from kafkaproxy.zilla.expand.operations import (
     check_keys,
     tag_names,
 )
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification, reported
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, text
 
 __all__ = ["sources"]
@@ -29,7 +29,7 @@ _PLAIN: Final = frozenset({"type", "description", "example", "examples", "title"
 """What a schema of a text may have without checking anything."""
 
 
-def sources(specification: Specification, report: Report) -> Iterator[Source]:
+def sources(specification: Specification, report: ImportReport) -> Iterator[Source]:
     """Return the operations, in the order of the document; what is wrong with one is refused."""
     paths = specification.branch(specification.root, "paths")
     for path, value in paths.pairs if paths is not None else ():
@@ -38,7 +38,7 @@ def sources(specification: Specification, report: Report) -> Iterator[Source]:
         with reported(report):
             item = specification.follow(value)
             if not isinstance(item, Branch):
-                raise Trouble(
+                raise ExpandError(
                     specification.at(path.line),
                     gettext("%(path)r is not a mapping.") % {"path": path.text},
                     gettext("Write 'name: value' pairs."),
@@ -51,7 +51,7 @@ def sources(specification: Specification, report: Report) -> Iterator[Source]:
 
 def _source(specification: Specification, path: Leaf, item: Branch, method: Leaf, node: object) -> Source:
     if not isinstance(node, Branch):
-        raise Trouble(
+        raise ExpandError(
             specification.at(method.line),
             gettext("%(method)r is not a mapping.") % {"method": method.text},
             gettext("Write 'name: value' pairs."),
@@ -79,13 +79,15 @@ def _check_unsupported(specification: Specification, item: Branch, node: Branch)
     for holder in (item, node):
         if "servers" in holder:
             message = gettext("Servers of single operations are not understood.")
-            raise Trouble(
+            raise ExpandError(
                 specification.at(holder.line_of("servers")), message, gettext("Give the whole document one list of servers.")
             )
     for name in EXTENSIONS[1:]:
         if name in node:
             message = gettext("%(name)s: an OpenAPI operation does not become a stream.") % {"name": name}
-            raise Trouble(specification.at(node.line_of(name)), message, gettext("Describe streams in an AsyncAPI document."))
+            raise ExpandError(
+                specification.at(node.line_of(name)), message, gettext("Describe streams in an AsyncAPI document.")
+            )
 
 
 def _security(specification: Specification, node: Branch) -> Iterator[Alternative]:
@@ -96,7 +98,9 @@ def _security(specification: Specification, node: Branch) -> Iterator[Alternativ
         for scheme, scopes in alternative.pairs:
             if specification.scheme(scheme.text) is None:
                 message = gettext("There is no security scheme %(scheme)r.") % {"scheme": scheme.text}
-                raise Trouble(specification.at(scheme.line), message, gettext("Define it under components.securitySchemes."))
+                raise ExpandError(
+                    specification.at(scheme.line), message, gettext("Define it under components.securitySchemes.")
+                )
             items = scopes.items if isinstance(scopes, Row) else ()
             found.append(Requirement(scheme, tuple(each for each in items if isinstance(each, Leaf))))
         yield tuple(found)
@@ -107,7 +111,7 @@ def _responses(specification: Specification, node: Branch) -> Iterator[tuple[Lea
 
 
 def _is_list(specification: Specification, response: Branch) -> bool:
-    """Whether the first JSON content of a response is a list."""
+    """Return True if the first JSON content of a response is a list."""
     for name, content in specification.branches(response, "content"):
         if JSON.fullmatch(name.text):
             schema = specification.branch(content, "schema")
@@ -140,5 +144,5 @@ def _checks(specification: Specification, item: Branch, node: Branch) -> Iterato
 
 
 def _is_any_text(schema: Branch | None) -> bool:
-    """Whether every value of a parameter fits."""
+    """Return True if every value of a parameter fits."""
     return schema is None or (schema.text("type") == "string" and all(key.text in _PLAIN for key, _ in schema.pairs))

@@ -1,6 +1,7 @@
-"""The operations of a specification: their properties, what they are named by, and what the schemas of their messages say.
+"""The operations of a specification: their properties, names, the schemas of their messages, and their extensions.
 
-A property that is misspelt may have been the operation's security, so an unknown one is refused.
+``x-zilla-http-kafka`` and ``x-zilla-sse-kafka`` hold filters, key and overrides, with ``{identity}`` as a whole value. An
+unknown property is refused: it may be a misspelt ``security``.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.expand.specification import Specification, Trouble
-from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row
+from kafkaproxy.zilla.bindings.shape import ANYTHING, Items, NamedItems, Properties, Text, suggest
+from kafkaproxy.zilla.expand.specification import ExpandError, Specification
+from kafkaproxy.zilla.report import ImportReport
+from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Row, mapping, text
 
 __all__ = [
     "ASYNCAPI",
@@ -25,14 +27,15 @@ __all__ = [
     "Requirement",
     "Source",
     "Target",
+    "check_extension",
     "check_keys",
+    "filters",
     "is_list",
+    "key",
+    "overrides",
     "stored_otherwise",
     "tag_names",
 ]
-
-if TYPE_CHECKING:
-    from kafkaproxy.zilla.expand.specification import Specification
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Source:
     security: tuple[Alternative, ...]
     """One of them has to hold; none: it is open."""
     merges: bool
-    """Whether a fetch answers with a list."""
+    """True if a fetch answers with a list."""
     answers: tuple[tuple[Leaf, Leaf], ...]
     """Fields of an answer that comes later, with their templates: ``/items;cid={correlationId}``."""
     extension: Branch | None
@@ -95,7 +98,7 @@ _OTHER_FORMATS: Final = re.compile(r"avro|protobuf", re.IGNORECASE)
 
 
 def is_list(specification: Specification, message: Branch) -> bool:
-    """Whether the payload of a message is a JSON array."""
+    """Return True if the payload of a message is a JSON array."""
     schema = _schema(specification, message)
     return schema is not None and schema.text("type") == "array"
 
@@ -132,16 +135,16 @@ OPENAPI: Final = (
 
 
 def check_keys(specification: Specification, node: Branch, known: Iterable[str]) -> None:
-    """Raise ``Trouble`` for a property that means nothing; extensions of others do not matter."""
+    """Raise ``ExpandError`` for a property that means nothing; extensions of others do not matter."""
     names = (*known, *EXTENSIONS)
     for key, value in node.pairs:
         ours = not key.text.startswith("x-") or key.text.startswith("x-zilla")
         if ours and key.text not in names:
             message = gettext("An operation has an unknown property %(key)r.") % {"key": key.text}
-            raise Trouble(specification.at(key.line), message, suggest(key.text, names))
+            raise ExpandError(specification.at(key.line), message, suggest(key.text, names))
         if key.text == "security" and isinstance(value, Leaf):
             message = gettext("security is empty.")
-            raise Trouble(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
+            raise ExpandError(specification.at(key.line), message, gettext("Name the schemes, or remove it."))
 
 
 def tag_names(specification: Specification, node: Branch) -> frozenset[str]:
@@ -152,3 +155,79 @@ def tag_names(specification: Specification, node: Branch) -> frozenset[str]:
     return frozenset(
         each.text if isinstance(each, Leaf) else each.text("name") for each in found if isinstance(each, Leaf | Branch)
     )
+
+
+_IDENTITY: Final = "{identity}"
+_FILTERS: Final = Items(Properties(known={"key": Text(), "headers": NamedItems(Text(), free=True)}))
+_OVERRIDES: Final = NamedItems(Text(), free=True)
+_IDLE: Final = ("method", "bindingVersion")
+"""Properties that the reference does not read."""
+_SHAPE: Final = Properties(
+    known={"filters": _FILTERS, "key": Text(), "overrides": _OVERRIDES, "method": ANYTHING, "bindingVersion": ANYTHING}
+)
+
+
+def check_extension(source: Source, *, produces: bool, report: ImportReport) -> None:
+    """Refuse what is unknown in an operation's extension, and name what has no effect."""
+    extension = source.extension
+    if extension is None:
+        return
+    for problem in _SHAPE.problems(extension, f"The extension of {source}"):
+        report.refuse(source.specification.at(problem.line), problem.message, problem.advice)
+    if not produces and not source.is_stream and "filters" in extension and "{" in source.path.text:
+        message = gettext(
+            "%(source)s serves what has the key of its path, or else passes a filter: alternatives, as in the reference."
+        ) % {"source": source}
+        report.warn(source.specification.at(extension.line_of("filters")), message, gettext("Let the path have no parameter."))
+    idle = (*_IDLE, "filters") if produces else (*_IDLE, "key", "overrides")
+    for name in idle:
+        if name in extension:
+            message = gettext("%(name)s of the extension of %(source)s: it has no effect there.") % {
+                "name": name,
+                "source": source,
+            }
+            report.ignore(source.specification.at(extension.line_of(name)), message)
+
+
+def filters(source: Source, identity: Leaf | None) -> list[Branch]:
+    """Return the filters, each as a route has it."""
+    items = source.extension.branches("filters") if source.extension is not None else ()
+    return [_filter(source, item, identity) for item in items]
+
+
+def _filter(source: Source, item: Branch, identity: Leaf | None) -> Branch:
+    own, headers = item.get("key"), item.branch("headers")
+    return mapping(
+        item.line,
+        {
+            "key": _value(source, own, identity) if isinstance(own, Leaf) else None,
+            "headers": _values(source, headers, identity) if headers is not None else None,
+        },
+    )
+
+
+def key(source: Source, identity: Leaf | None) -> Leaf | None:
+    """Return the key that the extension wants."""
+    found = source.extension.get("key") if source.extension is not None else None
+    return _value(source, found, identity) if isinstance(found, Leaf) else None
+
+
+def overrides(source: Source, identity: Leaf | None) -> Branch | None:
+    """Return the record headers that the extension sets."""
+    found = source.extension.branch("overrides") if source.extension is not None else None
+    return _values(source, found, identity) if found is not None else None
+
+
+def _values(source: Source, node: Branch, identity: Leaf | None) -> Branch:
+    pairs: Iterable[tuple[Leaf, Leaf]] = node.text_items()
+    return Branch(tuple((name, _value(source, value, identity)) for name, value in pairs), node.line)
+
+
+def _value(source: Source, value: Leaf, identity: Leaf | None) -> Leaf:
+    if value.text != _IDENTITY:
+        return value
+    if identity is None:
+        message = gettext("Nobody's identity is meant by {identity}: no guard is known for %(source)s.") % {"source": source}
+        advice = gettext("Give the operation a security scheme, and name a guard for it under security of the specification.")
+        raise ExpandError(source.specification.at(value.line), message, advice)
+    return text(f"${{guarded['{identity.text}'].identity}}", value.line)

@@ -11,13 +11,11 @@ from django.utils.translation import gettext
 
 from kafkaproxy.zilla.bindings.shape import suggest
 from kafkaproxy.zilla.expand import asyncapi, openapi
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composite import Choice, Composite, Selection
-from kafkaproxy.zilla.expand.extensions import check_extension
-from kafkaproxy.zilla.expand.operations import Source, Target
+from kafkaproxy.zilla.expand.operations import Source, Target, check_extension
 from kafkaproxy.zilla.expand.rules import later_path
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 
 __all__ = ["Pair", "Proxy", "read_proxy", "read_sources"]
@@ -49,7 +47,7 @@ class Proxy:
     """Each exit, and the specification that its client has to have."""
 
 
-def read_sources(specification: Specification, report: Report) -> list[Source]:
+def read_sources(specification: Specification, report: ImportReport) -> list[Source]:
     """Return the operations that clients see."""
     read = asyncapi.sources if specification.kind == "asyncapi" else openapi.sources
     found = list(islice(read(specification, report), _MOST + 1))
@@ -58,12 +56,12 @@ def read_sources(specification: Specification, report: Report) -> list[Source]:
             "specification": specification.label,
             "most": _MOST,
         }
-        raise Trouble(specification.at(found[-1].line), message, gettext("Split it into several specifications."))
+        raise ExpandError(specification.at(found[-1].line), message, gettext("Split it into several specifications."))
     return found
 
 
-def read_proxy(composite: Composite, catalogs: Catalogs, report: Report) -> Proxy:
-    """Return the pairs of a proxy; raise ``Trouble`` where its specifications cannot be read."""
+def read_proxy(composite: Composite, catalogs: Catalogs, report: ImportReport) -> Proxy:
+    """Return the pairs of a proxy; raise ``ExpandError`` where its specifications cannot be read."""
     two_kinds = composite.type == _TWO_KINDS
     above = composite.specifications(catalogs, "openapi" if two_kinds else "asyncapi", nested=two_kinds)
     below = composite.specifications(catalogs, "asyncapi", nested=two_kinds) if two_kinds else above
@@ -85,7 +83,7 @@ def read_proxy(composite: Composite, catalogs: Catalogs, report: Report) -> Prox
     return Proxy(composite, sources, asked, tuple(exits))
 
 
-def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report: Report) -> None:
+def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report: ImportReport) -> None:
     served = {id(each) for pair in pairs for each in (pair.source, pair.asks)}
     for source in sources:
         if id(source) not in served:
@@ -95,7 +93,7 @@ def _list_unserved(sources: tuple[Source, ...], pairs: tuple[Pair, ...], report:
 
 
 def _is_source(composite: Composite, specification: Specification) -> bool:
-    """Whether a document is the API of a proxy: not one that its routes only lead to."""
+    """Return True if a document is the API of a proxy: not one that its routes only lead to."""
     choices = list(composite.choices())
     leads_to = {choice.with_.spec.text for choice in choices if choice.with_.spec is not None}
     named = {when.spec.text for choice in choices for when in choice.when if when.spec is not None}
@@ -109,10 +107,10 @@ def _below(composite: Composite, choice: Choice, below: list[Specification]) -> 
         message = gettext("The route to %(exit)r does not say which specification of Kafka it uses.") % {
             "exit": choice.exit.text
         }
-        raise Trouble(composite.at(choice.line), message, gettext("Write it as spec under with."))
+        raise ExpandError(composite.at(choice.line), message, gettext("Write it as spec under with."))
     if choice.with_.tag is not None and (choice.with_.operation is not None or composite.type != _TWO_KINDS):
         message = gettext("A tag cannot stand here.")
-        raise Trouble(composite.at(choice.with_.tag.line), message, gettext("Name the operation, or leave both out."))
+        raise ExpandError(composite.at(choice.with_.tag.line), message, gettext("Name the operation, or leave both out."))
     return composite.named(label, below)
 
 
@@ -121,7 +119,7 @@ def _check_when(composite: Composite, when: Selection, above: list[Specification
         composite.named(when.spec, above)
     if when.tag is not None and when.operation is not None:
         message = gettext("Operations are selected by name and by tag at once.")
-        raise Trouble(composite.at(when.tag.line), message, gettext("Keep one of them."))
+        raise ExpandError(composite.at(when.tag.line), message, gettext("Keep one of them."))
 
 
 def _selected(when: Selection, operations: dict[str, list[Source]]) -> Iterator[Source]:
@@ -129,13 +127,15 @@ def _selected(when: Selection, operations: dict[str, list[Source]]) -> Iterator[
         yield from (each for each in sources if when.admits(label, each.name, each.tags))
 
 
-def _pair(composite: Composite, choice: Choice, source: Source, specification: Specification, report: Report) -> Iterator[Pair]:
+def _pair(
+    composite: Composite, choice: Choice, source: Source, specification: Specification, report: ImportReport
+) -> Iterator[Pair]:
     target = _target(composite, choice.with_, source, specification)
     if target is None:
         return
     if source.is_stream and target.sends:
         message = gettext("%(source)s is a stream, and %(target)r on Kafka sends.") % {"source": source, "target": target.name}
-        raise Trouble(specification.at(target.line), message, gettext("Pair it with an operation that receives."))
+        raise ExpandError(specification.at(target.line), message, gettext("Pair it with an operation that receives."))
     check_extension(source, produces=target.sends, report=report)
     yield Pair(source, target, choice.exit)
 
@@ -152,11 +152,11 @@ def _target(composite: Composite, with_: Selection, source: Source, specificatio
             "wanted": wanted.text,
             "specification": specification.label,
         }
-        raise Trouble(composite.at(wanted.line), message, suggest(wanted.text, asyncapi.target_names(specification)))
+        raise ExpandError(composite.at(wanted.line), message, suggest(wanted.text, asyncapi.target_names(specification)))
     return found
 
 
-def _asked(pairs: list[Pair], operations: dict[str, list[Source]], report: Report) -> Iterator[Pair]:
+def _asked(pairs: list[Pair], operations: dict[str, list[Source]], report: ImportReport) -> Iterator[Pair]:
     """Return the pairs, with what clients ask for later answers; such an operation has nothing of its own then."""
     taken: set[tuple[str, str]] = set()
     for pair in pairs:
@@ -186,9 +186,9 @@ def _asks(pair: Pair, pairs: list[Pair], operations: dict[str, list[Source]]) ->
 
 
 def _warn_of_others(
-    pair: Pair, asks: Source | None, pairs: list[Pair], operations: dict[str, list[Source]], report: Report
+    pair: Pair, asks: Source | None, pairs: list[Pair], operations: dict[str, list[Source]], report: ImportReport
 ) -> None:
-    """Say where the reference would ask for answers too: AsyncAPI operations with any parameter in their path."""
+    """Warn of AsyncAPI operations with a parameter in their path: the reference serves status polls there too."""
     specification = pair.source.specification
     if specification.kind != "asyncapi" or not later_path(pair.source, pair.target):
         return

@@ -1,4 +1,8 @@
-"""Operations of an API and those on Kafka, as routes of an http-kafka or sse-kafka binding."""
+"""Operations of an API and those on Kafka, as routes of an http-kafka or sse-kafka binding, with their guards.
+
+The guards and roles of an operation come from its security schemes. An unresolved scheme is refused, so no operation is open by
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,94 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from django.utils.translation import gettext
+
 from kafkaproxy.core.covering import may_overlap
 from kafkaproxy.core.paths import TemplateError
-from kafkaproxy.zilla.expand.extensions import filters, key, overrides
-from kafkaproxy.zilla.expand.guards import Guard
-from kafkaproxy.zilla.expand.operations import Source, Target
+from kafkaproxy.specs.types import FilePlace
+from kafkaproxy.zilla.expand.operations import Source, Target, filters, key, overrides
+from kafkaproxy.zilla.expand.specification import ExpandError
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 
-__all__ = ["Condition", "Rule", "later_path", "make_rule"]
+__all__ = ["OperationGuard", "Rule", "RuleCondition", "SchemeGuards", "later_path", "make_rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationGuard:
+    """A guard, and the roles that it wants."""
+
+    name: Leaf
+    roles: tuple[Leaf, ...]
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """Guard and roles: equal for equal requirements, wherever they stand."""
+        return self.name.text, tuple(role.text for role in self.roles)
+
+    def node(self) -> Branch:
+        """Return it as ``guarded`` of a route has it."""
+        line = self.name.line
+        return mapping(line, {self.name.text: row(self.roles, line)})
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeGuards:
+    """What one binding says of one specification: which guard stands for which scheme."""
+
+    namespace: str
+    schemes: Branch | None = None
+    credentials: Leaf | None = None
+    """The guard whose credentials a server reads: in the 1.x dialect it stands for every scheme."""
+
+    def of(self, source: Source) -> OperationGuard | None:
+        """Return the guard of an operation; None where there is none, or where this binding does not say.
+
+        Raise ``ExpandError`` for alternatives, for two guards at once, and for schemes of which only some are known.
+        """
+        if not source.security:
+            return None
+        if len(source.security) > 1:
+            message = gettext(
+                "%(source)s accepts several alternatives of security; the reference does not serve it at all."
+            ) % {"source": source}
+            raise ExpandError(_place(source), message, gettext("Leave one alternative."))
+        guards = [self._guard(each.scheme) for each in source.security[0]]
+        known = [guard for guard in guards if guard is not None]
+        if not known:
+            return None
+        _check(source, guards, sorted({guard.text for guard in known}))
+        roles = {role.text: role for each in source.security[0] for role in each.roles}
+        return OperationGuard(known[0], tuple(roles.values()))
+
+    def _guard(self, scheme: Leaf) -> Leaf | None:
+        named = self.schemes.get(scheme.text) if self.schemes is not None else self.credentials
+        if not isinstance(named, Leaf):
+            return None
+        return Leaf(named.text.removeprefix(f"{self.namespace}:"), named.line, plain=False)
+
+
+def _check(source: Source, guards: list[Leaf | None], names: list[str]) -> None:
+    """Raise for schemes of which only some are known, and for several guards."""
+    if None in guards:
+        pairs = zip(guards, source.security[0], strict=True)
+        missing = ", ".join(repr(each.scheme.text) for guard, each in pairs if guard is None)
+        message = gettext("%(source)s also needs %(missing)s, for which no guard is named.") % {
+            "source": source,
+            "missing": missing,
+        }
+        advice = gettext("Name a guard for it under security of the specification, or remove it.")
+        raise ExpandError(_place(source), message, advice)
+    if len(names) > 1:
+        message = gettext("%(source)s needs several guards at once (%(names)s); a request has the credentials of one.") % {
+            "source": source,
+            "names": ", ".join(names),
+        }
+        raise ExpandError(_place(source), message, gettext("Leave one of its security schemes."))
+
+
+def _place(source: Source) -> FilePlace:
+    return source.specification.at(source.security[0][0].scheme.line if source.security[0] else source.line)
+
 
 _PARAM: Final = re.compile(r"\{([^{}]*)\}")
 _CORRELATION: Final = "{correlationId}"
@@ -27,14 +111,14 @@ def _ends(path: str) -> tuple[str, str]:
 
 
 def _ends_fit(first: str, second: str) -> bool:
-    """Whether two patterns may match one path, as far as their literal ends say."""
+    """Return True if two patterns may match one path, as far as their literal ends say."""
     (head, tail), (other_head, other_tail) = _ends(first), _ends(second)
     begins = head.startswith(other_head) or other_head.startswith(head)
     return begins and (tail.endswith(other_tail) or other_tail.endswith(tail))
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RuleCondition:
     """A method and a path, as a specification writes it."""
 
     method: Leaf
@@ -42,7 +126,7 @@ class Condition:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same as another one."""
+        """Method and path: equal for equal conditions."""
         return self.method.text, _PARAM.sub("{}", self.path.text)
 
     @property
@@ -50,8 +134,8 @@ class Condition:
         """The path as an http server compares it: anything may stand for a parameter."""
         return text(_PARAM.sub("*", self.path.text), self.path.line)
 
-    def meets(self, other: Condition) -> bool:
-        """Whether a request that an http server lets in by this condition may have the other's method and path."""
+    def meets(self, other: RuleCondition) -> bool:
+        """Return True if a request that an http server lets in by this condition may have the other's method and path."""
         if self.method.text != other.method.text:
             return False
         if not _ends_fit(self.path.text, other.path.text):
@@ -67,12 +151,12 @@ class Rule:
     """One route."""
 
     source: Source
-    conditions: tuple[Condition, ...]
+    conditions: tuple[RuleCondition, ...]
     with_: Branch
-    guard: Guard | None
+    guard: OperationGuard | None
     exit: Leaf
-    later: Condition | None = None
-    """How clients ask for an answer that comes later; such a request is served, whether or not it is among the conditions."""
+    later: RuleCondition | None = None
+    """The condition of a status poll; it is served even if it is not among the conditions."""
 
     def node(self) -> Branch:
         """Return the route as a file would have it."""
@@ -86,18 +170,20 @@ class Rule:
         }
         return mapping(line, properties)
 
-    def _condition(self, condition: Condition) -> Branch:
+    def _condition(self, condition: RuleCondition) -> Branch:
         method = None if self.source.is_stream else condition.method
         return mapping(condition.path.line, {"method": method, "path": condition.path})
 
-    def also(self, condition: Condition) -> Rule:
+    def also(self, condition: RuleCondition) -> Rule:
         """Return the rule with one more condition."""
         return replace(self, conditions=(*self.conditions, condition))
 
 
-def make_rule(source: Source, target: Target, guard: Guard | None, identity: Leaf | None, base: str, exit_: Leaf) -> Rule:
+def make_rule(
+    source: Source, target: Target, guard: OperationGuard | None, identity: Leaf | None, base: str, exit_: Leaf
+) -> Rule:
     """Return the route of an operation. ``identity`` is the guard whose identity ``{identity}`` stands for."""
-    condition = Condition(source.method, text(base + source.path.text, source.path.line))
+    condition = RuleCondition(source.method, text(base + source.path.text, source.path.line))
     if source.is_stream:
         properties = _stream(source, target, identity)
     elif target.sends:
@@ -105,7 +191,7 @@ def make_rule(source: Source, target: Target, guard: Guard | None, identity: Lea
     else:
         properties = _fetch(source, target, identity)
     path = later_path(source, target)
-    later = Condition(text("GET", source.line), text(base + path, source.line)) if path else None
+    later = RuleCondition(text("GET", source.line), text(base + path, source.line)) if path else None
     return Rule(source, (condition,), mapping(target.line, properties), guard, exit_, later)
 
 

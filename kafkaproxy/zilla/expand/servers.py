@@ -9,15 +9,12 @@ from typing import Final
 
 from django.utils.translation import gettext
 
-from kafkaproxy.zilla.expand.addresses import Address, addresses
-from kafkaproxy.zilla.expand.catalogs import Catalogs
-from kafkaproxy.zilla.expand.composite import Composite, Key
-from kafkaproxy.zilla.expand.guards import Guard, Guards
+from kafkaproxy.zilla.expand.composite import Address, Composite, Key, addresses
 from kafkaproxy.zilla.expand.operations import Source
 from kafkaproxy.zilla.expand.pairs import read_sources
-from kafkaproxy.zilla.expand.rules import Condition
-from kafkaproxy.zilla.expand.specification import Specification, Trouble, reported
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.expand.rules import OperationGuard, RuleCondition, SchemeGuards
+from kafkaproxy.zilla.expand.specification import Catalogs, ExpandError, Specification, reported
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, mapping, row, text
 
 __all__ = ["Group", "Server", "front_nodes", "http_node", "read_servers"]
@@ -32,11 +29,11 @@ class Group:
 
     sources: tuple[Source, ...]
     exit: Key
-    guard: Guard | None
+    guard: OperationGuard | None
 
     @property
     def is_stream(self) -> bool:
-        """Whether these are streams."""
+        """Return True if these are streams."""
         return self.sources[0].is_stream
 
     @property
@@ -54,25 +51,25 @@ class Server:
     name: str
     addresses: tuple[Address, ...]
     sources: tuple[Source, ...]
-    guards: Guards
+    guards: SchemeGuards
 
     @property
     def bases(self) -> list[str]:
         """What stands before the paths of operations: one text for each way in."""
         return list(dict.fromkeys(each.path or "" for each in self.addresses))
 
-    def conditions(self, source: Source) -> list[Condition]:
+    def conditions(self, source: Source) -> list[RuleCondition]:
         """Return what an operation answers to."""
-        return [Condition(source.method, text(base + source.path.text, source.path.line)) for base in self.bases]
+        return [RuleCondition(source.method, text(base + source.path.text, source.path.line)) for base in self.bases]
 
-    def groups(self, report: Report) -> Iterator[Group]:
+    def groups(self, report: ImportReport) -> Iterator[Group]:
         """Return the operations, in the order of the document, grouped as far as they follow one another."""
         ways = [way for source in self.sources for way in self._way(source, report)]
         for _, same in groupby(ways, lambda way: (way[0].is_stream, way[1], way[2].key if way[2] is not None else None)):
             found = list(same)
             yield Group(tuple(way[0] for way in found), found[0][1], found[0][2])
 
-    def _way(self, source: Source, report: Report) -> Iterator[tuple[Source, Key, Guard | None]]:
+    def _way(self, source: Source, report: ImportReport) -> Iterator[tuple[Source, Key, OperationGuard | None]]:
         """Return the guard of an operation, and where it goes on to; the reference guards streams only further on."""
         with reported(report):
             guard = None if source.is_stream else self.guards.of(source)
@@ -85,8 +82,8 @@ class Server:
         return self.composite.target("")
 
 
-def read_servers(composite: Composite, catalogs: Catalogs, report: Report) -> list[Server]:
-    """Return the servers of a binding, one for each specification; raise ``Trouble`` where they cannot be read."""
+def read_servers(composite: Composite, catalogs: Catalogs, report: ImportReport) -> list[Server]:
+    """Return the servers of a binding, one for each specification; raise ``ExpandError`` where they cannot be read."""
     found = []
     specifications = composite.specifications(catalogs, composite.type)
     for specification, (_, node) in zip(specifications, composite.specs().pairs, strict=True):
@@ -95,7 +92,7 @@ def read_servers(composite: Composite, catalogs: Catalogs, report: Report) -> li
         served = [each for each in addresses(composite, specification, node) if _is_served(composite, each, report)]
         if served:
             sources = tuple(read_sources(specification, report))
-            guards = Guards(composite.document.name, specification.security, _credentials(composite))
+            guards = SchemeGuards(composite.document.name, specification.security, _credentials(composite))
             found.append(Server(composite, specification, name, tuple(served), sources, guards))
             _warn_of_security(found[-1], report)
     _check_ports(composite, found)
@@ -108,12 +105,12 @@ def _check_ports(composite: Composite, servers: list[Server]) -> None:
         ports = {each.port for each in server.addresses}
         if ports & seen:
             message = gettext("Two specifications of %(name)r are served on one port.") % {"name": composite.name.text}
-            raise Trouble(server.specification.place, message, gettext("Give each its own port, or its own binding."))
+            raise ExpandError(server.specification.place, message, gettext("Give each its own port, or its own binding."))
         seen |= ports
 
 
-def _warn_of_security(server: Server, report: Report) -> None:
-    """Say how security is read where the file does not say it, and where the reference does not read it."""
+def _warn_of_security(server: Server, report: ImportReport) -> None:
+    """Warn where the file does not say which guard a security scheme means, and where the reference does not read it."""
     specification, guard = server.specification, server.guards.credentials
     if guard is not None and specification.security is None and any(each.security for each in server.sources):
         message = gettext(
@@ -130,7 +127,7 @@ def _warn_of_security(server: Server, report: Report) -> None:
             report.warn(place, message, gettext("Write security at each operation."))
 
 
-def _is_served(composite: Composite, address: Address, report: Report) -> bool:
+def _is_served(composite: Composite, address: Address, report: ImportReport) -> bool:
     if address.protocol in _SERVED:
         return True
     report.ignore(

@@ -1,4 +1,4 @@
-"""From a stored gateway to a zilla.yaml, with remarks on everything that Zilla cannot say.
+"""From a stored gateway to a zilla.yaml, with a report of everything that Zilla cannot say.
 
 Imports the specs and the importer, which has to read back what was written.
 """

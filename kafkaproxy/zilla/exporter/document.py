@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from kafkaproxy.specs.types import AccessControlSpec
 from kafkaproxy.zilla.exporter.http_server import HttpSide
-from kafkaproxy.zilla.exporter.remarks import Remarks
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.plan import ClusterPlan, GatewayPlan, Plan, TopicPlan
+from kafkaproxy.zilla.report import ExportReport
 
 __all__ = ["KafkaSide", "document_of", "kafka_side", "servers_of"]
 
@@ -20,13 +20,13 @@ _PORT: Final = 7114
 Tree = dict[str, Any]
 
 
-def document_of(plan: Plan, dialect: int, remarks: Remarks) -> Tree:
+def document_of(plan: Plan, dialect: int, report: ExportReport) -> Tree:
     """Return the document of the plan's one gateway."""
     gateway = plan.gateways[0]
     names = Names()
     side = kafka_side(plan, names, dialect)
     tcp, http = names.take("tcp_server"), names.take("http_server")
-    behind = HttpSide(gateway, side.exits, names, remarks)
+    behind = HttpSide(gateway, side.exits, names, report)
     routes = behind.routes()
     server: Tree = {"type": "http", "kind": "server", "options": _http_options(gateway), "routes": routes}
     guards = {guard.name: {"type": guard.kind, "options": dict(guard.options)} for guard in plan.guards}

@@ -13,10 +13,10 @@ from itertools import product
 from typing import Any, Final
 
 from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec, GatewaySpec, RouteSpec
-from kafkaproxy.zilla.exporter.remarks import Remarks
 from kafkaproxy.zilla.importer.security import merge_guards
 from kafkaproxy.zilla.names import Names
 from kafkaproxy.zilla.plan import GatewayPlan
+from kafkaproxy.zilla.report import ExportReport
 
 __all__ = ["HttpSide", "guarded_of", "is_every_path", "levels_of", "mapping_binding"]
 
@@ -30,7 +30,7 @@ Tree = dict[str, Any]
 
 
 def is_every_path(path: str) -> bool:
-    """Whether a pattern of a path is no condition: every request has a path, and it begins with '/'."""
+    """Return True if a pattern of a path is no condition: every request has a path, and it begins with '/'."""
     return path in _EVERY_PATH
 
 
@@ -53,12 +53,12 @@ def _simple(row: EntryConditionSpec) -> EntryConditionSpec:
 class HttpSide:
     """Collects the bindings behind an http server while its routes are written."""
 
-    def __init__(self, gateway: GatewayPlan, exits: Mapping[str, str], names: Names, remarks: Remarks) -> None:
+    def __init__(self, gateway: GatewayPlan, exits: Mapping[str, str], names: Names, report: ExportReport) -> None:
         self.bindings: Tree = {}
         self._gateway = gateway
         self._exits = exits
         self._names = names
-        self._remarks = remarks
+        self._report = report
         self._unserved = ""
 
     def routes(self) -> list[Tree]:
@@ -127,7 +127,7 @@ class HttpSide:
             rows = tuple(row for row in found if row is not None)
             if len(rows) < len(found):
                 message = "Its levels test the same part of a request, and Zilla's http server has one level."
-                self._remarks.refuse(self._subject(entry), message, "Write conditions of one level.")
+                self._report.refuse(self._subject(entry), message, "Write conditions of one level.")
         return rows
 
     def _when(self, rows: Rows, entry: EntrySpec) -> Tree:
@@ -141,7 +141,7 @@ class HttpSide:
         if found := _SEGMENT.search(pattern):
             message = f"{pattern!r}: {found[1]} is one segment here, and anything in Zilla's http server."
             advice = f"Write {found[1]}* in the entry, and {found[1]} in the conditions of its routes."
-            self._remarks.refuse(self._subject(entry), message, advice)
+            self._report.refuse(self._subject(entry), message, advice)
         return _OPEN_PARAM.sub(r"\1", pattern)
 
     def _subject(self, entry: EntrySpec) -> str:

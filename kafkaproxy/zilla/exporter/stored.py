@@ -1,4 +1,4 @@
-"""A stored gateway as a plan, as far as a zilla.yaml can say it, and remarks on the rest: whatever is not at its default."""
+"""A stored gateway as a plan, as far as a zilla.yaml can say it, and a report of everything else that is not at its default."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place as TemplatePlace
-from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.paths import TemplateError
 from kafkaproxy.models import Gateway, Route
 from kafkaproxy.specs.from_rows import configuration_spec, read_rows
 from kafkaproxy.specs.types import AccessControlSpec, ConfigurationSpec, EntrySpec, GatewaySpec, RouteSpec, TopicSpec
-from kafkaproxy.zilla.exporter.remarks import Remarks
 from kafkaproxy.zilla.plan import SAID, ClusterPlan, GatewayPlan, GuardPlan, Plan, TopicPlan
+from kafkaproxy.zilla.report import ExportReport
 
 __all__ = ["changed_fields", "guard_names", "plan_of", "read_gateway", "report_losses"]
 
@@ -126,39 +125,39 @@ _REASONS: Final[Mapping[str, Mapping[str, str]]] = {
 """Why a field is left out, where there is more to say than that Zilla has no such setting."""
 
 
-def report_losses(row: Gateway, spec: ConfigurationSpec, plan: Plan, remarks: Remarks) -> None:
-    """Report everything about the gateway that was read and is not in its plan."""
+def report_losses(row: Gateway, spec: ConfigurationSpec, plan: Plan, report: ExportReport) -> None:
+    """ImportReport everything about the gateway that was read and is not in its plan."""
     (gateway,) = spec.gateways
     subject = f"gateway {gateway.name}"
     if not row.enabled:
-        remarks.lose(subject, "enabled is left out. The gateway is disabled, and Zilla would serve it.")
-    _report("gateway", subject, gateway, remarks)
+        report.lose(subject, "enabled is left out. The gateway is disabled, and Zilla would serve it.")
+    _report_fields("gateway", subject, gateway, report)
     if gateway.access_control is None:
         message = "It follows the site's django-cors-headers settings; in Zilla it would be same-origin."
-        remarks.lose(subject, message, "Give it an access control of its own.")
-    _report_rules(row, spec, remarks)
+        report.lose(subject, message, "Give it an access control of its own.")
+    _report_rules(row, spec, report)
     for name in sorted(cluster.name for cluster in plan.clusters):
-        _report("cluster", f"cluster {name}", spec.clusters[name], remarks)
+        _report_fields("cluster", f"cluster {name}", spec.clusters[name], report)
     for topic in _topics_of(spec, plan):
-        _report("topic", f"topic {topic.name}", topic, remarks)
+        _report_fields("topic", f"topic {topic.name}", topic, report)
 
 
-def _report_rules(row: Gateway, spec: ConfigurationSpec, remarks: Remarks) -> None:
+def _report_rules(row: Gateway, spec: ConfigurationSpec, report: ExportReport) -> None:
     for name in row.entries.filter(enabled=False).values_list("name", flat=True):
-        remarks.lose(f"entry {row.name}/{name}", "It is disabled, and left out.")
+        report.lose(f"entry {row.name}/{name}", "It is disabled, and left out.")
     routes = {(entry.name, route.name): route for entry in spec.gateways[0].entries for route in entry.routes}
     rows = Route.objects.filter(entry__gateway=row, entry__enabled=True)
     for key in rows.order_by("entry__position", "entry_id", "position", "pk").values_list("entry__name", "name"):
         subject = f"route {row.name}/{'/'.join(key)}"
         if key in routes:
-            _report("route", subject, routes[key], remarks)
+            _report_fields("route", subject, routes[key], report)
         else:
-            remarks.lose(subject, "It is disabled, and left out.")
+            report.lose(subject, "It is disabled, and left out.")
 
 
-def _report(kind: str, subject: str, spec: Any, remarks: Remarks) -> None:
+def _report_fields(kind: str, subject: str, spec: Any, report: ExportReport) -> None:
     for name in changed_fields(kind, spec):
-        remarks.lose(subject, f"{name} is left out. {_REASONS.get(kind, {}).get(name, _NONE)}")
+        report.lose(subject, f"{name} is left out. {_REASONS.get(kind, {}).get(name, _NONE)}")
 
 
 def _topics_of(spec: ConfigurationSpec, plan: Plan) -> Iterator[TopicSpec]:

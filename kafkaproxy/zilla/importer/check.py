@@ -1,7 +1,7 @@
 """The rules that the models have, applied to a plan: each failure at the line it comes from, before anything is written.
 
-It warns of rules that are never reached, and of rules that serve to more people what an earlier one guards: a request that a
-guard turns away goes on to the next rule, as in the reference.
+It warns of rules that are never reached, and of rules that serve to more clients what an earlier rule guards: a request that
+a guard refuses goes on to the next rule, as in the reference.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from django.utils.translation import gettext as _
 
 from kafkaproxy.core.capabilities import Capability, served_methods
 from kafkaproxy.core.covering import may_overlap
-from kafkaproxy.routing.issues import Issue, Severity
-from kafkaproxy.routing.rules import validate_route
+from kafkaproxy.routing.rules import Issue, Severity, validate_route
 from kafkaproxy.routing.unreachable import shadowed_entries, shadowed_routes
-from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.to_rows import child_rows, unsaved_row
-from kafkaproxy.specs.types import ConditionSpec, EntrySpec, GatewaySpec, RouteSpec
+from kafkaproxy.specs.types import ConditionSpec, EntrySpec, FilePlace, GatewaySpec, RouteSpec
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 
 __all__ = ["check_plan", "warn_of_fallthrough"]
 
 
-def check_plan(plan: Plan, report: Report) -> None:
+def check_plan(plan: Plan, report: ImportReport) -> None:
     """Refuse what the models would refuse, and warn of rules that are never reached."""
     for cluster in plan.clusters:
         if not cluster.existing:
@@ -42,7 +40,7 @@ def check_plan(plan: Plan, report: Report) -> None:
         _check_gateway(gateway, guards, report)
 
 
-def _check_gateway(gateway: GatewaySpec, guards: set[str], report: Report) -> None:
+def _check_gateway(gateway: GatewaySpec, guards: set[str], report: ImportReport) -> None:
     _validate(unsaved_row("gateway", gateway), gateway.place, report)
     if gateway.access_control is not None:
         _validate(unsaved_row("accesscontrol", gateway.access_control), gateway.place, report)
@@ -52,7 +50,7 @@ def _check_gateway(gateway: GatewaySpec, guards: set[str], report: Report) -> No
     warn_of_fallthrough(gateway, report)
 
 
-def _check_entry(entry: EntrySpec, guards: set[str], report: Report) -> None:
+def _check_entry(entry: EntrySpec, guards: set[str], report: ImportReport) -> None:
     _validate(unsaved_row("entry", entry), entry.place, report)
     for _name, row in child_rows("entry", entry):
         _validate(row, entry.place, report)
@@ -65,7 +63,7 @@ def _check_entry(entry: EntrySpec, guards: set[str], report: Report) -> None:
     _add_issues(shadowed_routes(entry.routes), lambda issue: routes[issue.subject].at(issue.field), report)
 
 
-def _validate(row: models.Model, place: Place, report: Report, places: Mapping[str, Place] | None = None) -> None:
+def _validate(row: models.Model, place: FilePlace, report: ImportReport, places: Mapping[str, FilePlace] | None = None) -> None:
     """Run the validators of a row's own fields, without asking the database."""
     meta = row._meta  # noqa: SLF001  # documented: docs.djangoproject.com/en/stable/ref/models/meta/
     relations = [field.name for field in meta.fields if field.is_relation]
@@ -83,18 +81,18 @@ def _messages(error: ValidationError) -> Iterable[tuple[str, list[str]]]:
     return error.message_dict.items() if hasattr(error, "error_dict") else [("", error.messages)]
 
 
-def _add_issues(issues: Iterable[Issue], place: Callable[[Issue], Place], report: Report) -> None:
+def _add_issues(issues: Iterable[Issue], place: Callable[[Issue], FilePlace], report: ImportReport) -> None:
     for issue in issues:
         add = report.refuse if issue.severity is Severity.ERROR else report.warn
         subject = f"{issue.subject}: " if issue.subject else ""
         add(place(issue), f"{subject}{issue.message}")
 
 
-def _place_of(route: RouteSpec) -> Callable[[Issue], Place]:
+def _place_of(route: RouteSpec) -> Callable[[Issue], FilePlace]:
     return lambda issue: route.at(issue.field)
 
 
-def _place_in(entries: Iterable[EntrySpec]) -> Callable[[Issue], Place]:
+def _place_in(entries: Iterable[EntrySpec]) -> Callable[[Issue], FilePlace]:
     places = {entry.name: entry.place for entry in entries}
     return lambda issue: places[issue.subject]
 
@@ -105,8 +103,8 @@ _MOST: Final = 500
 Roles = Mapping[str, tuple[str, ...]]
 
 
-def warn_of_fallthrough(gateway: GatewaySpec, report: Report) -> None:
-    """Warn of each rule that serves to more people what an earlier one guards."""
+def warn_of_fallthrough(gateway: GatewaySpec, report: ImportReport) -> None:
+    """Warn of each rule that serves to more clients what an earlier rule guards."""
     for first, second in combinations(gateway.entries[:_MOST], 2):
         if second.routes and _is_laxer(first.guarded, second.guarded) and _entries_overlap(first, second):
             message = _("Who is turned away by the guards of the entry %(first)r is served by %(second)r.") % {
@@ -125,7 +123,7 @@ def warn_of_fallthrough(gateway: GatewaySpec, report: Report) -> None:
 
 
 def _is_laxer(first: Roles, second: Roles) -> bool:
-    """Whether the second lets in clients that the first refuses."""
+    """Return True if the second lets in clients that the first refuses."""
     return any(guard not in second or not set(roles) <= set(second[guard]) for guard, roles in first.items())
 
 

@@ -1,4 +1,4 @@
-"""What the steps of an import share, and what they have found so far."""
+"""What the steps of an import share: the graph, the report, and the clusters, guards and caches found so far."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from kafkaproxy.zilla.bindings.graph import Binding, Graph
 from kafkaproxy.zilla.plan import ClusterPlan, GuardPlan, TopicPlan
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.variables import Variables
 
-__all__ = ["Cache", "Context"]
+__all__ = ["Cache", "ImportContext"]
 
 
 @dataclass(slots=True)
@@ -23,11 +23,11 @@ class Cache:
 
 
 @dataclass(slots=True)
-class Context:
+class ImportContext:
     """The graph, where findings go, and what the gateways need besides themselves."""
 
     graph: Graph
-    report: Report
+    report: ImportReport
     variables: Variables
     folder: Path | None
     """Where relative paths of the file start; None: there is no folder (a text that was pasted)."""

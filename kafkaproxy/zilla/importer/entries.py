@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec, RouteSpec
 from kafkaproxy.zilla.bindings.grammar import MAPPINGS
 from kafkaproxy.zilla.bindings.graph import Binding, Exit
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.mapping import routes
 from kafkaproxy.zilla.importer.patterns import entry_pattern, is_checked, methods
 from kafkaproxy.zilla.importer.security import guarded, merge_guards
@@ -31,7 +31,7 @@ _EVERY_PATH: Final = ("*", "/*")
 Rows = tuple[EntryConditionSpec, ...]
 
 
-def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[EntrySpec, ...]:
+def entries_of_http(http: Binding, listener: Rows, context: ImportContext) -> tuple[EntrySpec, ...]:
     """Return the entries of an http server. ``listener`` is what the ways to it test, as a level of its own."""
     names = Names()
     _refuse_rewrites(http, context)
@@ -39,14 +39,14 @@ def entries_of_http(http: Binding, listener: Rows, context: Context) -> tuple[En
     return tuple(_finished(entry, listener, names) for entry in found)
 
 
-def entries_of_sse(sse: Binding, context: Context) -> tuple[EntrySpec, ...]:
+def entries_of_sse(sse: Binding, context: ImportContext) -> tuple[EntrySpec, ...]:
     """Return the entries of an sse server that stands alone, in a fragment."""
     names = Names()
     whole = EntrySpec(name=sse.name, place=sse.place)
     return tuple(_finished(entry, (), names) for entry in _of_sse(whole, sse, context))
 
 
-def entries_of_mapping(mapping: Binding, context: Context) -> tuple[EntrySpec, ...]:
+def entries_of_mapping(mapping: Binding, context: ImportContext) -> tuple[EntrySpec, ...]:
     """Return the one entry of a mapping that stands alone, in a fragment."""
     return (_finished(EntrySpec(name="", routes=routes(mapping, context), place=mapping.place), (), Names()),)
 
@@ -60,7 +60,7 @@ def _finished(entry: EntrySpec, listener: Rows, names: Names) -> EntrySpec:
     return replace(entry, name=name, conditions=tuple(conditions))
 
 
-def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntrySpec]:
+def _of_route(http: Binding, exit_: Exit, context: ImportContext) -> Iterator[EntrySpec]:
     entry = EntrySpec(
         name=exit_.target.replace(":", "-"),
         conditions=tuple(_conditions(http, exit_, context)),
@@ -81,7 +81,7 @@ def _of_route(http: Binding, exit_: Exit, context: Context) -> Iterator[EntrySpe
         yield entry
 
 
-def _of_sse(outer: EntrySpec, sse: Binding, context: Context) -> Iterator[EntrySpec]:
+def _of_sse(outer: EntrySpec, sse: Binding, context: ImportContext) -> Iterator[EntrySpec]:
     """Return an entry for each route of an sse server, and a barrier where none of them may take the request."""
     _read_sse_options(sse, context)
     for exit_ in sse.exits:
@@ -98,7 +98,7 @@ def _of_sse(outer: EntrySpec, sse: Binding, context: Context) -> Iterator[EntryS
     yield outer
 
 
-def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RouteSpec, ...]:
+def _sse_routes(sse: Binding, exit_: Exit, context: ImportContext) -> tuple[RouteSpec, ...]:
     target = context.graph.target(sse, exit_)
     if target is not None and target.type == "sse-kafka":
         return routes(target, context)
@@ -114,7 +114,7 @@ def _sse_routes(sse: Binding, exit_: Exit, context: Context) -> tuple[RouteSpec,
     return ()
 
 
-def _read_sse_options(sse: Binding, context: Context) -> None:
+def _read_sse_options(sse: Binding, context: ImportContext) -> None:
     if "requests" in sse.options:
         message = _("Models of events are not supported yet: they decide which events are sent.")
         context.report.refuse(sse.at(sse.options.line_of("requests")), message, _("Remove them if the producer checks events."))
@@ -122,8 +122,8 @@ def _read_sse_options(sse: Binding, context: Context) -> None:
         context.report.ignore(sse.at(sse.options.line_of("retry")), _("retry: the reference never sends it."))
 
 
-def _refuse_rewrites(http: Binding, context: Context) -> None:
-    """Refuse what changes or checks requests before routing, and name what does not matter."""
+def _refuse_rewrites(http: Binding, context: ImportContext) -> None:
+    """Refuse options that change or check requests before routing; report options that do not matter."""
     options = http.options
     if "requests" in options:
         message = _("Models of requests are not supported yet: they decide which requests are accepted.")
@@ -141,14 +141,14 @@ def _refuse_rewrites(http: Binding, context: Context) -> None:
             context.report.ignore(place, _("affinity: any process of kafkaproxy serves any client."))
 
 
-def _conditions(http: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionSpec]:
-    """Return the alternatives of a route; one that tests nothing makes them all needless."""
+def _conditions(http: Binding, exit_: Exit, context: ImportContext) -> Iterator[EntryConditionSpec]:
+    """Yield the alternatives of a route; none at all if one of them tests nothing."""
     rows = [row for when in exit_.when for row in _alternatives(http, when.branch("headers"), context)]
     if EntryConditionSpec() not in rows:
         yield from rows
 
 
-def _alternatives(http: Binding, headers: Branch | None, context: Context) -> Iterator[EntryConditionSpec]:
+def _alternatives(http: Binding, headers: Branch | None, context: ImportContext) -> Iterator[EntryConditionSpec]:
     """Return one condition, or one for each of several methods."""
     parts: dict[str, Any] = {}
     fields: list[tuple[str, str]] = []
@@ -170,7 +170,7 @@ def _alternatives(http: Binding, headers: Branch | None, context: Context) -> It
         yield EntryConditionSpec(method=method, headers=dict(fields), **parts)
 
 
-def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context: Context) -> str:
+def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context: ImportContext) -> str:
     if any(name.text.lower() == other for other, _ in others):
         message = _("%(name)r stands twice in this condition.") % {"name": name.text.lower()}
         context.report.refuse(http.at(name.line), message, _("Remove one of them: names of fields have no case."))
@@ -185,13 +185,13 @@ def _field(http: Binding, name: Leaf, others: Sequence[tuple[str, str]], context
     return name.text.lower()
 
 
-def _check_path(http: Binding, value: Leaf, context: Context) -> None:
+def _check_path(http: Binding, value: Leaf, context: ImportContext) -> None:
     if not value.text.startswith(("/", "*", "{", "$")):
         message = _("%(value)r does not begin with a slash, and a path always does: it never matches.") % {"value": value.text}
         context.report.warn(http.at(value.line), message, _("Write /%(value)s.") % {"value": value.text})
 
 
-def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -> None:
+def _check_authority(http: Binding, name: Leaf, value: Leaf, context: ImportContext) -> None:
     if name.text == ":authority" and ":" not in value.text and not value.text.endswith(("*", "}")):
         message = _("%(value)r has no port, and an authority always has one when it is compared: it never matches.") % {
             "value": value.text
@@ -199,7 +199,7 @@ def _check_authority(http: Binding, name: Leaf, value: Leaf, context: Context) -
         context.report.warn(http.at(value.line), message, _("Write %(value)s:443, or %(value)s:*.") % {"value": value.text})
 
 
-def _sse_conditions(sse: Binding, exit_: Exit, context: Context) -> Iterator[EntryConditionSpec]:
+def _sse_conditions(sse: Binding, exit_: Exit, context: ImportContext) -> Iterator[EntryConditionSpec]:
     rows: list[EntryConditionSpec] = []
     for when in exit_.when:
         path = when.get("path")

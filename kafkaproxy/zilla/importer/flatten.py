@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _
 from kafkaproxy.specs.types import EntryConditionSpec, EntrySpec
 from kafkaproxy.zilla.bindings.graph import Binding
 from kafkaproxy.zilla.bindings.shape import has_expression
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.entries import entries_of_http, entries_of_mapping, entries_of_sse
+from kafkaproxy.zilla.importer.kafka import read_topics
 from kafkaproxy.zilla.importer.listeners import Way, ways_to_servers
 from kafkaproxy.zilla.importer.mapping import gateway_fields
 from kafkaproxy.zilla.importer.security import access_control, credentials
-from kafkaproxy.zilla.importer.topics import read_topics
 from kafkaproxy.zilla.importer.unused import list_bindings, list_sections
 from kafkaproxy.zilla.plan import GatewayPlan, Plan
 
@@ -26,13 +26,13 @@ __all__ = ["flatten"]
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """What becomes a gateway, and the ways to it: an http server, or in a fragment whatever stands first."""
+    """What becomes a gateway, and the ways to it: an http server, or in a fragment its first binding."""
 
     binding: Binding
     ways: tuple[Way, ...] = ()
 
 
-def flatten(context: Context, name: str, default_name: str) -> Plan:
+def flatten(context: ImportContext, name: str, default_name: str) -> Plan:
     """Return the plan. ``name`` overrides the namespace's as the gateway's; ``default_name`` is for a fragment without one."""
     on_the_way = context.graph.upstream() | context.graph.downstream()
     for key, binding in context.graph.bindings.items():  # not the set itself, whose order is another in every process
@@ -59,7 +59,7 @@ def flatten(context: Context, name: str, default_name: str) -> Plan:
     )
 
 
-def _roots(context: Context) -> list[_Root]:
+def _roots(context: ImportContext) -> list[_Root]:
     graph = context.graph
     by_server: dict[tuple[str, str], list[Way]] = {}
     for way in ways_to_servers(context):
@@ -70,14 +70,14 @@ def _roots(context: Context) -> list[_Root]:
     return roots
 
 
-def _refuse_nothing(context: Context) -> None:
+def _refuse_nothing(context: ImportContext) -> None:
     first = context.graph.documents[0]
     message = _("There is nothing to import: no tcp server leads to an http-kafka or sse-kafka binding.")
     context.report.refuse(first.place(first.body.line), message, _("Check the exits from the tcp server onward."))
 
 
-def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
-    """Say that servers on different ports become one: a private one must not become public unnoticed."""
+def _warn_of_merged_listeners(roots: list[_Root], context: ImportContext) -> None:
+    """Warn that servers on different ports become one: a private server must not become public unnoticed."""
     served = [root for root in roots if root.ways]
     ports = [frozenset().union(*(way.ports or frozenset() for way in root.ways)) for root in served]
     if len(served) > 1 and len(set(ports)) > 1:
@@ -90,8 +90,8 @@ def _warn_of_merged_listeners(roots: list[_Root], context: Context) -> None:
             context.report.warn(root.binding.place, message, _("If one is private, add an :authority condition or a guard."))
 
 
-def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: Context) -> None:
-    """Say that what was served over TLS only is served as Django is."""
+def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: ImportContext) -> None:
+    """Warn that routes that were served over TLS only are served with whatever scheme Django is served."""
     if not root.ways or not all(way.tls for way in root.ways):
         return
     for entry in entries:
@@ -104,8 +104,8 @@ def _warn_of_plain_http(root: _Root, entries: Iterable[EntrySpec], context: Cont
             context.report.warn(root.binding.place, message, advice)
 
 
-def _sources(roots: list[_Root], context: Context, name: str, default_name: str) -> Mapping[str, str]:
-    """Return the name that each namespace's things are known by."""
+def _sources(roots: list[_Root], context: ImportContext, name: str, default_name: str) -> Mapping[str, str]:
+    """Return the source name of each namespace: what an import made is remembered by it."""
     namespaces = list(dict.fromkeys(root.binding.namespace for root in roots))
     if name and len(namespaces) > 1:
         place = roots[0].binding.place
@@ -121,7 +121,7 @@ def _sources(roots: list[_Root], context: Context, name: str, default_name: str)
     return {namespace: name or namespace or default_name for namespace in namespaces}
 
 
-def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], context: Context) -> GatewayPlan:
+def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], context: ImportContext) -> GatewayPlan:
     source = context.source = sources[root.binding.namespace]
     several = sum(each.binding.namespace == root.binding.namespace for each in roots) > 1
     http = root.binding if root.binding.type == "http" else None
@@ -140,7 +140,7 @@ def _gateway(root: _Root, roots: list[_Root], sources: Mapping[str, str], contex
     )
 
 
-def _entries(root: _Root, context: Context) -> tuple[EntrySpec, ...]:
+def _entries(root: _Root, context: ImportContext) -> tuple[EntrySpec, ...]:
     match root.binding.type:
         case "http":
             return entries_of_http(root.binding, _listener(root.ways), context)
@@ -151,7 +151,7 @@ def _entries(root: _Root, context: Context) -> tuple[EntrySpec, ...]:
 
 
 def _listener(ways: Iterable[Way]) -> tuple[EntryConditionSpec, ...]:
-    """Return what the ways test; one that tests nothing lets everything in."""
+    """Return the conditions of the ways; none if one way tests nothing."""
     conditions = [way.condition(0) for way in ways]
     found = [each for each in conditions if each is not None]
     return _distinct(found) if len(found) == len(conditions) else ()
@@ -166,12 +166,12 @@ def _distinct(rows: Iterable[EntryConditionSpec]) -> tuple[EntryConditionSpec, .
 
 
 def _cluster(entries: Iterable[EntrySpec]) -> str:
-    """Return the cluster that most routes use, the first of equals."""
+    """Return the cluster that most routes use; of several with as many, the first."""
     counted = Counter(route.cluster or "" for entry in entries for route in entry.routes)
     return counted.most_common(1)[0][0] if counted else ""
 
 
-def _credentials(http: Binding | None, entries: Iterable[EntrySpec], context: Context) -> dict[str, Any]:
+def _credentials(http: Binding | None, entries: Iterable[EntrySpec], context: ImportContext) -> dict[str, Any]:
     if http is None:
         return {}
     fields = credentials(http, context)
@@ -191,7 +191,7 @@ def _credentials(http: Binding | None, entries: Iterable[EntrySpec], context: Co
     return fields
 
 
-def _mapping_fields(root: _Root, context: Context) -> dict[str, Any]:
+def _mapping_fields(root: _Root, context: ImportContext) -> dict[str, Any]:
     """Return the gateway's field names, which all its http-kafka bindings have to agree on."""
     found: dict[str, str] = {}
     first: Binding | None = None
@@ -209,7 +209,7 @@ def _mapping_fields(root: _Root, context: Context) -> dict[str, Any]:
     return found
 
 
-def _mappings_behind(binding: Binding, context: Context) -> list[Binding]:
+def _mappings_behind(binding: Binding, context: ImportContext) -> list[Binding]:
     if binding.type == "http-kafka":
         return [binding]
     found = {target.key: target for target in context.graph.next(binding) if target.type == "http-kafka"}

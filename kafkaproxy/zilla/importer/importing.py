@@ -1,4 +1,4 @@
-"""The import, as far as it needs no database: a text in, a plan and a report out."""
+"""The part of an import that needs no database: a text in, a plan and a report out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kafkaproxy.specs.places import Place
+from kafkaproxy.specs.types import FilePlace
 from kafkaproxy.zilla.bindings.graph import build_graph
-from kafkaproxy.zilla.expand.catalogs import Catalogs
 from kafkaproxy.zilla.expand.composites import expand_composites
+from kafkaproxy.zilla.expand.specification import Catalogs
 from kafkaproxy.zilla.importer.check import check_plan
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.flatten import flatten
 from kafkaproxy.zilla.plan import Plan
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.documents import find_documents
 from kafkaproxy.zilla.yaml.read import ReadError, read_file
 from kafkaproxy.zilla.yaml.variables import Variables
@@ -34,23 +34,23 @@ class Options:
     environ: Mapping[str, str] = field(default_factory=dict)
     """Values that references are checked against; never stored."""
     schemas: bool = True
-    """Refuse API specifications with schemas that nothing here would check; otherwise warn of them."""
+    """True: refuse API specifications whose schemas are not checked here; False: warn of them."""
 
 
-def plan_file(path: Path, options: Options) -> tuple[Plan, Report]:
+def plan_file(path: Path, options: Options) -> tuple[Plan, ImportReport]:
     """Return the plan of a file and what there is to say about it. The plan is empty where anything was refused."""
     try:
         text = read_file(path)
     except ReadError as error:
-        report = Report()
-        report.refuse(Place(path.name, error.line), error.message, error.advice)
+        report = ImportReport()
+        report.refuse(FilePlace(path.name, error.line), error.message, error.advice)
         return Plan(), report
     return plan_text(text, path.name, options, folder=path.parent)
 
 
-def plan_text(text: str, file: str, options: Options, folder: Path | None = None) -> tuple[Plan, Report]:
+def plan_text(text: str, file: str, options: Options, folder: Path | None = None) -> tuple[Plan, ImportReport]:
     """Do as :func:`plan_file` with a text; ``folder`` is where relative paths in it start."""
-    report = Report()
+    report = ImportReport()
     documents = find_documents(text, file, report)
     variables = Variables(options.environ, report)
     if not report.is_refused():
@@ -59,7 +59,7 @@ def plan_text(text: str, file: str, options: Options, folder: Path | None = None
     if report.is_refused():
         return Plan(), report
     graph = build_graph(documents, report)
-    context = Context(graph, report, variables, folder, options.cluster)
+    context = ImportContext(graph, report, variables, folder, options.cluster)
     if report.is_refused():
         return Plan(), report
     plan = flatten(context, options.gateway, _default_name(file))
@@ -69,6 +69,6 @@ def plan_text(text: str, file: str, options: Options, folder: Path | None = None
 
 
 def _default_name(file: str) -> str:
-    """Return a name for a configuration without one, from its file's."""
+    """Return a name for a configuration without one, made of its file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(file).stem).lstrip("._-0123456789")
     return name or "imported"

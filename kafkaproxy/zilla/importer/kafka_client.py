@@ -9,7 +9,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from kafkaproxy.zilla.bindings.graph import Binding, Exit
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.patterns import is_any_address
 from kafkaproxy.zilla.importer.security import STATIC_GUARDS
 from kafkaproxy.zilla.importer.tls import Tls, client_tls
@@ -44,7 +44,7 @@ class _Wire:
     tls: Tls | None = None
 
 
-def cluster_of(client: Binding, chosen: Exit, origin: str, context: Context) -> ClusterPlan:
+def cluster_of(client: Binding, chosen: Exit, origin: str, context: ImportContext) -> ClusterPlan:
     """Return the cluster that a kafka client stands for; what cannot be read is refused in the report."""
     wire = _wire(client, chosen, context)
     servers = _servers(client, wire.tcp, context)
@@ -65,7 +65,7 @@ def cluster_of(client: Binding, chosen: Exit, origin: str, context: Context) -> 
     )
 
 
-def _wire(client: Binding, chosen: Exit, context: Context) -> _Wire:
+def _wire(client: Binding, chosen: Exit, context: ImportContext) -> _Wire:
     if chosen.target == "sys:tcp_client":
         return _Wire()
     if chosen.target == "sys:tls_client":
@@ -84,7 +84,7 @@ def _wire(client: Binding, chosen: Exit, context: Context) -> _Wire:
     return _Wire()
 
 
-def _behind_tls(tls: Binding, context: Context) -> Binding | None:
+def _behind_tls(tls: Binding, context: ImportContext) -> Binding | None:
     """Return the tcp client behind a tls client, whose routes may not choose between several."""
     for exit_ in tls.exits:
         if exit_.when or exit_.guarded:
@@ -101,7 +101,7 @@ def _behind_tls(tls: Binding, context: Context) -> Binding | None:
     return None
 
 
-def _tcp(tcp: Binding, context: Context) -> Binding:
+def _tcp(tcp: Binding, context: ImportContext) -> Binding:
     conditions = [exit_.when for exit_ in tcp.exits]
     if any(not when or any(map(_is_open, when)) for when in conditions):
         place = tcp.at(tcp.node.line_of("routes"))
@@ -113,16 +113,16 @@ def _tcp(tcp: Binding, context: Context) -> Binding:
 
 
 def _is_open(when: Branch) -> bool:
-    """Whether a condition on the brokers' addresses is none."""
+    """Return True if a condition on the brokers' addresses matches every address."""
     return all(name.text != "port" and is_any_address(name.text, when.text(name.text)) for name, _ in when.pairs)
 
 
-def _servers(client: Binding, tcp: Binding | None, context: Context) -> list[str]:
+def _servers(client: Binding, tcp: Binding | None, context: ImportContext) -> list[str]:
     leaves = [leaf for leaf in client.options.texts("servers") if _is_server(leaf, client, context)]
     if leaves:
         return [leaf.text for leaf in leaves]
     if client.options.texts("servers"):
-        return []  # all of them refused
+        return []  # refused above
     host, port = _address(tcp)
     if not host or not port:
         message = _("Nothing says where the brokers of %(client)r are.") % {"client": client.name}
@@ -143,7 +143,7 @@ def _address(tcp: Binding | None) -> tuple[str, str]:
     return host, port.text if isinstance(port, Leaf) else ""
 
 
-def _is_server(leaf: Leaf, client: Binding, context: Context) -> bool:
+def _is_server(leaf: Leaf, client: Binding, context: ImportContext) -> bool:
     text = context.variables.require(leaf.text, client.at(leaf.line), _("The address of the brokers"))
     if text is None or "${{" in text or text == "embedded" or all(_SERVER.fullmatch(part.strip()) for part in text.split(",")):
         return True
@@ -154,7 +154,7 @@ def _is_server(leaf: Leaf, client: Binding, context: Context) -> bool:
     return False
 
 
-def _sasl(client: Binding, context: Context) -> _Sasl:
+def _sasl(client: Binding, context: ImportContext) -> _Sasl:
     """Return the credentials for Kafka: ``sasl`` of the 1.x dialect, or ``authorization`` of 2.x."""
     old, new = client.options.branch("sasl"), client.options.branch("authorization")
     if old is not None and new is not None and new.pairs:
@@ -172,7 +172,7 @@ def _sasl(client: Binding, context: Context) -> _Sasl:
     return _read_sasl(client, credentials, values, context)
 
 
-def _static_values(client: Binding, guard: Leaf, context: Context) -> dict[str, str] | None:
+def _static_values(client: Binding, guard: Leaf, context: ImportContext) -> dict[str, str] | None:
     """Return what ``{identity}`` and ``{credentials}`` stand for; None, and refused, where the request decides it."""
     found = context.graph.guard(guard.text, client.namespace)
     place = client.at(guard.line)
@@ -191,7 +191,7 @@ def _static_values(client: Binding, guard: Leaf, context: Context) -> dict[str, 
     return {f"{{{key.text}}}": value.text for key, value in options.text_items()}
 
 
-def _read_sasl(client: Binding, node: Branch, values: dict[str, str], context: Context) -> _Sasl:
+def _read_sasl(client: Binding, node: Branch, values: dict[str, str], context: ImportContext) -> _Sasl:
     mechanism = node.text("mechanism")
     place = client.at(node.line_of("mechanism"))
     if mechanism not in _MECHANISMS:
@@ -206,7 +206,7 @@ def _read_sasl(client: Binding, node: Branch, values: dict[str, str], context: C
     return _Sasl(_MECHANISMS[mechanism], username, password)
 
 
-def _secret(client: Binding, node: Branch, name: str, values: dict[str, str], context: Context) -> str:
+def _secret(client: Binding, node: Branch, name: str, values: dict[str, str], context: ImportContext) -> str:
     text = node.text(name)
     place = client.at(node.line_of(name))
     if text in ("{identity}", "{credentials}"):

@@ -1,8 +1,8 @@
-"""How requests come to an http server: the tcp and tls servers in front of it, and what they test.
+"""The tcp and tls servers in front of an http server, and what they test.
 
-Django does not choose its listeners by route, so ports and certificates are left to whatever serves the site. A server name
-that a tls server insists on becomes a condition. What would let somebody in who is kept out by an address or by a client
-certificate is refused.
+Django does not choose its listeners by route, so ports and certificates are left to the site's server. A server name
+that a tls server insists on becomes a condition. A server that admits clients by address or by client certificate is refused,
+as the import would admit others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from kafkaproxy.specs.types import EntryConditionSpec
 from kafkaproxy.zilla.bindings.graph import Binding, Exit
 from kafkaproxy.zilla.bindings.shape import has_expression
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.patterns import entry_pattern, is_any_address, is_checked
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
@@ -42,7 +42,7 @@ class Way:
         return EntryConditionSpec(level=level, scheme="https", authority=f"{entry_pattern(self.name)}:*")
 
 
-def ways_to_servers(context: Context) -> list[Way]:
+def ways_to_servers(context: ImportContext) -> list[Way]:
     """Return the ways to http servers that lead to a mapping, in order: from tcp servers, or from tls servers at the front."""
     fronts = context.graph.fronts()
     ways = [way for front in fronts if front.type == "tcp" for way in _from_tcp(front, context)]
@@ -50,7 +50,7 @@ def ways_to_servers(context: Context) -> list[Way]:
     return [way for way in ways if way.server.key in context.graph.upstream()]
 
 
-def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
+def _from_tcp(tcp: Binding, context: ImportContext) -> Iterator[Way]:
     listening = _ports(tcp.options.get("port"))
     left = listening
     for exit_ in tcp.exits:
@@ -73,7 +73,7 @@ def _from_tcp(tcp: Binding, context: Context) -> Iterator[Way]:
             _refuse_shortcut(tcp, exit_, context)
 
 
-def _ports_of(exit_: Exit, tcp: Binding, context: Context) -> frozenset[int] | None:
+def _ports_of(exit_: Exit, tcp: Binding, context: ImportContext) -> frozenset[int] | None:
     """Return the ports that a route wants, None for any; addresses are refused."""
     ports: frozenset[int] | None = frozenset()
     for when in exit_.when:
@@ -83,7 +83,7 @@ def _ports_of(exit_: Exit, tcp: Binding, context: Context) -> frozenset[int] | N
     return ports if exit_.when else None
 
 
-def _check_addresses(when: Branch, tcp: Binding, context: Context) -> None:
+def _check_addresses(when: Branch, tcp: Binding, context: ImportContext) -> None:
     for name in ("cidr", "authority"):
         if name not in when:
             continue
@@ -112,7 +112,7 @@ def _ports(node: Node | None) -> frozenset[int] | None:
     return frozenset(ports)
 
 
-def _from_tls(tls: Binding, ports: frozenset[int] | None, context: Context) -> Iterator[Way]:
+def _from_tls(tls: Binding, ports: frozenset[int] | None, context: ImportContext) -> Iterator[Way]:
     if tls.kind == "server":
         _refuse_client_certificates(tls, context)
     context.report.ignore(
@@ -133,8 +133,8 @@ def _from_tls(tls: Binding, ports: frozenset[int] | None, context: Context) -> I
             _refuse_shortcut(tls, exit_, context)
 
 
-def _refuse_shortcut(server: Binding, exit_: Exit, context: Context) -> None:
-    """Refuse a way to a mapping that passes no http server: it decides which requests there are."""
+def _refuse_shortcut(server: Binding, exit_: Exit, context: ImportContext) -> None:
+    """Refuse a way to a mapping that passes no http server: its requests would not be known."""
     target = context.graph.target(server, exit_)
     if target is not None and target.key in context.graph.upstream():
         message = _("The %(target)s cannot come directly after a %(server_type)s server.") % {
@@ -144,7 +144,7 @@ def _refuse_shortcut(server: Binding, exit_: Exit, context: Context) -> None:
         context.report.refuse(exit_.place, message, _("Lead to an http server, and from there to it."))
 
 
-def _refuse_client_certificates(tls: Binding, context: Context) -> None:
+def _refuse_client_certificates(tls: Binding, context: ImportContext) -> None:
     options = tls.options
     for name in _CERTIFICATES_OF_CLIENTS:
         if name in options:
@@ -157,13 +157,13 @@ def _refuse_client_certificates(tls: Binding, context: Context) -> None:
         _refuse_certificate(tls, options, "vault", context)
 
 
-def _refuse_certificate(tls: Binding, options: Branch, name: str, context: Context) -> None:
+def _refuse_certificate(tls: Binding, options: Branch, name: str, context: ImportContext) -> None:
     line = options.line_of(name) if name in options else tls.node.line_of(name)
     message = _("%(name)s makes client certificates count; they are not checked here.") % {"name": name}
     context.report.refuse(tls.at(line), message, _("Check them where TLS ends, or use a guard, and remove it."))
 
 
-def _server_names(tls: Binding, exit_: Exit, context: Context) -> Iterator[str]:
+def _server_names(tls: Binding, exit_: Exit, context: ImportContext) -> Iterator[str]:
     """Return the server names that a route of a tls server wants; one empty name for any."""
     if not exit_.when:
         yield ""

@@ -9,14 +9,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from kafkaproxy.core.env import mask_env
-from kafkaproxy.core.expressions import Place as TemplatePlace
-from kafkaproxy.core.expressions import Template
+from kafkaproxy.core.expressions import Template, TemplatePlace
 from kafkaproxy.core.names import may_name_topic
 from kafkaproxy.core.paths import TemplateError
-from kafkaproxy.specs.places import Place
-from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilterSpec, RouteSpec
+from kafkaproxy.specs.types import ConditionSpec, FieldSpec, FilePlace, FilterSpec, RouteSpec
 from kafkaproxy.zilla.bindings.graph import Binding, Exit
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.kafka import Destination, destination
 from kafkaproxy.zilla.importer.patterns import is_checked, methods
 from kafkaproxy.zilla.importer.security import guarded, merge_guards, require_guard
@@ -33,7 +31,7 @@ _TOPICS: Final = (TemplatePlace.TOPIC, TemplatePlace.REPLY_TO)
 _PATCH: Final = {"initial": "[]", "path": "/-"}
 
 
-def routes(mapping: Binding, context: Context) -> tuple[RouteSpec, ...]:
+def routes(mapping: Binding, context: ImportContext) -> tuple[RouteSpec, ...]:
     """Return the routes of a mapping, in order; what is refused is in the report, and left out."""
     names = Names()
     found = (_route(mapping, exit_, names, context) for exit_ in mapping.exits)
@@ -53,7 +51,7 @@ def gateway_fields(mapping: Binding) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> RouteSpec | None:
+def _route(mapping: Binding, exit_: Exit, names: Names, context: ImportContext) -> RouteSpec | None:
     with_ = exit_.options
     if with_ is None:
         return None
@@ -78,7 +76,7 @@ def _route(mapping: Binding, exit_: Exit, names: Names, context: Context) -> Rou
     )
 
 
-def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: Context) -> Destination | None:
+def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: ImportContext) -> Destination | None:
     """Return where the topic is, and with it the topic of the replies; None where either was refused."""
     where = destination(mapping, exit_, with_.text("topic"), context)
     if "reply-to" not in with_ or where is None:
@@ -93,9 +91,9 @@ def _destination(mapping: Binding, exit_: Exit, with_: Branch, context: Context)
 
 
 def _warn_of_methods(
-    mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionSpec, ...], context: Context
+    mapping: Binding, exit_: Exit, capability: str, conditions: tuple[ConditionSpec, ...], context: ImportContext
 ) -> None:
-    """Say which methods a route without one serves: the reference takes any (divergence D3)."""
+    """Warn which methods a route without one serves: the reference takes any (divergence D3)."""
     served = _METHODS.get(capability)
     if served is not None and (not conditions or any(not each.method for each in conditions)):
         line = exit_.when[0].line if exit_.when else exit_.place.line
@@ -106,7 +104,7 @@ def _warn_of_methods(
         context.report.warn(mapping.at(line), message, _("Write the methods if it shall serve others."))
 
 
-def _capability_fields(mapping: Binding, with_: Branch, capability: str, context: Context) -> dict[str, Any]:
+def _capability_fields(mapping: Binding, with_: Branch, capability: str, context: ImportContext) -> dict[str, Any]:
     if capability == "produce":
         return {
             "key": with_.text("key") if "key" in with_ else None,
@@ -124,8 +122,8 @@ def _capability_fields(mapping: Binding, with_: Branch, capability: str, context
     return {"event_id": "key_and_etag" if keyed else "etag"}
 
 
-def _check_patch(mapping: Binding, merge: Branch | None, context: Context) -> None:
-    """Pass over ``patch``: the reference never reads it, and merges as it says anyway."""
+def _check_patch(mapping: Binding, merge: Branch | None, context: ImportContext) -> None:
+    """Report ``patch`` as ignored: the reference never reads it, and always merges in this way."""
     patch = merge.get("patch") if merge is not None else None
     if patch is None or merge is None:
         return
@@ -141,7 +139,7 @@ def _fields(branch: Branch, name: str) -> tuple[FieldSpec, ...]:
     return tuple(FieldSpec(key.text, value.text) for key, value in inner.text_items()) if inner is not None else ()
 
 
-def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, Place]:
+def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, FilePlace]:
     found = {_FIELDS.get(key.text, key.text): mapping.at(key.line) for key, _ in with_.pairs}
     if exit_.when:
         found["conditions"] = mapping.at(exit_.when[0].line)
@@ -150,8 +148,8 @@ def _places(mapping: Binding, exit_: Exit, with_: Branch) -> Mapping[str, Place]
     return found
 
 
-def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[ConditionSpec]:
-    """Return the conditions; a single one that tests nothing is none."""
+def _conditions(mapping: Binding, exit_: Exit, context: ImportContext) -> Iterator[ConditionSpec]:
+    """Yield the conditions; none if the only one tests nothing."""
     for when in exit_.when:
         path, method = when.get("path"), when.get("method")
         if isinstance(path, Leaf):
@@ -163,7 +161,7 @@ def _conditions(mapping: Binding, exit_: Exit, context: Context) -> Iterator[Con
                 yield ConditionSpec(method=each, path=text)
 
 
-def _filters(mapping: Binding, with_: Branch, context: Context) -> Iterator[FilterSpec]:
+def _filters(mapping: Binding, with_: Branch, context: ImportContext) -> Iterator[FilterSpec]:
     for each in with_.branches("filters"):
         if not each.pairs:
             message = _("An empty filter matches every record.")
@@ -188,7 +186,7 @@ def _templates(with_: Branch) -> Iterator[tuple[Leaf, TemplatePlace]]:
         yield from ((leaf, TemplatePlace.FILTER) for leaf in leaves if isinstance(leaf, Leaf))
 
 
-def _check_templates(mapping: Binding, with_: Branch, context: Context) -> None:
+def _check_templates(mapping: Binding, with_: Branch, context: ImportContext) -> None:
     """Check each expression at its own line, and import the guards that they name."""
     for leaf, place in _templates(with_):
         try:

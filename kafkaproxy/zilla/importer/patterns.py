@@ -1,4 +1,4 @@
-"""Patterns of conditions: what the reference matches, written so that it matches the same here.
+"""Patterns of conditions, translated so that they match what they match in the reference.
 
 There, ``.`` is literal, ``*`` is anything, ``{name}`` one or more of anything, and whatever else is special in a regular
 expression still is. Here all but ``*`` and ``{name}`` is literal, so a pattern that relies on more is refused.
@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from kafkaproxy.core.env import mask_env
 from kafkaproxy.core.names import is_method
 from kafkaproxy.core.paths import PathTemplate, TemplateError
-from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.specs.types import FilePlace
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Leaf
 
 __all__ = ["entry_pattern", "is_any_address", "is_checked", "methods"]
@@ -25,8 +25,8 @@ _SPECIAL: Final = re.compile(r"[\\^$|?+()\[\]]")
 _PARAM: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\*)")
 
 
-def is_checked(leaf: Leaf, place: Place, report: Report) -> bool:
-    """Whether the pattern means the same here; refuse it where it does not."""
+def is_checked(leaf: Leaf, place: FilePlace, report: ImportReport) -> bool:
+    """Return True if the pattern means the same here; refuse it otherwise."""
     text = mask_env(leaf.text)
     if found := _SPECIAL.search(text):
         message = _("%(leaf)r has %(found)r, which the reference reads as part of a regular expression.") % {
@@ -47,17 +47,17 @@ def entry_pattern(text: str) -> str:
     """Let ``{name}`` match ``/`` too, as it does in the reference's http server.
 
     Inside a route a parameter ends at ``/`` (divergence D1). In the outer rule that would let requests fall through to later
-    entries, past the guards of this one; nothing reads the parameter there, so it may as well be exact.
+    entries, past the guards of this one. Nothing reads an entry's parameter, so ``*`` is exact and enough.
     """
     return _PARAM.sub(r"{\1}*", text)
 
 
 def is_any_address(name: str, text: str) -> bool:
-    """Whether a condition of a tcp binding, ``cidr`` or ``authority``, holds for every address."""
+    """Return True if a condition of a tcp binding, ``cidr`` or ``authority``, holds for every address."""
     return text.endswith("/0") if name == "cidr" else text == "*"
 
 
-def methods(leaf: Leaf, place: Place, report: Report) -> Iterator[str]:
+def methods(leaf: Leaf, place: FilePlace, report: ImportReport) -> Iterator[str]:
     """Return the methods of a condition; any is the empty text. ``GET|POST`` works in the reference by accident."""
     if leaf.text == "*":
         yield ""

@@ -1,4 +1,4 @@
-"""Guards, where credentials are found, and CORS: whatever decides which clients get in. None of it is ever dropped."""
+"""Guards, where credentials are found, and CORS. They decide which clients get in, so none of it is ever left out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import Place
-from kafkaproxy.specs.types import AccessControlSpec
+from kafkaproxy.specs.types import AccessControlSpec, FilePlace
 from kafkaproxy.zilla.bindings.grammar import JWT_OPTIONS
-from kafkaproxy.zilla.bindings.graph import Binding, Exit, Named
+from kafkaproxy.zilla.bindings.graph import Binding, Declaration, Exit
 from kafkaproxy.zilla.bindings.shape import has_expression, suggest
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.plan import GuardPlan
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, plain_data
 
@@ -25,7 +24,7 @@ STATIC_GUARDS: Final = frozenset({"inline", "identity"})
 Roles = Mapping[str, tuple[str, ...]]
 
 
-def require_guard(name: str, binding: Binding, place: Place, context: Context) -> None:
+def require_guard(name: str, binding: Binding, place: FilePlace, context: ImportContext) -> None:
     """Import a guard that the binding names; refuse one whose type cannot be checked here."""
     guard = context.graph.guard(name, binding.namespace)
     if guard is None:
@@ -45,7 +44,7 @@ def require_guard(name: str, binding: Binding, place: Place, context: Context) -
         context.guards[guard.name] = plan
 
 
-def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
+def _guard(name: str, guard: Declaration, context: ImportContext) -> GuardPlan | None:
     if guard.type != "jwt":
         message = _("The guard %(name)r has the type %(guard_type)r, which cannot be checked here.") % {
             "name": name,
@@ -58,13 +57,13 @@ def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
     context.variables.note(options, guard.place.file)
     problems = list(JWT_OPTIONS.problems(options, f"guards.{guard.name}.options"))
     for problem in problems:
-        context.report.refuse(Place(guard.place.file, problem.line), problem.message, problem.advice)
+        context.report.refuse(FilePlace(guard.place.file, problem.line), problem.message, problem.advice)
     if problems:
         return None
     for option in ("issuer", "audience", "keys"):
         value = options.get(option)
         if isinstance(value, Leaf):
-            place = Place(guard.place.file, value.line)
+            place = FilePlace(guard.place.file, value.line)
             context.variables.require(value.text, place, f"{option} of the guard {guard.name!r}")
     data = {key.text: _option(key.text, value, guard, context) for key, value in options.pairs}
     if _is_plain_http(options, context):
@@ -76,19 +75,19 @@ def _guard(name: str, guard: Named, context: Context) -> GuardPlan | None:
     return GuardPlan(source=context.source, name=name, kind="jwt", options=data, place=guard.place)
 
 
-def _is_plain_http(options: Branch, context: Context) -> bool:
-    """Whether keys are fetched, and not over TLS; the reference allows it."""
+def _is_plain_http(options: Branch, context: ImportContext) -> bool:
+    """Return True if keys are fetched without TLS, which the reference allows."""
     keys = options.get("keys")
     location = keys if keys is not None else options.get("issuer")
     return isinstance(location, Leaf) and (context.variables.resolve(location.text) or "").startswith("http://")
 
 
-def _option(name: str, value: Node, guard: Named, context: Context) -> Any:
+def _option(name: str, value: Node, guard: Declaration, context: ImportContext) -> Any:
     if name != "challenge" or not isinstance(value, Leaf):
         return plain_data(value)
     if has_expression(value.text):
         context.report.refuse(
-            Place(guard.place.file, value.line), _("challenge cannot come from the environment."), _("Write it.")
+            FilePlace(guard.place.file, value.line), _("challenge cannot come from the environment."), _("Write it.")
         )
         return None
     return int(value.text)
@@ -99,7 +98,7 @@ def own_name(guard: Leaf) -> str:
     return guard.text.rpartition(":")[2]
 
 
-def guarded(exit_: Exit, binding: Binding, context: Context) -> Roles:
+def guarded(exit_: Exit, binding: Binding, context: ImportContext) -> Roles:
     """Return the roles that each guard of a route wants, and import the guards."""
     found: dict[str, tuple[str, ...]] = {}
     for guard, roles in exit_.guarded:
@@ -122,7 +121,7 @@ def merge_guards(outer: Roles, inner: Roles) -> Roles:
     return merged
 
 
-def credentials(http: Binding, context: Context) -> dict[str, Any]:
+def credentials(http: Binding, context: ImportContext) -> dict[str, Any]:
     """Return the gateway's fields that say where the credentials of which guard are found."""
     section = http.options.branch("authorization")
     if section is None or not section.pairs:
@@ -145,7 +144,7 @@ _USERS: Final = re.compile(r"[^{}]*\{username\}[^{}]*\{password\}[^{}]*")
 """What a header may have instead of ``{credentials}``: ``Basic {username}:{password}``."""
 
 
-def _patterns(place: str, branch: Branch | None, http: Binding, context: Context) -> Mapping[str, str]:
+def _patterns(place: str, branch: Branch | None, http: Binding, context: ImportContext) -> Mapping[str, str]:
     pairs = list(branch.text_items()) if branch is not None else []
     for name, pattern in pairs[1:]:
         message = _("%(name)r: the reference reads only the first place of a kind, %(pairs)r.") % {
@@ -169,7 +168,7 @@ def _patterns(place: str, branch: Branch | None, http: Binding, context: Context
     return {name.text: pattern.text for name, pattern in pairs[:1]}
 
 
-def access_control(http: Binding | None, context: Context) -> AccessControlSpec:
+def access_control(http: Binding | None, context: ImportContext) -> AccessControlSpec:
     """Return the CORS policy of an http server; without one, the reference's default."""
     section = http.options.branch("access-control") if http is not None else None
     if http is None or section is None:
@@ -197,7 +196,7 @@ def _texts(branch: Branch, name: str) -> tuple[str, ...] | None:
     return tuple(leaf.text for leaf in branch.texts(name)) if name in branch else None
 
 
-def _seconds(section: Branch, http: Binding, context: Context) -> int | None:
+def _seconds(section: Branch, http: Binding, context: ImportContext) -> int | None:
     text = section.text("max-age")
     if has_expression(text):
         context.report.refuse(

@@ -17,10 +17,10 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.bindings.graph import Binding, Named
+from kafkaproxy.specs.types import FilePlace
+from kafkaproxy.zilla.bindings.graph import Binding, Declaration
 from kafkaproxy.zilla.bindings.shape import suggest
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.yaml.tree import Branch
 
 __all__ = ["StoreError", "Tls", "client_tls", "read_certificates"]
@@ -35,9 +35,9 @@ class Tls:
     ca: str = ""
     names: tuple[str, ...] = ()
     """The server names of ``sni``, against which the reference verifies certificates."""
-    place: Place | None = None
+    place: FilePlace | None = None
 
-    def check_names(self, servers: Sequence[str], context: Context) -> None:
+    def check_names(self, servers: Sequence[str], context: ImportContext) -> None:
         """Compare the names with the servers': only the name that was connected to is ever verified here."""
         if not self.names or self.place is None:
             return
@@ -57,7 +57,7 @@ class Tls:
         context.report.refuse(self.place, message, _("Connect to the brokers by the names in their certificates, without sni."))
 
 
-def client_tls(tls: Binding, context: Context) -> Tls:
+def client_tls(tls: Binding, context: ImportContext) -> Tls:
     """Return the TLS settings of a client, refusing what has no equivalent."""
     options = tls.options
     _refuse_options(tls, options, context)
@@ -76,7 +76,7 @@ def client_tls(tls: Binding, context: Context) -> Tls:
     return Tls(ca, names, tls.at(options.line_of("sni")))
 
 
-def _refuse_options(tls: Binding, options: Branch, context: Context) -> None:
+def _refuse_options(tls: Binding, options: Branch, context: ImportContext) -> None:
     for name, advice in (
         (
             "keys",
@@ -95,7 +95,7 @@ def _refuse_options(tls: Binding, options: Branch, context: Context) -> None:
         context.report.ignore(tls.at(options.line_of("alpn")), _("alpn: Kafka does not use it."))
 
 
-def _certificates(tls: Binding, aliases: list[str], place: Place, context: Context) -> str:
+def _certificates(tls: Binding, aliases: list[str], place: FilePlace, context: ImportContext) -> str:
     name = tls.node.text("vault")
     vault = context.graph.vault(name, tls.namespace) if name else None
     if vault is None:
@@ -118,11 +118,11 @@ def _certificates(tls: Binding, aliases: list[str], place: Place, context: Conte
         return ""
 
 
-def _store_place(store: Branch, vault: Named) -> Place:
-    return Place(vault.place.file, store.line_of("store"))
+def _store_place(store: Branch, vault: Declaration) -> FilePlace:
+    return FilePlace(vault.place.file, store.line_of("store"))
 
 
-def _path(store: Branch, vault: Named, context: Context) -> Path:
+def _path(store: Branch, vault: Declaration, context: ImportContext) -> Path:
     text = context.variables.require(store.text("store"), _store_place(store, vault), _("The trust store"))
     if text is None:
         raise StoreError(_("The trust store's path is not known without its variable: give it with --env."))
@@ -131,7 +131,7 @@ def _path(store: Branch, vault: Named, context: Context) -> Path:
     return context.folder / text
 
 
-def _password(store: Branch, vault: Named, context: Context) -> str | None:
+def _password(store: Branch, vault: Declaration, context: ImportContext) -> str | None:
     text = store.text("password")
     value = context.variables.require(text, _store_place(store, vault), _("The trust store's password")) if text else None
     if text and value is None:
@@ -160,7 +160,7 @@ def read_certificates(path: Path, kind: str, password: str | None, aliases: Iter
         ) from error
     if len(data) > _MAX_BYTES:
         raise StoreError(_("The trust store %(path)s is too large.") % {"path": path.name})
-    # Whatever the type says, Java opens either kind as the other.
+    # Java opens a JKS store as PKCS12 and the other way round, so the type is not checked.
     found = _read_jks(data, password) if data.startswith(_MAGIC) else _read_pkcs12(data, kind, password)
     texts = []
     for alias in aliases:
@@ -183,7 +183,7 @@ def _read_jks(data: bytes, password: str | None) -> Mapping[str, bytes]:
     if password is not None and not _digest_fits(data, password):
         raise StoreError(_("The password does not open the trust store."))
     try:
-        return dict(_Reader(data[len(_MAGIC) : -_DIGEST_BYTES]).entries())
+        return dict(_JksReader(data[len(_MAGIC) : -_DIGEST_BYTES]).entries())
     except (IndexError, UnicodeDecodeError) as error:
         raise StoreError(_("The trust store is damaged.")) from error
 
@@ -194,7 +194,7 @@ def _digest_fits(data: bytes, password: str) -> bool:
     return hmac.compare_digest(digest.digest(), data[-_DIGEST_BYTES:])
 
 
-class _Reader:
+class _JksReader:
     """Reads Java's DataOutput, in order."""
 
     def __init__(self, data: bytes) -> None:

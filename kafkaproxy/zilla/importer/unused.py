@@ -1,4 +1,4 @@
-"""What a file holds and an import leaves out: each binding and each section gets a line that says why."""
+"""What an import ignores: each binding and each section that is not used gets a line that says why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from kafkaproxy.zilla.bindings.graph import Binding, Graph
-from kafkaproxy.zilla.importer.context import Context
+from kafkaproxy.zilla.importer.context import ImportContext
 from kafkaproxy.zilla.importer.security import STATIC_GUARDS
 
 __all__ = ["list_bindings", "list_sections"]
@@ -25,8 +25,8 @@ _SECTIONS: Final = {
 }
 
 
-def list_bindings(context: Context, roots: Iterable[Binding]) -> None:
-    """List the bindings that nothing of the plan comes from. ``roots``: what became gateways."""
+def list_bindings(context: ImportContext, roots: Iterable[Binding]) -> None:
+    """Report the bindings that are not used. ``roots``: what became gateways."""
     graph = context.graph
     on_the_way = graph.upstream() | graph.downstream()
     used = _used(graph, roots) & on_the_way
@@ -64,7 +64,7 @@ def _reached(start: Iterable[Key], edges: Edges) -> set[Key]:
 
 
 def _tells(binding: Binding) -> bool:
-    """Whether what its routes lead to was listed with them already, as something that stays unserved."""
+    """Return True if the targets of its routes were reported with them already, as not served."""
     return binding.kind == "server" and binding.type in ("http", "sse")
 
 
@@ -80,10 +80,10 @@ def _reason(binding: Binding, on_the_way: set[Key]) -> str:
     return _("it is on no way to an http-kafka or sse-kafka binding, nor from one to Kafka.")
 
 
-def list_sections(context: Context) -> None:
-    """List the guards and sections that nothing imported needs, and options that are another server's."""
+def list_sections(context: ImportContext) -> None:
+    """Report the guards and sections that nothing imported needs, and options that are another server's."""
     report = context.report
-    known = {each.place for each in context.guards.values()} | {each.place for each in report.findings}
+    known = {each.place for each in context.guards.values()} | {each.where for each in report.findings}
     for (_namespace, name), guard in context.graph.guards.items():
         if guard.type not in STATIC_GUARDS and guard.place not in known:
             report.ignore(guard.place, _("The guard %(name)r: nothing that is imported uses it.") % {"name": name})
@@ -97,7 +97,7 @@ def list_sections(context: Context) -> None:
                 report.ignore(document.place(document.body.line_of(section)), _(message))
 
 
-def _list_options(binding: Binding, context: Context) -> None:
+def _list_options(binding: Binding, context: ImportContext) -> None:
     if "telemetry" in binding.node:
         context.report.ignore(binding.at(binding.node.line_of("telemetry")), _(_SECTIONS["telemetry"]))
     if (binding.type, binding.kind) == ("tcp", "server") and "options" in binding.node:

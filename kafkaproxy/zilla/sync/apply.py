@@ -13,16 +13,16 @@ from kafkaproxy.zilla.plan import Plan
 from kafkaproxy.zilla.sync.changes import Action, Change, Changes, compare, digest
 from kafkaproxy.zilla.sync.items import Item, missing_clusters
 
-__all__ = ["Refused", "apply_plan", "preview"]
+__all__ = ["ImportRefused", "apply_plan", "preview"]
 
 
-class Refused(Exception):
-    """The import would overwrite what was done by hand, or needs what is not there. Nothing was written."""
+class ImportRefused(Exception):
+    """The import would overwrite changes made by hand, or needs a cluster that does not exist. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What is to be remembered of an object."""
+    """The record of an object that an import made or uses."""
 
     origin: str
     digests: dict[str, str]
@@ -31,19 +31,23 @@ class _Record:
 def preview(plan: Plan) -> Changes:
     """Return what :func:`apply_plan` would do."""
     if missing := missing_clusters(plan):
-        raise Refused(_("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)})
+        raise ImportRefused(
+            _("There is no cluster %(missing)s: make it, or leave --cluster out.") % {"missing": ", ".join(missing)}
+        )
     return compare(plan)
 
 
 @transaction.atomic
 def apply_plan(plan: Plan, *, overwrite: bool = False) -> Changes:
-    """Make the database say what the plan says; raise :class:`Refused` where that would undo something done by hand.
+    """Apply the plan to the database; raise :class:`ImportRefused` if that would undo changes made by hand.
 
     With ``overwrite`` the file wins. A plan that the database already fits writes nothing at all.
     """
     changes = preview(plan)
     if changes.conflicts and not overwrite:
-        raise Refused(_("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right."))
+        raise ImportRefused(
+            _("Somebody changed by hand what this import would overwrite: use --overwrite if the file is right.")
+        )
     for change in changes.changes:
         _make(change)
     _remember(changes)
@@ -58,7 +62,7 @@ def _make(change: Change) -> None:
 
 
 def _remember(changes: Changes) -> None:
-    """Bring the records up to date, writing only what differs: an import that changes nothing bumps no version."""
+    """Update the records. Only differences are written: an import that changes nothing must not raise the version."""
     wanted = {(item.source, item.kind, item.key): _record(item, owned=owned) for item, owned in changes.items}
     sources = {item.source for item, _ in changes.items}
     for record in ImportedObject.objects.filter(source__in=sources):

@@ -1,7 +1,7 @@
-"""What an import would do to the database: three sides are compared, so that nothing done by hand is lost.
+"""What an import would change: the file, the database and the last import are compared, so that no change by hand is lost.
 
 A field that differs from the file is *edited in the file* if it still is as the last import left it, and *changed by hand* if
-it is not. What was changed, added or removed by hand is a conflict, and needs an explicit word to be overwritten.
+it is not. What was changed, added or removed by hand is a conflict, which is overwritten only if the user asks for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from django.utils.translation import gettext as _
 from kafkaproxy.models import ImportedObject
 from kafkaproxy.specs.types import TopicSpec
 from kafkaproxy.zilla.plan import SAID, Plan
-from kafkaproxy.zilla.sync.items import KINDS, Fields, Item, Key, Stored, cluster_items, items_of, name_clusters, stored_objects
+from kafkaproxy.zilla.sync.items import (
+    KINDS,
+    Fields,
+    Item,
+    ObjectKey,
+    Stored,
+    cluster_items,
+    items_of,
+    name_clusters,
+    stored_objects,
+)
 
 __all__ = ["Action", "Change", "Changes", "compare", "digest"]
 
@@ -39,14 +49,14 @@ class Action(StrEnum):
     RESET = "reset"
     """A topic that the file no longer mentions: its fields go back to their defaults."""
     KEEP = "keep"
-    """A cluster or guard that the file no longer has; it stays, for others may need it."""
+    """A cluster or guard that the file no longer has; it stays, as others may need it."""
     FORGET = "forget"
     """The file no longer has it, and it is not in the database either, or belongs to another import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change. ``conflict`` says why it needs an explicit word."""
+    """One change. ``conflict`` says why it is only made with ``overwrite``; empty: it is none."""
 
     action: Action
     kind: str
@@ -92,7 +102,7 @@ def digest(value: Any, secret: str | bytes | None = None) -> str:
 
 
 def _is_as_imported(record: ImportedObject, name: str, value: Any) -> bool:
-    """Whether a field still is what the last import made it; ``SECRET_KEY`` may have changed in between."""
+    """Return True if a field still is what the last import made it; ``SECRET_KEY`` may have changed in between."""
     digests = (digest(value, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
     return record.digests.get(name) in digests
 
@@ -122,14 +132,14 @@ class _Comparison:
     """The database as it is, what is remembered of imports, and what the file has."""
 
     sources: tuple[str, ...]
-    wanted: frozenset[Key]
-    records: Mapping[Key, list[ImportedObject]]
-    stored: Mapping[Key, Stored]
+    wanted: frozenset[ObjectKey]
+    records: Mapping[ObjectKey, list[ImportedObject]]
+    stored: Mapping[ObjectKey, Stored]
 
     @classmethod
     def of(cls, plan: Plan, items: Iterable[Item]) -> _Comparison:
         """Read what has to be compared."""
-        records: dict[Key, list[ImportedObject]] = {}
+        records: dict[ObjectKey, list[ImportedObject]] = {}
         for record in ImportedObject.objects.all():
             records.setdefault((record.kind, record.key), []).append(record)
         wanted = frozenset((item.kind, item.key) for item in items)
@@ -153,7 +163,7 @@ class _Comparison:
 
     def removals(self) -> Iterator[Change]:
         """Return what an earlier import of the same source made and the file no longer has, and what was added by hand."""
-        gone: set[Key] = set()
+        gone: set[ObjectKey] = set()
         for key, known in self.records.items():
             for record in known:
                 if record.source in self.sources and key not in self.wanted:
@@ -180,7 +190,7 @@ def _made(action: Action, item: Item, new: Fields, old: Fields, conflict: str) -
 
 
 def _conflict(item: Item, old: Fields, known: list[ImportedObject], own: ImportedObject | None) -> str:
-    """Return why a change is not only the file's business."""
+    """Return why a change conflicts with the database; empty if it does not."""
     if item.kind == "topic":
         defaults = _unsaid_topic(item.key).fields(SAID["topic"])
         old = {name: value for name, value in old.items() if value != defaults[name]}

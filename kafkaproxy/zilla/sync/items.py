@@ -1,4 +1,4 @@
-"""A plan, and what is stored, as flat lists of objects whose fields can be compared one by one.
+"""A plan and the stored rows as flat lists of objects whose fields can be compared one by one.
 
 Files that lead to the same Kafka share one cluster, for a cluster has one store and one set of connections. A cluster is
 changed by an import only where that import made it and no other gateway uses it; otherwise an edited file gets its own.
@@ -12,19 +12,18 @@ from typing import Any, Final
 
 from kafkaproxy.models import Cluster, Gateway, ImportedObject, Route
 from kafkaproxy.specs.from_rows import cluster_spec, configuration_spec, read_rows
-from kafkaproxy.specs.places import Place
 from kafkaproxy.specs.to_rows import Spec
-from kafkaproxy.specs.types import ConfigurationSpec
+from kafkaproxy.specs.types import ConfigurationSpec, FilePlace
 from kafkaproxy.specs.values import plain
 from kafkaproxy.zilla.plan import SAID, GatewayPlan, Plan
 
-__all__ = ["KINDS", "Fields", "Item", "Key", "Stored"]
+__all__ = ["KINDS", "Fields", "Item", "ObjectKey", "Stored"]
 __all__ += ["cluster_items", "items_of", "missing_clusters", "name_clusters", "stored_objects"]
 
 Fields = dict[str, Any]
 """Field values as JSON has them, so that what is stored, planned and digested compares equal."""
 
-Key = tuple[str, str]
+ObjectKey = tuple[str, str]
 """A kind, and the names by which the object is found, joined with '/', which no name has."""
 
 KINDS: Final = ("cluster", "guard", "topic", "gateway", "entry", "route")
@@ -55,7 +54,7 @@ class Item:
     source: str
     spec: Spec = field(repr=False)
     names: tuple[str, ...]
-    place: Place
+    place: FilePlace
     origin: str = ""
     position: int | None = None
 
@@ -107,7 +106,7 @@ def _gateway(plan: GatewayPlan, clusters: Mapping[str, str]) -> Iterator[Item]:
             )
 
 
-def stored_objects(gateways: Iterable[str]) -> dict[Key, Stored]:
+def stored_objects(gateways: Iterable[str]) -> dict[ObjectKey, Stored]:
     """Read the gateways named, enabled or not, and all that may be shared.
 
     The number of queries does not depend on the number of rows.
@@ -124,14 +123,14 @@ def stored_objects(gateways: Iterable[str]) -> dict[Key, Stored]:
     return found
 
 
-def _shared(spec: ConfigurationSpec) -> Iterator[tuple[Key, Stored]]:
+def _shared(spec: ConfigurationSpec) -> Iterator[tuple[ObjectKey, Stored]]:
     yield from ((("cluster", name), Stored(each)) for name, each in spec.clusters.items())
     yield from ((("guard", name), Stored(each)) for name, each in spec.guards.items())
     yield from ((("topic", f"{each.cluster}/{each.name}"), Stored(each)) for each in spec.topics)
 
 
 _UNTOUCHED: Final = {"ssl_certificate": "", "ssl_key": "", "ssl_verify_hostname": True, "options": {}}
-"""What a cluster that is shared has to leave at its default: it decides which brokers are connected to, and as which user."""
+"""Defaults that a cluster must have to be shared: these fields decide which brokers are connected to, and as which user."""
 
 
 def missing_clusters(plan: Plan) -> list[str]:
@@ -168,7 +167,7 @@ def _cluster_fields(row: Cluster) -> Fields:
 
 
 def _is_shared(cluster: Cluster, source: str) -> bool:
-    """Whether a gateway that another import or a person made uses the cluster."""
+    """Return True if a gateway that this source did not make uses the cluster."""
     own = ImportedObject.objects.filter(source=source, kind="gateway").values_list("key", flat=True)
     gateways = Gateway.objects.filter(cluster=cluster).exclude(name__in=own)
     routes = Route.objects.filter(cluster=cluster).exclude(entry__gateway__name__in=own)

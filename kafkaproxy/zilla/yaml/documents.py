@@ -8,8 +8,8 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.specs.types import FilePlace
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.read import ReadError, read_text
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node
 
@@ -27,25 +27,25 @@ class Document:
     body: Branch
     file: str
 
-    def place(self, line: int) -> Place:
+    def place(self, line: int) -> FilePlace:
         """Return a line of this document."""
-        return Place(self.file, line)
+        return FilePlace(self.file, line)
 
 
-def find_documents(text: str, file: str, report: Report) -> list[Document]:
+def find_documents(text: str, file: str, report: ImportReport) -> list[Document]:
     """Return the configurations in ``text``; what cannot be read is refused in ``report``."""
     try:
         documents = [each for root in read_text(text) for each in _documents(root, file)]
     except ReadError as error:
-        report.refuse(Place(file, error.line), error.message, error.advice)
+        report.refuse(FilePlace(file, error.line), error.message, error.advice)
         return []
     if not documents:
-        report.refuse(Place(file, 0), _("There is nothing in this file."), _("Give a zilla.yaml."))
+        report.refuse(FilePlace(file, 0), _("There is nothing in this file."), _("Give a zilla.yaml."))
     _check_names(documents, report)
     return documents
 
 
-def _check_names(documents: list[Document], report: Report) -> None:
+def _check_names(documents: list[Document], report: ImportReport) -> None:
     seen: dict[str, Document] = {}
     for document in documents:
         first = seen.setdefault(document.name, document)
@@ -77,7 +77,7 @@ def _documents(root: Node, file: str, *, inner: bool = False) -> Iterator[Docume
 
 
 def _is_fragment(root: Branch) -> bool:
-    """Whether these are bare bindings, as the reference's documentation shows them."""
+    """Return True if these are bare bindings, as the reference's documentation shows them."""
     if not _TOP.isdisjoint(key.text for key, _ in root.pairs):
         return False
     return any(isinstance(value, Branch) and "type" in value for _, value in root.pairs)

@@ -1,6 +1,6 @@
 """From a file to trees, safely: size, depth, aliases and duplicate keys are checked before anything is built.
 
-YAML 1.2, read as events; no tag, no class and no merge key is ever interpreted. ``${{env.NAME}}`` is taken out before the
+YAML 1.2, read as events. Tags, classes and merge keys are never interpreted. ``${{env.NAME}}`` is taken out before the
 YAML is read and put back after, because the reference fills it in before *its* reader runs: ``[${{env.A}}]`` is valid there.
 """
 

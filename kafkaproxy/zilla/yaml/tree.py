@@ -1,7 +1,7 @@
 """The YAML tree: texts, lists and maps that know the line they stand on.
 
 Every scalar stays the text it was written as. YAML's guesses (``no`` is false, ``2011-04-29`` is a date, ``017`` is 15) have
-no place in a configuration whose values are nearly all texts; whoever wants a number or a flag asks for one.
+no place in a configuration whose values are nearly all texts; a caller that wants a number or a flag converts it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
-from kafkaproxy.specs.places import Line
+from kafkaproxy.specs.types import Line
 
 __all__ = ["Branch", "Leaf", "Node", "Row", "located", "mapping", "plain_data", "row", "text"]
 
@@ -21,7 +21,7 @@ _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A scalar. ``plain``: written without quotes, so that an empty one means nothing at all."""
+    """A scalar. ``plain``: written without quotes; an empty plain scalar is null."""
 
     text: str
     line: int
@@ -31,7 +31,7 @@ class Leaf:
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing is written here."""
+        """Return True if nothing is written here."""
         return self.plain and self.text in _NULLS
 
 
@@ -100,7 +100,7 @@ Node = Leaf | Row | Branch
 
 
 def plain_data(node: Node) -> object:
-    """Return texts, lists and dictionaries without their lines; what is null is None."""
+    """Return texts, lists and dictionaries without their lines; null is None."""
     match node:
         case Leaf():
             return None if node.is_null else node.text

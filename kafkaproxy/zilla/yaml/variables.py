@@ -1,4 +1,4 @@
-"""Environment references of a file: kept as written, checked where an unset one would open or break something."""
+"""Environment references of a file: kept as written, and checked if an unset variable would open or break something."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from kafkaproxy.core.env import MissingVariable, env_names, mask_env, resolve_env
-from kafkaproxy.specs.places import Place
-from kafkaproxy.zilla.report import Report
+from kafkaproxy.specs.types import FilePlace
+from kafkaproxy.zilla.report import ImportReport
 from kafkaproxy.zilla.yaml.tree import Branch, Leaf, Node, Row
 
 __all__ = ["Variables"]
@@ -20,7 +20,7 @@ class Variables:
     """The values that references are checked against. They are looked at and never stored."""
 
     values: Mapping[str, str]
-    report: Report
+    report: ImportReport
 
     def resolve(self, text: str) -> str | None:
         """Return the text with its references filled in, None where one is not set here."""
@@ -29,7 +29,7 @@ class Variables:
         except MissingVariable:
             return None
 
-    def require(self, text: str, place: Place, what: str) -> str | None:
+    def require(self, text: str, place: FilePlace, what: str) -> str | None:
         """Do as :meth:`resolve`, and warn of a variable that is not set: ``what`` cannot do without it."""
         for name in env_names(text):
             if name not in self.values:
@@ -46,7 +46,7 @@ class Variables:
         for leaf in _leaves(node):
             if "${{" not in leaf.text:
                 continue
-            place = Place(file, leaf.line)
+            place = FilePlace(file, leaf.line)
             for name in env_names(leaf.text):
                 self.report.variables.setdefault(name, place)
             if "${{" in mask_env(leaf.text):

@@ -1,4 +1,4 @@
-"""A tree of plain values as YAML that every reader takes for the same: Zilla's reads YAML 1.1, ours 1.2."""
+"""A tree of plain values as YAML that means the same in YAML 1.1, which Zilla reads, and 1.2, which this package reads."""
 
 from __future__ import annotations
 

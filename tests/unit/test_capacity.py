@@ -1,4 +1,4 @@
-"""Room in the store: what is counted, and who may grow."""
+"""Quota and capacity of the store: what is counted, and which topics may grow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from kafkaproxy.worker.store.capacity import StoreFull, is_full, is_of_disk, used_bytes
+from kafkaproxy.worker.store.capacity import StoreFull, is_disk_error, is_full, used_bytes
 from kafkaproxy.worker.store.quota import held_bytes, shrink, total_bytes
 from kafkaproxy.worker.store.reader import Store, TopicState
 from kafkaproxy.worker.store.writer import Batch, StoreWriter
@@ -63,14 +63,16 @@ def held(store: Store, state: TopicState) -> int:
 
 
 def stored(store: Store, state: TopicState) -> dict[int, int]:
-    """Return offset → size of what the records' database really has."""
+    """Return offset → size of the rows in the records' database."""
     with store.env.begin(db=store.db("records")) as txn:
         return {int.from_bytes(key[-8:]): len(value) for key, value in txn.cursor() if key.startswith(state.key)}
 
 
 @pytest.mark.parametrize("compacted", [True, False])
 @pytest.mark.parametrize("roles", ROLES, ids=str)
-def test_what_is_counted_is_what_is_stored(store: Store, writer: StoreWriter, roles: set[Role], compacted: bool) -> None:
+def test_the_byte_count_is_the_size_of_the_records(
+    store: Store, writer: StoreWriter, roles: set[Role], compacted: bool
+) -> None:
     state = topic(1, roles, compacted=compacted)
     writer.start(state, {0: 0}, {0: 0})
     for offset in range(60):
@@ -86,7 +88,7 @@ def test_what_is_counted_is_what_is_stored(store: Store, writer: StoreWriter, ro
     assert stored(store, state) == {}
 
 
-def test_of_the_part_that_was_let_go_only_live_records_stay(store: Store, writer: StoreWriter) -> None:
+def test_only_live_records_of_the_evicted_part_stay(store: Store, writer: StoreWriter) -> None:
     state = topic(1, {FETCH, STREAM})
     writer.start(state, {0: 0}, {0: 0})
     write(writer, state, *(record(offset, f"k{offset}") for offset in range(20)))
@@ -96,7 +98,7 @@ def test_of_the_part_that_was_let_go_only_live_records_stay(store: Store, writer
     assert complete_from > 10
     assert stored(store, state).keys() == set(range(20))  # every key's newest
     write(writer, state, record(20, "k3"), record(21, "k19"))
-    assert stored(store, state).keys() == {*range(22)} - {3}  # the log from complete_from on is kept whole
+    assert stored(store, state).keys() == {*range(22)} - {3}  # the log from complete_from on is complete
 
 
 def test_every_topic_may_grow_until_the_store_is_crowded(store: Store, writer: StoreWriter) -> None:
@@ -107,23 +109,23 @@ def test_every_topic_may_grow_until_the_store_is_crowded(store: Store, writer: S
     with store.env.begin() as txn:
         assert LIMIT * 13 // 16 < used_bytes(txn, store) < LIMIT * 15 // 16
         assert total_bytes(txn, store) == held(store, large)
-    assert max(stored(store, large)) == written - 1  # nothing of what was refused
-    for offset in range(100):  # the other one does not hold more than the average
+    assert max(stored(store, large)) == written - 1  # nothing of the refused batch is stored
+    for offset in range(100):  # the other topic holds no more than the average
         write(writer, small, record(offset, f"k{offset}", 1000), others=(large,))
     assert len(stored(store, small)) == 100
 
 
-def test_at_the_limit_nobody_may_grow_and_the_rest_still_works(store: Store, writer: StoreWriter) -> None:
+def test_at_the_limit_no_topic_may_grow_and_other_writes_still_work(store: Store, writer: StoreWriter) -> None:
     states = tuple(topic(number, {FETCH}) for number in range(4))
     for state in states:
         writer.start(state, {0: 0}, {0: 0})
     fill(writer, states, states, 5000)
-    fill(writer, states[-1:], states, 5000, first=1000)  # who was not above the average
+    fill(writer, states[-1:], states, 5000, first=1000)  # a topic that held no more than the average
     with store.env.begin() as txn:
         assert used_bytes(txn, store) < LIMIT * 17 // 16
     for _ in range(200):
         writer.put_states(states)
-        store.note_interest("another", frozenset({FETCH}), 1.0)
+        store.add_interest("another", frozenset({FETCH}), 1.0)
     before = held(store, states[0])
     trim(writer, states[0], 0, 10_000)
     assert held(store, states[0]) < before
@@ -141,4 +143,4 @@ def test_other_errors_of_the_store_are_not_taken_for_a_full_one() -> None:
     assert not is_full(lmdb.CorruptedError("mdb_get"))
     assert not is_full(lmdb.BadTxnError("mdb_put"))
     assert is_full(lmdb.MapFullError("mdb_put"))
-    assert not is_of_disk(lmdb.MapFullError("mdb_put"))
+    assert not is_disk_error(lmdb.MapFullError("mdb_put"))

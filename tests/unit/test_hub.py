@@ -1,4 +1,4 @@
-"""Who waits for a reply: dispatched before it is stored or found in the store, always the one that the index has."""
+"""Waiting for a reply: it is dispatched early or found in the store, and is always the one in the index."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Host:
         self._open.close()
 
     async def dispatch_early(self, *records: Record) -> None:
-        """Offer as the writer does: from a thread of its own."""
+        """Dispatch early as the writer does: from a thread of its own."""
         thread = threading.Thread(target=self.hub.dispatch_early, args=(TOPIC, records))
         thread.start()
         thread.join()
@@ -90,11 +90,11 @@ async def host(tmp_path: Path) -> Host:
 def _closed(host: Host) -> Iterator[None]:
     yield
     host.leave()
-    assert host.hub._tails == {}
+    assert host.hub._topic_waiters == {}
     host.store.close()
 
 
-async def test_an_offer_is_taken_before_it_is_stored(host: Host) -> None:
+async def test_a_reply_is_dispatched_before_it_is_stored(host: Host) -> None:
     sync, poller = host.expect("a", early=True), host.expect("a", early=False)
     await host.dispatch_early(reply(0, 0, "a"))
     assert (sync.result(), poller.done()) == (reply(0, 0, "a"), False)
@@ -103,7 +103,7 @@ async def test_an_offer_is_taken_before_it_is_stored(host: Host) -> None:
     assert poller.result() == reply(0, 0, "a")
 
 
-async def test_what_was_offered_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_early_dispatched_record_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     last, starts = host.expect("last", early=True), host.reading(monkeypatch)
     await host.dispatch_early(reply(0, 0), reply(0, 1), reply(1, 0))
     await host.dispatch_early(reply(0, 2))
@@ -113,7 +113,7 @@ async def test_what_was_offered_is_not_read_again(host: Host, monkeypatch: pytes
     assert last.result() == reply(0, 3, "last")
 
 
-async def test_who_begins_to_wait_between_the_offer_and_the_store_is_served(host: Host) -> None:
+async def test_a_wait_that_begins_between_early_dispatch_and_commit_gets_its_reply(host: Host) -> None:
     host.expect("another", early=True)
     await host.dispatch_early(reply(0, 0, "a"), reply(1, 0, "b"))
     poller, late = host.expect("a", early=False), host.expect("b", early=True)
@@ -123,7 +123,7 @@ async def test_who_begins_to_wait_between_the_offer_and_the_store_is_served(host
 
 
 @pytest.mark.parametrize("before", [0, 1], ids=["at the start", "later"])
-async def test_records_that_were_not_offered_are_found_between_those_that_were(host: Host, before: int) -> None:
+async def test_records_without_early_dispatch_are_found_between_those_with_it(host: Host, before: int) -> None:
     host.expect("another", early=True)
     host.store_(*(reply(0, offset) for offset in range(before)))
     await host.wake()
@@ -136,7 +136,7 @@ async def test_records_that_were_not_offered_are_found_between_those_that_were(h
     assert missed.result() == reply(0, before, "missed")
 
 
-async def test_an_offer_in_one_partition_hides_nothing_of_another(host: Host) -> None:
+async def test_early_dispatch_in_one_partition_skips_no_record_of_another(host: Host) -> None:
     waiting = host.expect("a", early=True)
     await host.dispatch_early(reply(0, 0), reply(0, 1))
     host.store_(reply(0, 0), reply(0, 1), reply(1, 0), reply(1, 1, "a"))
@@ -144,7 +144,7 @@ async def test_an_offer_in_one_partition_hides_nothing_of_another(host: Host) ->
     assert waiting.result() == reply(1, 1, "a")
 
 
-async def test_an_offer_of_a_topic_that_was_recreated_hides_nothing_of_the_new_one(host: Host) -> None:
+async def test_early_dispatch_of_a_recreated_topic_skips_no_record_of_the_new_one(host: Host) -> None:
     waiting = host.expect("a", early=True)
     await host.dispatch_early(reply(0, 0), reply(0, 1))
     host.change(replace(host.state, id=IDS[1]))
@@ -154,7 +154,7 @@ async def test_an_offer_of_a_topic_that_was_recreated_hides_nothing_of_the_new_o
     assert waiting.result() == reply(0, 0, "a")
 
 
-async def test_an_offer_of_a_log_that_was_cut_short_hides_nothing_of_what_is_written_then(host: Host) -> None:
+async def test_early_dispatch_of_a_truncated_log_skips_no_later_record(host: Host) -> None:
     waiting = host.expect("a", early=True)
     await host.dispatch_early(reply(0, 0), reply(0, 1), reply(0, 2))
     host.store_(reply(0, 0), reply(0, 1), reply(0, 2))
@@ -167,7 +167,7 @@ async def test_an_offer_of_a_log_that_was_cut_short_hides_nothing_of_what_is_wri
     assert waiting.result() == reply(0, 0, "a")
 
 
-async def test_a_process_that_is_not_the_writer_finds_everything_in_the_store(host: Host) -> None:
+async def test_a_process_that_is_not_the_writer_finds_every_reply_in_the_store(host: Host) -> None:
     host.hub = host.another_process()
     waiting = [host.expect(f"{partition}/{offset}", early=True) for partition in range(2) for offset in range(3)]
     host.store_(*(reply(partition, offset) for partition in range(2) for offset in range(3)))
@@ -176,9 +176,9 @@ async def test_a_process_that_is_not_the_writer_finds_everything_in_the_store(ho
 
 
 @pytest.mark.parametrize("early", [True, False])
-async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: Host, early: bool) -> None:
+async def test_a_request_and_its_retry_get_the_same_one_of_several_replies(host: Host, early: bool) -> None:
     waiting = host.expect("a", early=early)
-    host.store_(reply(1, 0, "a"))  # the first that this host has read, though not in the first partition
+    host.store_(reply(1, 0, "a"))  # the first reply that this host has read, in the second partition
     host.store_(reply(0, 0, "a"))
     await host.wake()
     again = host.store.reply(host.state.key, b"a")
@@ -187,7 +187,7 @@ async def test_of_several_replies_the_one_is_given_that_a_retry_is_given(host: H
 
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("reason", [Unavailable.UNKNOWN_TOPIC, Unavailable.NOT_AUTHORIZED, Unavailable.STORE_FULL])
-async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, early: bool, reason: Unavailable) -> None:
+async def test_a_wait_fails_if_the_topic_is_no_longer_read(host: Host, early: bool, reason: Unavailable) -> None:
     waiting = host.expect("a", early=early)
     host.change(replace(host.state, ready=False, error=str(reason)))
     with pytest.raises(TopicUnavailable, match=reason):
@@ -195,7 +195,7 @@ async def test_who_waits_is_told_that_the_topic_is_read_no_longer(host: Host, ea
 
 
 @pytest.mark.parametrize("reason", [Unavailable.UNREACHABLE, Unavailable.NOT_READ_YET])
-async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailable) -> None:
+async def test_a_transient_error_ends_no_wait(host: Host, reason: Unavailable) -> None:
     waiting = host.expect("a", early=False)
     host.change(replace(host.state, ready=False, error=str(reason)))
     host.change(replace(host.state, ready=True, error=""))
@@ -204,7 +204,7 @@ async def test_a_trouble_that_passes_ends_no_wait(host: Host, reason: Unavailabl
     assert waiting.result() == reply(0, 0, "a")
 
 
-async def test_work_that_failed_is_not_shared_with_who_comes_later(host: Host) -> None:
+async def test_failed_work_is_not_shared_with_later_requests(host: Host) -> None:
     made: list[asyncio.Future[int]] = []
 
     def work(failed: asyncio.Future[int] | None) -> asyncio.Future[int]:
@@ -217,7 +217,7 @@ async def test_work_that_failed_is_not_shared_with_who_comes_later(host: Host) -
         made[0].set_exception(ProduceError(ProduceFailure.UNREACHABLE, ""))
         with pytest.raises(ProduceError):
             await made[0]
-        with host.hub.exchange("a", work) as third:  # while the others are still about to say so
+        with host.hub.exchange("a", work) as third:  # before the other two have seen the failure
             assert third() is second() is made[1]
             made[1].set_result(1)
             assert await asyncio.wait_for(third(), 5) == 1

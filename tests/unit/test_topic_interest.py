@@ -27,12 +27,12 @@ IDLE, LONGEST_WAIT = 600, 300
         ({Role.REPLY}, IDLE + LONGEST_WAIT + 10, False),
     ],
 )
-def test_a_reply_topic_is_kept_for_as_long_as_a_request_may_wait(
+def test_a_reply_topic_is_read_for_as_long_as_a_request_may_wait(
     tmp_path: Path, roles: set[Role], unused: int, kept: bool
 ) -> None:
     store = Store(tmp_path, 64 << 20)
     limits = Limits(store_dir=tmp_path, topic_idle=IDLE, max_wait=LONGEST_WAIT)
-    store.note_interest("t", frozenset(roles), time.time() - unused)
+    store.add_interest("t", frozenset(roles), time.time() - unused)
     wanted = topic_interest({}, store, StoreWriter(store, frozenset()), limits)
     assert wanted == ({"t": roles} if kept else {})
     assert list(store.interest()) == list(wanted)

@@ -25,9 +25,9 @@ class TestDeadlines:
     def test_first_the_challenge_then_the_end(self, process: Process) -> None:
         alone = process.open(who())
         assert alone.next_deadline() == NOW + 50
-        assert not alone.take_challenge(NOW + 49.9)
-        assert alone.take_challenge(NOW + 50)
-        assert not alone.take_challenge(NOW + 50)
+        assert not alone.claim_challenge(NOW + 49.9)
+        assert alone.claim_challenge(NOW + 50)
+        assert not alone.claim_challenge(NOW + 50)
         assert alone.next_deadline() == NOW + 60
         assert not alone.expired(NOW + 59.9)
         assert alone.expired(NOW + 60)
@@ -35,21 +35,21 @@ class TestDeadlines:
     def test_a_credential_that_is_about_to_end_is_challenged_at_once(self, process: Process) -> None:
         alone = process.open(who(expires=5, challenge=-5))
         assert alone.next_deadline() == NOW - 5
-        assert alone.take_challenge(NOW)
+        assert alone.claim_challenge(NOW)
 
     def test_nothing_is_asked_after_the_end(self, process: Process) -> None:
         alone = process.open(who())
-        assert not alone.take_challenge(NOW + 60)
+        assert not alone.claim_challenge(NOW + 60)
 
     def test_without_challenge_seconds_it_just_ends(self, process: Process) -> None:
         alone = process.open(who(challenge=None))
         assert alone.next_deadline() == NOW + 60
-        assert not alone.take_challenge(NOW + 59)
+        assert not alone.claim_challenge(NOW + 59)
 
     def test_without_an_identity_it_just_ends(self, process: Process) -> None:
         alone = process.open(who(identity=""))
         assert alone.next_deadline() == NOW + 60
-        assert not alone.take_challenge(NOW + 59)
+        assert not alone.claim_challenge(NOW + 59)
 
     def test_without_an_end_there_is_nothing_to_do(self, process: Process) -> None:
         for alone in (process.open(who(expires=None)), process.sessions.open({}, HTTP2)):
@@ -59,9 +59,9 @@ class TestDeadlines:
     async def test_each_guard_has_a_session_and_the_first_to_end_ends_the_stream(self, process: Process) -> None:
         both = process.sessions.open({"jwt": who(60, 50), "site": who(40, 30)}, HTTP2)
         assert both.next_deadline() == NOW + 30
-        assert both.take_challenge(NOW + 55) is True
+        assert both.claim_challenge(NOW + 55) is True
         first = await challenge(both)
-        assert both.take_challenge(NOW + 55) is False
+        assert both.claim_challenge(NOW + 55) is False
         assert both.expired(NOW + 40)
         assert process.sessions.renewals.verify(first)
 
@@ -74,17 +74,17 @@ class TestOneConnection:
         streams = [process.open(who(), wake=lambda n=number: woken.append(n)) for number in range(20)]
         assert len(process.sessions) == 1
         process.now = NOW + 50
-        assert [each.take_challenge(process.now) for each in streams].count(True) == 1
+        assert [each.claim_challenge(process.now) for each in streams].count(True) == 1
         assert {each.next_deadline() for each in streams} == {NOW + 60}
         assert await process.answer(who(120, 110)) == 204
         assert woken == list(range(20))
         assert not any(each.expired(NOW + 60) for each in streams)
         assert {each.next_deadline() for each in streams} == {NOW + 110}
-        assert [each.take_challenge(NOW + 110) for each in streams].count(True) == 1
+        assert [each.claim_challenge(NOW + 110) for each in streams].count(True) == 1
 
     async def test_without_an_answer_all_end(self, process: Process) -> None:
         streams = [process.open(who()) for _ in range(20)]
-        assert streams[7].take_challenge(NOW + 50)
+        assert streams[7].claim_challenge(NOW + 50)
         process.now = NOW + 60
         for each in streams:
             await each.refresh()
@@ -135,7 +135,7 @@ class TestOneConnection:
     async def test_no_connection_is_shared_without_http_2(self, process: Process) -> None:
         streams = [process.open(who(), HTTP1) for _ in range(2)]
         assert len(process.sessions) == 2
-        assert [each.take_challenge(NOW + 50) for each in streams] == [True, True]
+        assert [each.claim_challenge(NOW + 50) for each in streams] == [True, True]
 
     def test_another_identity_or_guard_has_a_session_of_its_own(self, process: Process) -> None:
         process.open(who())
@@ -194,11 +194,11 @@ class TestOneConnection:
         woken: list[str] = []
         first = process.open(who(), wake=lambda: woken.append("first"))
         second = process.open(who(), wake=lambda: woken.append("second"))
-        assert first.take_challenge(NOW + 50)
-        assert not second.take_challenge(NOW + 50)
+        assert first.claim_challenge(NOW + 50)
+        assert not second.claim_challenge(NOW + 50)
         first.close()
         assert woken == ["second"]
-        assert second.take_challenge(NOW + 51)
+        assert second.claim_challenge(NOW + 51)
 
     def test_the_last_stream_takes_the_session_along(self, process: Process) -> None:
         streams = [process.open(who()) for _ in range(3)] + [process.open(who(), HTTP1)]

@@ -1,4 +1,4 @@
-"""What was verified lately: credentials by their digest, never the credentials themselves. Bounded; the oldest go first."""
+"""The credential cache: what verified credentials stand for, by digest. It never stores a credential."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final, Generic, TypeVar
 
 __all__ = ["CredentialCache"]
 
-_MOST: Final = 10_000
+_MAX_ENTRIES: Final = 10_000
 
 T = TypeVar("T")
 
 
 class CredentialCache(Generic[T]):
-    """A cache by credential. Who asks says until when an entry holds."""
+    """A cache by credential. Times are seconds of the caller's clock. Bounded in number; the oldest entry is removed first."""
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
+    def __init__(self, max_entries: int = _MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
         self._entries: OrderedDict[bytes, tuple[float, T]] = OrderedDict()
 
     def get(self, credential: str, now: float) -> T | None:
-        """Return what is known of a credential, unless its time is over."""
+        """Return the value for a credential; None if there is none or it has expired."""
         digest = _digest(credential)
         entry = self._entries.get(digest)
         if entry is None:
@@ -31,16 +31,16 @@ class CredentialCache(Generic[T]):
             return None
         return entry[1]
 
-    def keep(self, credential: str, known: T, until: float) -> None:
-        """Remember it."""
+    def put(self, credential: str, value: T, until: float) -> None:
+        """Store a value until the time ``until``."""
         digest = _digest(credential)
-        self._entries[digest] = until, known
+        self._entries[digest] = until, value
         self._entries.move_to_end(digest)
-        if len(self._entries) > self._most:
+        if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
-    def forget(self, credential: str) -> None:
-        """Forget it."""
+    def remove(self, credential: str) -> None:
+        """Remove a credential."""
         self._entries.pop(_digest(credential), None)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Lanes: a line that comes again is served with less work, and nobody can tell the difference."""
+"""The fast path: further requests of a method and path are served with less work and the same responses."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def routes(topic: str) -> list[Route]:
     ]
 
 
-def lanes(proxy: Proxy) -> set[str]:
+def fast_paths(proxy: Proxy) -> set[str]:
     table = proxy.runtime.table
     assert table is not None
-    return {path.decode() for (_, path), plan in table.plans._kept.items() if plan.lane is not None}
+    return {path.decode() for (_, path), handler in table.prepared._handlers.items() if handler.fast_path is not None}
 
 
 async def ask(proxy: Proxy, method: str, path: str, fields: Mapping[str, str], *pieces: Piece) -> Exchange:
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, str, dict[str, str], list[Piece], int]] = {
     "a foreign origin": ("POST", "/bare", {"origin": "https://b.example"}, [(BODY, False)], 403),
 }
 WITHOUT = {"a record of its own key"}
-"""What has no lane."""
+"""What has no fast path."""
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ WITHOUT = {"a record of its own key"}
         *((case, True) for case in ("a body", "no such topic", "an origin", "a foreign origin")),
     ],
 )
-async def test_the_first_and_the_third_request_of_a_line_are_served_alike(
+async def test_the_first_and_the_third_request_of_a_path_get_the_same_response(
     case: str, cors: bool, start: StartProxy, topic: TopicFactory, kcat_consume: Consume, settings: Any
 ) -> None:
     settings.KAFKAPROXY = {**settings.KAFKAPROXY, "MAX_BODY_BYTES": 1000}
@@ -92,7 +92,7 @@ async def test_the_first_and_the_third_request_of_a_line_are_served_alike(
     control = AccessControl(policy="cross-origin", allow_origins=frozenset({"https://a.example"}))
     proxy = start(*routes(commands), access_control=control if cors else None)
     answers = [await ask(proxy, method, path, fields, *pieces) for _ in range(4)]
-    assert (path in lanes(proxy)) == (case not in WITHOUT)
+    assert (path in fast_paths(proxy)) == (case not in WITHOUT)
     assert [each.status for each in answers] == [status] * 4
     assert [(each.fields, each.body) for each in answers[1:]] == [(answers[0].fields, answers[0].body)] * 3
     records = kcat_consume(commands)
@@ -102,7 +102,7 @@ async def test_the_first_and_the_third_request_of_a_line_are_served_alike(
     assert len({(each.value, *each.headers) for each in records}) == min(len(records), 1)
 
 
-async def test_a_lane_is_counted_as_any_answer(start: StartProxy, topic: TopicFactory) -> None:
+async def test_the_fast_path_counts_responses(start: StartProxy, topic: TopicFactory) -> None:
     proxy = start(
         produce("/bare", topic=topic(name="commands"), name="counted"), produce("/missing", topic="nowhere", name="lost")
     )
@@ -113,7 +113,7 @@ async def test_a_lane_is_counted_as_any_answer(start: StartProxy, topic: TopicFa
     assert RESPONSES.cell("gateway", "lost", "produce", "5xx").value == 5
 
 
-async def test_a_change_of_the_configuration_is_a_change_of_lanes(
+async def test_a_change_of_the_configuration_changes_the_fast_paths(
     start: StartProxy, kafka: Cluster, topic: TopicFactory, kcat_consume: Consume
 ) -> None:
     here, there = topic(name="here"), topic(name="there")

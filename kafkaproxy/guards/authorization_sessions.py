@@ -1,8 +1,8 @@
-"""Until when a stream is allowed, and how a fresh credential prolongs that (the contract, *Continuous authorization*).
+"""How long a stream is authorized, and how a fresh credential prolongs that (the contract, *Continuous authorization*).
 
-Streams of one HTTP/2 connection with the same guard and identity share a session, so one challenge and one answer serve all of
-them. Elsewhere a session belongs to one stream, and the answer names it by the signed id of its challenge. Nothing here waits:
-the stream does, until :meth:`StreamAuthorization.next_deadline`.
+Streams of one HTTP/2 connection with the same guard and identity share a session, so one challenge and one response serve all
+of them. Any other session belongs to one stream; the challenge response names it by the signed id in the challenge. Nothing
+here waits: the stream does, until :meth:`StreamAuthorization.next_deadline`.
 """
 
 from __future__ import annotations
@@ -25,57 +25,58 @@ CHALLENGE_RESPONSE: Final = "application/x-challenge-response"
 CHALLENGE_SESSION: Final = "x-challenge-session"
 
 Connection = tuple[Any, ...]
-Key = tuple[Connection, str, str]
+SharedKey = tuple[Connection, str, str]
 """Connection, guard, identity."""
 Wake = Callable[[], None]
 
 
 class AuthorizationSession:
-    """A client's authorization by one guard. Times are seconds since the epoch; None: never."""
+    """A client's authorization by one guard. Times are seconds since the epoch; None means never."""
 
     __slots__ = (
         *("attributes", "challenge_at", "expires_at", "guard", "id", "identity", "key", "renew", "roles", "streams"),
         "challenge_holder",
     )
 
-    def __init__(self, guard: str, principal: ClientPrincipal, key: Key | None) -> None:
+    def __init__(self, guard: str, principal: ClientPrincipal, key: SharedKey | None) -> None:
         self.id = secrets.token_hex(16)
         self.guard = guard
         self.key = key
-        """Where streams of its connection find it."""
+        """Under which streams of the connection find it; None for a session of one stream."""
         self.identity = principal.identity
         self.attributes = principal.attributes
         self.streams: list[StreamAuthorization] = []
         self.challenge_holder: StreamAuthorization | None = None
-        """The stream that got the challenge of this period."""
-        self._take(principal)
+        """The stream that sends the challenge for the current credential; None if none has claimed it."""
+        self._apply(principal)
 
-    def _take(self, principal: ClientPrincipal) -> None:
+    def _apply(self, principal: ClientPrincipal) -> None:
         self.roles = principal.roles
         self.expires_at = principal.expires_at
-        # Who has no identity cannot prove to be the same: such a stream just ends (as the reference's).
+        # A client without identity cannot prove that it is the same: its stream ends without a challenge, as in the reference.
         self.challenge_at = principal.challenge_at if self.identity else None
         self.renew = principal.renew
         self.challenge_holder = None
 
     @property
     def state(self) -> SessionState:
-        """What an answer is judged by."""
+        """The state that a fresh credential is compared with."""
         return SessionState(self.guard, self.identity, self.roles, self.expires_at, self.attributes)
 
     def prolong(self, principal: ClientPrincipal) -> bool:
-        """Go on with a fresh credential, if it is the same client's with no fewer roles and a later end; say whether."""
+        """Continue with a fresh credential; return False if it is another client's, lacks a role, or does not end later."""
         if not self.state.accepts(principal):
             return False
-        self._take(principal)
+        self._apply(principal)
         for stream in self.streams:
             stream.wake()
         return True
 
     def join(self, principal: ClientPrincipal) -> bool:
-        """Take in another stream's credential, if it grants no less; say whether. A later end counts for all.
+        """Let a stream with this credential share the session; return False if it has to have its own.
 
-        More roles that end earlier stay apart: their stream would outlive them.
+        The credential has to grant at least the session's roles; a later end prolongs the session. A credential with more roles
+        and an earlier end does not fit: the stream would keep those roles for too long.
         """
         if self.attributes != principal.attributes:
             return False
@@ -87,16 +88,16 @@ class AuthorizationSession:
         return False
 
     def deadline(self) -> float | None:
-        """Return when there is something to do next."""
+        """Return the time of the next challenge, or of the end if the challenge was claimed or there is none."""
         due = self.challenge_at if self.challenge_holder is None else None
         return self.expires_at if due is None else due
 
     def expired(self, now: float) -> bool:
-        """Whether the authorization is over."""
+        """True if the authorization has ended."""
         return self.expires_at is not None and now >= self.expires_at
 
     def is_due(self, now: float) -> bool:
-        """Whether a stream may send the challenge now."""
+        """True if a stream may claim the challenge now."""
         return (
             self.challenge_holder is None
             and self.challenge_at is not None
@@ -106,35 +107,35 @@ class AuthorizationSession:
 
 
 class StreamAuthorization:
-    """One stream's part in its sessions: one for each guard that knows the client."""
+    """The sessions of one stream: one for each guard that authenticated the client."""
 
     def __init__(self, registry: AuthorizationSessions, sessions: list[AuthorizationSession], wake: Wake) -> None:
         self._registry = registry
         self._sessions = sessions
-        self._taken: list[AuthorizationSession] = []
+        self._claimed: list[AuthorizationSession] = []
         self.wake = wake
 
     def next_deadline(self) -> float | None:
-        """Return when to look again, in seconds since the epoch: a challenge is due, or the end. None: never."""
+        """Return the time of the next challenge or end, in seconds since the epoch; None for never."""
         return min((due for each in self._sessions if (due := each.deadline()) is not None), default=None)
 
-    def take_challenge(self, now: float) -> bool:
-        """Whether this stream has to send a challenge. Ask again until it says no: there is one for each guard."""
+    def claim_challenge(self, now: float) -> bool:
+        """Claim a challenge that is due; return False if there is none. Call until False: there is one per guard."""
         session = next((each for each in self._sessions if each.is_due(now)), None)
         if session is None:
             return False
         session.challenge_holder = self
-        self._taken.append(session)
+        self._claimed.append(session)
         return True
 
     async def challenge_event(self) -> dict[str, Any]:
-        """Return the data of the challenge that was taken, and let every process know its session."""
-        session = self._taken.pop()
+        """Return the data of the challenge claimed last, and announce its session to all processes."""
+        session = self._claimed.pop()
         signed = await self._registry.renewals.announce(session.id, session.state)
         return {"method": "POST", "headers": {"content-type": CHALLENGE_RESPONSE, CHALLENGE_SESSION: signed}}
 
     async def refresh(self) -> None:
-        """Look for answers that arrived elsewhere, where time is up; ask guards that can tell without the client."""
+        """Renew the sessions that have ended: by guards that can check again, or by responses that other processes received."""
         now = self._registry.clock()
         for session in self._sessions:
             if session.expired(now):
@@ -145,17 +146,17 @@ class StreamAuthorization:
             fetch = session.renew or functools.partial(self._registry.renewals.fetch, session.id)
             principal = await fetch()
         except Exception:
-            log.exception("guard_failed guard=%s", session.guard)  # a stream whose guard cannot tell ends
+            log.exception("guard_failed guard=%s", session.guard)  # the session stays expired, so the stream ends
             return
         if principal is not None and session.expired(self._registry.clock()) and not session.prolong(principal):
             log.info("renewal_refused guard=%s", session.guard)
 
     def expired(self, now: float) -> bool:
-        """Whether any of its authorizations is over: nothing may be sent any more."""
+        """True if any session has ended: the stream must send nothing more."""
         return any(each.expired(now) for each in self._sessions)
 
     def close(self) -> None:
-        """Leave the sessions. If this stream had the challenge and nobody answered, another one gets it."""
+        """Leave the sessions. If this stream holds an unanswered challenge, another stream of the session gets it."""
         for session in self._sessions:
             if self in session.streams:
                 session.streams.remove(self)
@@ -168,12 +169,12 @@ class StreamAuthorization:
 
 
 class AuthorizationSessions:
-    """The sessions of the streams of this process. For one event loop."""
+    """The authorization sessions of the streams of this process. For one event loop."""
 
     def __init__(self, *, renewals: Renewals | None = None, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.renewals = renewals or Renewals(clock)
-        self._shared: dict[Key, list[AuthorizationSession]] = {}
+        self._shared: dict[SharedKey, list[AuthorizationSession]] = {}
         self._by_id: dict[str, AuthorizationSession] = {}
 
     def __len__(self) -> int:
@@ -182,9 +183,9 @@ class AuthorizationSessions:
     def open(
         self, principals: Mapping[str, object], scope: Mapping[str, Any], wake: Wake = lambda: None
     ) -> StreamAuthorization:
-        """Bind a stream to who its client is; attributes are those that it reads.
+        """Open the sessions of a stream. The principals' attributes are those that the stream's templates read.
 
-        ``wake`` is called when :meth:`StreamAuthorization.next_deadline` moved.
+        ``wake`` is called when :meth:`StreamAuthorization.next_deadline` has changed.
         """
         connection = connection_of(scope)
         sessions = [
@@ -198,7 +199,7 @@ class AuthorizationSessions:
         return stream
 
     def _session(self, connection: Connection | None, guard: str, principal: ClientPrincipal) -> AuthorizationSession:
-        """Join a session of the connection that the credential fits; else begin one."""
+        """Return a session of the connection that the credential may share; else a new one."""
         alone = connection is None or not principal.identity or principal.renew is not None
         key = None if alone or connection is None else (connection, guard, principal.identity)
         if key is not None:
@@ -212,7 +213,7 @@ class AuthorizationSessions:
         return session
 
     def drop(self, sessions: list[AuthorizationSession]) -> None:
-        """Forget sessions that have no stream any more."""
+        """Remove sessions that have no stream any more."""
         for session in sessions:
             self._by_id.pop(session.id, None)
             if session.key is not None:
@@ -222,17 +223,17 @@ class AuthorizationSessions:
                     del self._shared[session.key]
 
     def of_id(self, session_id: str) -> AuthorizationSession | None:
-        """Return the session of this process with that id."""
+        """Return the session of this process with that id; None without one."""
         return self._by_id.get(session_id)
 
     def of_connection(self, scope: Mapping[str, Any], guard: str, identity: str) -> Sequence[AuthorizationSession]:
-        """Return the sessions of the client's streams on that connection: one, unless its credentials differ in roles."""
+        """Return the sessions of the client's streams on that connection: several only if its credentials differ in roles."""
         connection = connection_of(scope)
         return () if connection is None else self._shared.get((connection, guard, identity), ())
 
 
 def connection_of(scope: Mapping[str, Any]) -> Connection | None:
-    """Return what tells HTTP/2 connections apart; None for HTTP/1.1, where a stream has its connection for itself."""
+    """Return what identifies an HTTP/2 connection; None for HTTP/1.1, where a connection has one stream at a time."""
     client = scope.get("client")
     if not client or not str(scope.get("http_version", "")).startswith(("2", "3")):
         return None

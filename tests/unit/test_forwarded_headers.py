@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafkaproxy.consumers.scrubbing import Scrubber
+from kafkaproxy.consumers.forwarded_headers import CredentialCopies
 from kafkaproxy.core.fields import CREDENTIAL_FIELDS
 from kafkaproxy.routing.table import Credentials
 
@@ -42,16 +42,16 @@ QUERY = b"a=1&access%5Ftoken=of%2Dthe-query"
     ],
 )
 def test_a_copy_is_left_out_and_a_parameter_emptied(value: bytes, left: bytes | None) -> None:
-    assert Scrubber(CREDENTIAL_FIELDS, PLACES, SENT, QUERY).scrubbed(value) == left
+    assert CredentialCopies(CREDENTIAL_FIELDS, PLACES, SENT, QUERY).removed_from(value) == left
 
 
 def test_without_places_the_usual_fields_are_credentials_all_the_same() -> None:
-    scrubber = Scrubber(CREDENTIAL_FIELDS, None, SENT, QUERY)
-    assert scrubber.scrubbed(b"of-the-field") is None
-    assert scrubber.scrubbed(b"of-the-cookie") == b"of-the-cookie"
-    assert scrubber.scrubbed(b"/?access_token=old") == b"/?access_token=old"
+    copies = CredentialCopies(CREDENTIAL_FIELDS, None, SENT, QUERY)
+    assert copies.removed_from(b"of-the-field") is None
+    assert copies.removed_from(b"of-the-cookie") == b"of-the-cookie"
+    assert copies.removed_from(b"/?access_token=old") == b"/?access_token=old"
 
 
 def test_what_is_too_short_to_be_one_is_not_looked_for() -> None:
-    assert Scrubber(CREDENTIAL_FIELDS, PLACES, [(b"authorization", b"Bearer 1")], b"").scrubbed(b"1, 2") == b"1, 2"
-    assert Scrubber(CREDENTIAL_FIELDS, PLACES, [(b"authorization", b"")], b"").scrubbed(b"anything") == b"anything"
+    assert CredentialCopies(CREDENTIAL_FIELDS, PLACES, [(b"authorization", b"Bearer 1")], b"").removed_from(b"1, 2") == b"1, 2"
+    assert CredentialCopies(CREDENTIAL_FIELDS, PLACES, [(b"authorization", b"")], b"").removed_from(b"anything") == b"anything"
