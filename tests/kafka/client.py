@@ -17,6 +17,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 __all__ = ["Cluster", "Consumed"]
 
 _TIMEOUT: Final = 30.0
+_SOON_AT_THE_END: Final = {"fetch.wait.max.ms": "10"}
+"""The broker holds a fetch at the end of a partition for that long, by default for half a second."""
 Headers = Sequence[tuple[str, "str | bytes | None"]]
 
 
@@ -169,7 +171,8 @@ class Cluster:
         return records
 
     def _kcat(self, kcat: str, topic: str) -> list[Consumed]:
-        options = [f"-X{name}={value}" for name, value in self._client.items() if name != "bootstrap.servers"]
+        given = {**_SOON_AT_THE_END, **self._client}
+        options = [f"-X{name}={value}" for name, value in given.items() if name != "bootstrap.servers"]
         command = [kcat, "-b", self.bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J", *options]
         shown = subprocess.run(command, capture_output=True, check=False, timeout=120)
         if shown.returncode != 0:
@@ -177,7 +180,7 @@ class Cluster:
         return [_from_kcat(json.loads(line)) for line in shown.stdout.decode(errors="replace").splitlines()]
 
     def _consume(self, topic: str) -> list[Consumed]:
-        consumer = Consumer({**self._client, "group.id": "unused", "enable.partition.eof": True})
+        consumer = Consumer({**_SOON_AT_THE_END, **self._client, "group.id": "unused", "enable.partition.eof": True})
         try:
             partitions = consumer.list_topics(topic, _TIMEOUT).topics[topic].partitions
             consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])

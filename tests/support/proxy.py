@@ -91,7 +91,11 @@ def gateway(*routes: Route, **options: Any) -> Gateway:
 def configuration(
     servers: str, *gateways: Gateway, topics: Mapping[str, TopicSettings] | None = None, **client: Any
 ) -> Configuration:
-    """Make a configuration of one cluster; the roles of topics follow from the routes, as when it is compiled."""
+    """Make a configuration of one cluster; the roles of topics follow from the routes, as when it is compiled.
+
+    ``client`` are options of librdkafka. A topic is ready when its end was met, which a broker says of an idle partition after
+    ``fetch.wait.max.ms``: half a second by default, which hundreds of tests would wait for.
+    """
     roles: dict[str, set[Role]] = {}
     for each in (route for one in gateways for entry in one.entries for route in entry.routes):
         if each.capability is not Capability.PRODUCE and each.topic.is_literal:
@@ -99,7 +103,8 @@ def configuration(
         if each.reply_to is not None and each.reply_to.is_literal:
             roles.setdefault(each.reply_to.text, set()).add(Role.REPLY)
     settings = {name: TopicSettings(roles=frozenset(each)) for name, each in roles.items()} | dict(topics or {})
-    cluster = ClusterConfig(name=CLUSTER, client={"bootstrap.servers": servers, **client}, topics=settings)
+    client = {"bootstrap.servers": servers, "fetch.wait.max.ms": 50, **client}
+    cluster = ClusterConfig(name=CLUSTER, client=client, topics=settings)
     return Configuration(version=1, gateways=gateways, clusters={CLUSTER: cluster})
 
 
