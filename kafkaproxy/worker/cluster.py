@@ -329,7 +329,7 @@ class ClusterWorker:
         if known is not None and role in known.roles:
             return
         if await self._requested_topics.register(name, role, self.store):
-            if self.ingest is not None:
+            if self.ingest is not None and self.ingest.writing:
                 self.ingest.check_interest()
             self._wake_socket.wake_others()
 

@@ -183,7 +183,7 @@ def last_records(store: Store, state: TopicState, key: bytes | None, count: int)
     found: list[Record] = []
     complete = True
     for partition in range(state.partitions):
-        share = {"limit": count, "looks": _LOOKS // state.partitions, "max_bytes": _MOST_BYTES // state.partitions}
+        share = {"limit": count, "max_scanned": _LOOKS // state.partitions, "max_bytes": _MOST_BYTES // state.partitions}
         records, is_all = store.last(state.key, partition, key=key, **share)
         found += records
         complete &= is_all

@@ -60,6 +60,7 @@ class Assignment:
         partitions = self._assigned.pop(name, set())
         if reader is not None:
             reader.unassign(name, partitions)
+        self._denied.discard(name)
         self._out_of_range = {at: since for at, since in self._out_of_range.items() if at[0] != name}
 
     def move(self, name: str, reader: Reader, offsets: Mapping[int, int]) -> None:
@@ -75,6 +76,21 @@ class Assignment:
         # librdkafka refuses to assign a partition again that is assigned already.
         reader.unassign(name, offsets)
         reader.assign(name, offsets)
+
+    def skip_to(self, name: str, partition: int, offset: int) -> None:
+        """Continue at the log start, which retention has moved past our position.
+
+        What the reader has fetched of before is discarded, and that the position was outside of the log means nothing any more:
+        the next check would take it for a truncated log.
+        """
+        self._out_of_range.pop((name, partition), None)
+        if partition in self._assigned.get(name, ()):
+            self.reassign(name, {partition: offset})
+
+    def retry_denied(self, name: str, offsets: Mapping[int, int]) -> None:
+        """Assign the partitions of a topic that may not be read once more, so that Kafka answers again."""
+        if name in self._denied and self._assigned.get(name):
+            self.reassign(name, {partition: offsets[partition] for partition in self._assigned[name]})
 
     def handle_error(self, name: str, partition: int, error: KafkaError) -> None:
         """Handle the error of a partition. A partition whose position is outside of the log is no longer read."""

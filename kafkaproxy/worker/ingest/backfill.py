@@ -43,9 +43,9 @@ class Backfills:
         """Read partitions of a topic again, from ``starts`` to ``ends``; return False if there is nothing to read."""
         self._reader = reader
         positions = {partition: starts.get(partition, 0) for partition in ends}
-        self._targets.add(name, positions, ends)
-        if name not in self._targets:
+        if all(offset >= ends[partition] for partition, offset in positions.items()):
             return False
+        self._targets.add(name, positions, ends)
         self._running[name] = _Backfill(positions, ends)
         reader.assign(name, {each: offset for each, offset in positions.items() if offset < ends[each]})
         return True
@@ -72,12 +72,16 @@ class Backfills:
         self._reader.unassign(name, done)
         return self._targets.reach(name, positions)
 
-    def reassign(self, name: str, partition: int, log_start: int = 0) -> None:
-        """Continue a partition's backfill at its position, or at its log start if retention has passed that."""
+    def reassign(self, name: str, partition: int, log_start: int = 0) -> bool:
+        """Continue a partition's backfill at its position, or at its log start if retention has passed that.
+
+        Return True if with it the topic's backfill is complete: nothing is left to read.
+        """
         known = self._running.get(name)
         if known is None or self._reader is None or partition not in known.positions:
-            return
+            return False
         known.positions[partition] = max(known.positions[partition], log_start)
         self._reader.unassign(name, [partition])
         if known.positions[partition] < known.ends[partition]:
             self._reader.assign(name, {partition: known.positions[partition]})
+        return self._targets.reach(name, {partition: known.positions[partition]})

@@ -74,7 +74,7 @@ class Ingest:
         self._lock = WriterLock(store.path)
         self._writer = StoreWriter(store, cluster.correlation_headers, limits.writer_timeout)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._retention = Retention(cluster.name, store, self._quota)
+        self._retention = Retention(cluster.name, store, self._quota, self._write_heartbeat)
         self._begin_session()
         self._poller: MetadataPoller | None = None
         self._poll_request = b""
@@ -134,8 +134,10 @@ class Ingest:
                 log.exception("ingest_failed cluster=%s", self._cluster.name)
                 self._closed.wait(_RETRY_SECONDS)
             finally:
-                self._stop_clients()
-                self._lock.release()
+                try:
+                    self._stop_clients()
+                finally:
+                    self._lock.release()
             self._closed.wait(_LOCK_SECONDS)
 
     def _write(self) -> None:

@@ -96,7 +96,7 @@ class MetadataPoller:
 
     def _run(self) -> None:
         config: dict[str, Any] = {**self._config, "error_cb": self._note_error}
-        admin = AdminClient(config)
+        admin: AdminClient | None = None
         incomplete: list[str] = []
         due = time.monotonic() + self._interval
         while not self._closed:
@@ -111,6 +111,7 @@ class MetadataPoller:
             if self._closed or not names:
                 continue
             try:
+                admin = admin or AdminClient(config)
                 cluster_id, infos = self._poll(admin, names)
                 incomplete = [info.name for info in infos if info.error is Unavailable.NOT_READ_YET]
                 self._post(cluster_id, infos)

@@ -144,6 +144,14 @@ class Reading:
                 self.states[name] = self._writer.complete(state)
         return True
 
+    def skip_to_log_start(self, name: str, partition: int, log_start: int, position: int) -> None:
+        """Continue at a partition's log start, which has moved. ``position``: the next offset before that."""
+        if position < log_start:
+            self.assignment.skip_to(name, partition, log_start)
+            self.apply_positions({name: {partition: log_start}})
+        if self.backfills.reassign(name, partition, log_start):
+            self._complete_backfill(name)
+
     def balance(self) -> None:
         """Move topics that have caught up to the reader of live topics, and those that fell far behind away from it."""
         with self.mutex:
@@ -153,7 +161,7 @@ class Reading:
                 if behind is not None and name not in self._targets and self._lag(behind, name) <= _JOIN_LIVE_LAG:
                     self._move(name, "live")
             saturated = live.saturated_topics() if live is not None else ()
-            for name in saturated:
+            for name in list(saturated):  # a copy: the reader's thread may still add to the set
                 if live is not None and self.assignment.reader(name) is live and self._lag(live, name) > _MAX_LIVE_LAG:
                     self._move(name, "catch-up")
 
@@ -263,7 +271,10 @@ class Reading:
         ready = [name for name, reached in positions.items() if self._targets.reach(name, reached)]
         for name in ready:
             log.info("topic_ready cluster=%s topic=%s", self._cluster, name)
-            self.set_state(replace(self.states[name], ready=True, confirmed=True))
+            state = self.states[name]
+            # It was read to its end, so what failed was only a poll of the metadata meanwhile.
+            error = "" if state.error == Unavailable.UNREACHABLE else state.error
+            self.set_state(replace(state, ready=True, confirmed=True, error=error))
             self._post(self.balance)
         return bool(ready)
 
@@ -321,7 +332,11 @@ class Reading:
             name for name, batch in batches.items() if name not in refused and self.backfills.reach(name, batch.reached)
         ]
         for name in completed:
-            self.backfills.drop(name)
-            self.states[name] = self._writer.complete(self.states[name])
-            log.info("topic_roles_ready cluster=%s topic=%s", self._cluster, name)
+            self._complete_backfill(name)
         return bool(completed)
+
+    def _complete_backfill(self, name: str) -> None:
+        """Serve the roles that were added to a topic."""
+        self.backfills.drop(name)
+        self.states[name] = self._writer.complete(self.states[name])
+        log.info("topic_roles_ready cluster=%s topic=%s", self._cluster, name)

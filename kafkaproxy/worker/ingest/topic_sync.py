@@ -132,6 +132,7 @@ class TopicSync:
         starts = info.latest if settings.live else info.earliest
         reading = self._reading
         with reading.mutex:
+            self._retention.stopped.discard(info.name)
             if old is not None:
                 log.info("topic_restarted cluster=%s topic=%s recreated=%s", self._cluster, info.name, old.id != info.id)
                 reading.drop(info.name)
@@ -171,8 +172,7 @@ class TopicSync:
             while not self._writer.trim_step(state, partition, info.earliest[partition]):
                 self._heartbeat()
             with self._reading.mutex:
-                self._reading.backfills.reassign(info.name, partition, info.earliest[partition])
-                self._reading.apply_positions({info.name: {partition: info.earliest[partition]}})
+                self._reading.skip_to_log_start(info.name, partition, info.earliest[partition], progress[partition].next_offset)
         return bool(partitions)
 
     def _update_topic(self, info: TopicInfo, state: TopicState, progress: Mapping[int, Progress]) -> bool:
@@ -193,6 +193,7 @@ class TopicSync:
         if changed.error != Unavailable.STORE_FULL:
             positions = self._store.next_offsets(changed.key)
             reading.read_partitions(changed, reading.assignment.missing(info.name, positions, info.asked), info.latest)
+            reading.assignment.retry_denied(info.name, positions)
         return reading.states[info.name] != state
 
     def _error_of(self, name: str) -> str:

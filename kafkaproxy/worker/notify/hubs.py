@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from kafkaproxy.worker.notify.hub import Hub
@@ -19,6 +20,7 @@ class Hubs:
     def __init__(self, store: Store, topics: Callable[[], Mapping[str, TopicState]], max_merges: int) -> None:
         self.by_loop: Mapping[asyncio.AbstractEventLoop, Hub] = {}
         """Replaced as a whole, so that other threads can iterate over it without a lock."""
+        self._lock = threading.Lock()
         self._store = store
         self._topics = topics
         self._max_merges = max(max_merges, 1)
@@ -29,7 +31,8 @@ class Hubs:
         hub = self.by_loop.get(loop)
         if hub is None:
             hub = Hub(loop, self._store, self._topics, correlation_headers, self._max_merges)
-            self.by_loop = {**self.by_loop, loop: hub}
+            with self._lock:  # two loops may add theirs at once
+                self.by_loop = {**self.by_loop, loop: hub}
             # switch_store() may have run after the hub was made and before it was in the table.
             hub.switch_store(self._store)
         return hub
@@ -63,4 +66,5 @@ class Hubs:
             try:
                 loop.call_soon_threadsafe(function, hub)
             except RuntimeError:  # the loop is closed
-                self.by_loop = {each: other for each, other in self.by_loop.items() if each is not loop}
+                with self._lock:
+                    self.by_loop = {each: other for each, other in self.by_loop.items() if each is not loop}

@@ -24,12 +24,16 @@ _NO_ERRORS: Final[Mapping[str, Exception]] = MappingProxyType({})
 
 
 class Retention:
-    """Applies quotas and capacity. For the threads of the writer; what they share is guarded by ``Reading.mutex``."""
+    """Applies quotas and capacity. For the threads of the writer; what they share is guarded by ``Reading.mutex``.
 
-    def __init__(self, cluster: str, store: Store, quota: Callable[[str], int]) -> None:
+    ``heartbeat`` is called between the steps of long work.
+    """
+
+    def __init__(self, cluster: str, store: Store, quota: Callable[[str], int], heartbeat: Callable[[], None]) -> None:
         self.stopped: set[str] = set()
         """The topics that are not read because the store has no capacity for them."""
         self._store = store
+        self._heartbeat = heartbeat
         self._quota = quota
         """Topic → its quota in bytes."""
         self._max_topic_bytes = store.max_bytes
@@ -102,7 +106,7 @@ class Retention:
         before = self._used_bytes_gauge.value
         for state in states:
             while self.shrink(state):
-                pass
+                self._heartbeat()  # it may take long, and a writer without a heartbeat is replaced
         self.measure(len(states))
         return self._used_bytes_gauge.value < before
 

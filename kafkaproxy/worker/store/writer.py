@@ -434,8 +434,10 @@ def reset_stale_readiness(store: Store, servers: str, recent_seconds: float) -> 
     # If the lock is taken, its holder is the writer and decides about readiness by itself.
     lock = WriterLock(store.path)
     if lock.acquire():
-        StoreWriter(store, frozenset(), recent_seconds).begin(os.urandom(8), servers)
-        lock.release()
+        try:
+            StoreWriter(store, frozenset(), recent_seconds).begin(os.urandom(8), servers)
+        finally:
+            lock.release()
 
 
 def _is_evicted(progress: Mapping[int, Progress], partition: int, offset: int) -> bool:
