@@ -13,7 +13,7 @@ from tests.conftest import TopicFactory
 from tests.faults.asking import unique
 from tests.kafka import Broker, Cluster
 
-QUESTIONS = ["ask", "ends", "log"]
+QUESTIONS = ["ask", "ends", "bounds"]
 
 
 def asking(cluster: Cluster) -> LogOffsets:
@@ -55,4 +55,4 @@ async def test_a_broker_that_is_away_is_no_missing_topic(
     answer = asyncio.ensure_future(getattr(asked, question)(name, 2))
     await asyncio.to_thread(own_kafka.start)
     log = await answer
-    assert {"ask": lambda: log, "ends": lambda: log[1], "log": lambda: log.latest}[question]() == ends
+    assert {"ask": lambda: log, "ends": lambda: log[1], "bounds": lambda: log.latest}[question]() == ends
