@@ -136,7 +136,7 @@ def test_requests_find_the_operations_that_serve_them(name: str, monkeypatch: py
         monkeypatch.setenv(variable, "a:1")
     _run(COMPOSITES / name / "zilla.yaml")
     table = Table(load_configuration())
-    running: Any = SimpleNamespace(table=table, streams=SimpleNamespace(watch=lambda: None), consumer=_answer)
+    running: Any = SimpleNamespace(table=table, streams=SimpleNamespace(watch_signals=lambda: None), consumer=_answer)
     app = KafkaProxy(site, running=lambda: running)
 
     async def ask_all() -> dict[str, str]:

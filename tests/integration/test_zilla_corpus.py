@@ -141,7 +141,7 @@ def _title(ask: Ask) -> str:
 
 def _running(configuration: Configuration) -> Any:
     """Return what stands for a process without a worker: it answers with the name of the route."""
-    return SimpleNamespace(table=Table(configuration), streams=SimpleNamespace(watch=lambda: None), consumer=_answer)
+    return SimpleNamespace(table=Table(configuration), streams=SimpleNamespace(watch_signals=lambda: None), consumer=_answer)
 
 
 def _answer(match: Match) -> Callable[..., Awaitable[None]]:
