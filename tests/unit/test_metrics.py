@@ -116,7 +116,7 @@ async def test_requests_and_records_are_counted_by_route_and_never_by_path(
     }
     assert _counts(RECORDS) == {("default", "acknowledged"): 1}
     assert _counts(BROKER_UP) == {("default",): 1}
-    assert "items" not in metrics.render(streams=0, waiting=0)
+    assert "/items" not in metrics.render(streams=0, waiting=0)
 
 
 async def test_cached_responses_are_counted_too(
