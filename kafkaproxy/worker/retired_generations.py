@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import time
+import weakref
 from threading import Thread
 from typing import Final
 
@@ -13,6 +15,9 @@ __all__ = ["RetiredGenerations"]
 
 _INGEST_SECONDS: Final = 15.0
 """How long closing waits for an ingest, which may be in the middle of a transaction."""
+_COLLECT_SECONDS: Final = 1.0
+_COLLECTIONS: Final = 30
+"""How often the garbage is collected at the most, a second apart, until a former generation is released."""
 
 
 class RetiredGenerations:
@@ -41,6 +46,12 @@ def _close(retired: list[tuple[Store, Ingest | None]]) -> None:
     if ingest is not None:
         ingest.close(_INGEST_SECONDS)
     store.close(may_be_in_use=True)
-    # An ingest refers to itself. Until it is collected, its store stays open and takes space on the disk.
+    # An ingest refers to itself, and a thread of it may end later, such as a metadata poll that waits for Kafka. Until all of
+    # them are collected, the store stays open and takes space on the disk.
+    left = weakref.ref(store)
     del store, ingest
-    gc.collect()
+    for _ in range(_COLLECTIONS):
+        gc.collect()
+        if left() is None:
+            return
+        time.sleep(_COLLECT_SECONDS)
